@@ -1,0 +1,3 @@
+"""LightMuSeg: light multiscale segmentation of breast-cancer histology."""
+
+__version__ = "0.1.0"

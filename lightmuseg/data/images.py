@@ -1,0 +1,103 @@
+"""Image files read strictly: 8-bit RGB and 8-bit masks, or a clear refusal; never silently wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from lightmuseg.errors import InputError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+def read_rgb(path: str | Path) -> np.ndarray:
+    """The picture in ``path`` as uint8 [H, W, 3].
+
+    Raises:
+        InputError: where it cannot be read whole, or is not 8-bit colour.
+    """
+    return np.asarray(_opened(path, as_rgb))
+
+
+def read_codes(path: str | Path) -> np.ndarray:
+    """The mask in ``path`` as uint8 [H, W]; of a palette image the indices, not the colours.
+
+    Raises:
+        InputError: where it cannot be read whole, or is not one channel of values up to 255.
+    """
+    return np.asarray(_opened(path, as_codes))
+
+
+def _opened(path: str | Path, convert) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return convert(image)
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file.") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path}: not an image file that can be read; give a PNG, JPEG or TIFF.") from error
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: cannot be read whole ({error}); copy or export it again.") from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An opened picture as 8-bit RGB; the converter for MONAI's ``PILReader``.
+
+    Palette images and opaque RGBA are converted; 16-bit, grey, CMYK and transparent ones are refused.
+
+    Raises:
+        InputError: for those.
+    """
+    name = getattr(image, "filename", "") or "image"
+    image = _loaded(image, name)
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode == "RGBA":
+        if image.getchannel("A").getextrema()[0] < 255:
+            raise InputError(f"{name}: has transparent pixels; flatten it to RGB on white first.")
+        image = image.convert("RGB")
+    if image.mode != "RGB":
+        raise InputError(f"{name}: is {_description(image)}, not 8-bit RGB; convert it to 8-bit RGB first.")
+    return image
+
+
+def as_codes(image: Image.Image) -> Image.Image:
+    """An opened mask as 8-bit codes; the converter for MONAI's ``PILReader``.
+
+    Raises:
+        InputError: for colour masks and for values above 255.
+    """
+    name = getattr(image, "filename", "") or "mask"
+    image = _loaded(image, name)
+    if image.mode in ("L", "P"):
+        return Image.fromarray(np.asarray(image))
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 255:
+            raise InputError(f"{name}: holds the value {values.max()}; mask codes end at 255.")
+        return Image.fromarray(values.astype(np.uint8))
+    raise InputError(f"{name}: is {_description(image)}; a mask is one channel of class codes.")
+
+
+def _loaded(image: Image.Image, name: str) -> Image.Image:
+    # Pillow reads 16-bit colour as 8-bit by dropping the low bytes, which blackens 12-bit data; only the tile tells.
+    deep = any("16" in str(tile[3]) for tile in getattr(image, "tile", []) if image.mode in ("RGB", "RGBA", "LA"))
+    if deep:
+        raise InputError(f"{name}: is 16-bit colour, not 8-bit RGB; convert it to 8-bit RGB first.")
+    try:
+        image.load()
+    except _UNREADABLE as error:
+        raise InputError(f"{name}: cannot be read whole ({error}); copy or export it again.") from error
+    return image
+
+
+def _description(image: Image.Image) -> str:
+    kinds = {"L": "8-bit grey", "1": "black and white", "LA": "grey with transparency", "F": "floating point"}
+    return kinds.get(image.mode, "16-bit or 32-bit grey" if image.mode.startswith("I") else image.mode)

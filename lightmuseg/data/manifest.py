@@ -1,0 +1,86 @@
+"""A prepared dataset: a folder of tiles and the manifest that describes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightmuseg.errors import InputError
+from lightmuseg.record import sha256_of
+
+from .split import SPLITS
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+def read_manifest(dataset_dir: str | Path) -> dict[str, Any]:
+    """The manifest of a prepared dataset.
+
+    Raises:
+        InputError: where there is none, or it is not one of this format.
+    """
+    path = Path(dataset_dir) / MANIFEST
+    if not path.is_file():
+        raise InputError(
+            f"{dataset_dir}: no prepared tiles here (no {MANIFEST}); run 'lightmuseg prepare demo' or "
+            "'lightmuseg prepare bcss', or name their output with --dataset_dir."
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not readable as JSON ({error}); prepare the dataset again.") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise InputError(f"{path}: not a manifest of format {FORMAT}; prepare the dataset again.")
+    return manifest
+
+
+def load_tiles(dataset_dir: str | Path, split: str) -> list[dict[str, Any]]:
+    """The tiles of one split as MONAI data dictionaries with the paths ``image`` and ``label``.
+
+    Every file is checked to be there with the size it was written with, so that a broken dataset shows before
+    training starts.
+
+    Args:
+        dataset_dir: what ``lightmuseg prepare`` wrote.
+        split: "train", "val" or "test".
+
+    Raises:
+        InputError: where there is no manifest or no tile in the split, or a file is missing or was changed.
+    """
+    if split not in SPLITS:
+        raise InputError(f"split {split!r} is not known; one of {', '.join(SPLITS)}.")
+    root = Path(dataset_dir)
+    tiles = [tile for tile in read_manifest(root)["tiles"] if tile["split"] == split]
+    if not tiles:
+        raise InputError(
+            f"{root}: has no tiles in the split {split!r}; prepare it with more patients, or choose a split that has."
+        )
+    for tile in tiles:
+        check_tile(root, tile)
+    keep = ("patient", "roi")
+    return [
+        {"image": str(root / tile["image"]), "label": str(root / tile["mask"]), **{key: tile[key] for key in keep}}
+        for tile in tiles
+    ]
+
+
+def check_tile(root: Path, tile: dict[str, Any]) -> None:
+    """Raise an InputError unless both files of a tile are there with the size they were written with."""
+    for kind in ("image", "mask"):
+        path = root / tile[kind]
+        size = path.stat().st_size if path.is_file() else None
+        if size != tile[f"{kind}_bytes"]:
+            state = "is missing" if size is None else f"has {size} bytes, not {tile[f'{kind}_bytes']}"
+            raise InputError(f"{path}: {state}; delete {root} and prepare the dataset again.")
+
+
+def manifest_hash(dataset_dir: str | Path) -> str:
+    """SHA-256 of a prepared dataset's manifest, which stands for its tiles.
+
+    Raises:
+        InputError: where there is none.
+    """
+    read_manifest(dataset_dir)
+    return sha256_of(Path(dataset_dir) / MANIFEST)

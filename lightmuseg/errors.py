@@ -1,0 +1,44 @@
+"""Faults of the input, told apart from bugs, and how a command reports them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from types import TracebackType
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message names the file, the value and the remedy."""
+
+
+def _user_fault(error: BaseException | None) -> str | None:
+    """The line to show for ``error`` or for the fault it was raised from; None where it is a bug."""
+    while error is not None:
+        if isinstance(error, InputError):
+            # A loader's worker process sends its error back behind a traceback; the last line is ours.
+            return str(error).strip().splitlines()[-1].removeprefix(f"{InputError.__module__}.InputError: ")
+        if isinstance(error, OSError) and error.strerror:
+            return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def report_faults_in_one_line() -> None:
+    """Make the running command end a user's fault in one line on stderr and exit status 1.
+
+    Bugs keep their traceback. Called by the commands and by the bundle's configs, never by library code.
+    """
+    # The engine logs the exception it passes on; the line below says it already.
+    logging.getLogger("ignite").setLevel(logging.CRITICAL)
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            print("\nlightmuseg: interrupted", file=sys.stderr)
+            return
+        line = _user_fault(error)
+        if line is None:
+            sys.__excepthook__(kind, error, trace)
+        else:
+            print(f"\nlightmuseg: error: {line}", file=sys.stderr)
+
+    sys.excepthook = hook

@@ -1,0 +1,201 @@
+"""Keep a training on disk: its state, its best weights, its history."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from lightmuseg.errors import InputError
+from lightmuseg.networks.encoder_weights import check_fit, read_state_dict
+from lightmuseg.record import require_space, write_whole
+
+logger = logging.getLogger(__name__)
+KEEP = ("best", "last")
+
+
+def loss_of(output: Any) -> float | None:
+    """The loss in an engine's output, decollated or not; None where it has none."""
+    first = output[0] if isinstance(output, list) else output
+    return float(first["loss"].detach()) if "loss" in first else None
+
+
+class WeightsLoader:
+    """Load a network's weights when an engine starts, and refuse a file that does not fit by naming what differs.
+
+    Args:
+        path: a state dict, such as the ``model.pt`` of a training.
+        network: to load it into; left-out side heads of deep supervision are no fault.
+    """
+
+    def __init__(self, path: str | Path, network: torch.nn.Module) -> None:
+        self.path = path
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine | None = None) -> None:
+        own = self.network.state_dict()
+        given = read_state_dict(self.path)
+        given = {key: value for key, value in given.items() if key in own or not key.startswith("side_heads.")}
+        check_fit(own, given, self.path)
+        self.network.load_state_dict(given)
+
+
+class TrainingCheckpoint:
+    """Write ``last.pt`` (everything a resume needs), ``model.pt`` (weights to use) and ``metrics.csv`` every epoch.
+
+    A training that is started again in the same folder goes on after the last epoch there. Each file is replaced
+    whole; MONAI's ``CheckpointSaver`` removes the old best before it writes the new one. Attach it behind the
+    handler that validates.
+
+    Args:
+        output_dir: folder of the three files.
+        network, optimizer: whose state is kept.
+        evaluator: the validation engine; its metrics go into the history.
+        options: plain values that must be the same when a training is resumed.
+        metric: the name, among the evaluator's metrics, that "best" means the highest of.
+        keep: "best": ``model.pt`` holds the epoch with the highest metric; "last": the latest epoch.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        network: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        evaluator: Engine,
+        options: dict[str, Any],
+        metric: str,
+        keep: str = "best",
+    ) -> None:
+        if keep not in KEEP:
+            raise InputError(f"keep={keep!r} is not known; one of {', '.join(KEEP)}.")
+        self.output_dir = Path(output_dir)
+        self.network = network
+        self.optimizer = optimizer
+        self.evaluator = evaluator
+        self.options = options
+        self.metric = metric
+        self.keep = keep
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, float] = {"value": -math.inf, "epoch": 0}
+        self._losses: list[float] = []
+        self._started = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.resume)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add_loss)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def resume(self, engine: Engine) -> None:
+        """Check that there is room, and load ``last.pt`` where there is one.
+
+        Raises:
+            InputError: where the folder cannot take the files, or holds a training with other options.
+        """
+        size = sum(value.numel() * value.element_size() for value in self.network.state_dict().values())
+        # weights and Adam's two moments, old and new side by side, and model.pt
+        require_space(self.output_dir, 8 * size)
+        path = self.output_dir / "last.pt"
+        if not path.is_file():
+            return
+        state = _read_checkpoint(path)
+        for name in sorted(state["options"].keys() | self.options.keys()):
+            before, now = state["options"].get(name), self.options.get(name)
+            if before != now:
+                raise InputError(
+                    f"{self.output_dir}: holds a training with {name}={before}, not {now}; "
+                    "choose another --output_dir, or give the same options to resume it."
+                )
+        check_fit(self.network.state_dict(), state["network"], path)
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"] is not None and getattr(engine, "scaler", None) is not None:
+            engine.scaler.load_state_dict(state["scaler"])
+        self.history, self.best = state["history"], state["best"]
+        engine.state.epoch = state["epoch"]
+        engine.state.iteration = state["epoch"] * engine.state.epoch_length
+        if state["epoch"] >= engine.state.max_epochs:
+            logger.info("%s: trained for %d epochs already; nothing to do.", self.output_dir, state["epoch"])
+        else:
+            logger.info("%s: resuming after epoch %d of %d", self.output_dir, state["epoch"], engine.state.max_epochs)
+
+    def _start_epoch(self, engine: Engine) -> None:
+        self._losses = []
+        self._started = time.monotonic()
+
+    def _add_loss(self, engine: Engine) -> None:
+        self._losses.append(loss_of(engine.state.output))
+
+    def save(self, engine: Engine) -> None:
+        """Add the epoch to the history and write the three files."""
+        epoch = engine.state.epoch
+        row = {
+            "epoch": epoch,
+            "loss": sum(self._losses) / len(self._losses),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "seconds": round(time.monotonic() - self._started, 2),
+        }
+        # the evaluator's count of runs tells whether it ran in this epoch
+        validated = getattr(self.evaluator.state, "metrics", {}) if self._validated(engine) else {}
+        row.update({name: float(value) for name, value in validated.items()})
+        self.history.append(row)
+
+        value = row.get(self.metric, math.nan)
+        better = value > self.best["value"] or (self.metric in row and self.best["epoch"] == 0)
+        if better:
+            self.best = {"value": value if not math.isnan(value) else -math.inf, "epoch": epoch}
+        if better if self.keep == "best" else True:
+            _write_checkpoint(self.output_dir / "model.pt", self.network.state_dict())
+        scaler = getattr(engine, "scaler", None)
+        state = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else None,
+            "epoch": epoch,
+            "history": self.history,
+            "best": self.best,
+            "options": self.options,
+        }
+        _write_checkpoint(self.output_dir / "last.pt", state)
+        self._write_history()
+
+    def _validated(self, engine: Engine) -> bool:
+        return getattr(self.evaluator.state, "epoch", 0) == engine.state.epoch
+
+    def _write_history(self) -> None:
+        columns = list(dict.fromkeys(name for row in self.history for name in row))
+
+        def write(temporary: Path) -> None:
+            with open(temporary, "w", newline="", encoding="utf-8") as file:
+                table = csv.DictWriter(file, columns)
+                table.writeheader()
+                table.writerows(self.history)
+
+        write_whole(self.output_dir / "metrics.csv", write)
+
+
+def _write_checkpoint(path: Path, content: Any) -> None:
+    # through memory: torch.save turns a full disk into an error that does not say so
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_whole(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch names no common base for what a broken file raises
+        raise InputError(f"{path}: not a readable checkpoint; move it away to train anew.") from error
+    if not isinstance(state, dict) or not {"network", "optimizer", "epoch", "options"} <= state.keys():
+        raise InputError(f"{path}: not a checkpoint of this training; move it away to train anew.")
+    return state

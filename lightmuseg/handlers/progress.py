@@ -1,0 +1,65 @@
+"""A progress bar over a whole run."""
+
+from __future__ import annotations
+
+import sys
+
+from ignite.engine import Engine, Events
+from tqdm import tqdm
+
+from .checkpoint import loss_of
+
+
+class Progress:
+    """Show tiles done, tiles/s and the time left of a whole run, and a line for each epoch.
+
+    Args:
+        title: in front of the bar.
+        evaluator: whose metrics stand in the epochs' lines; None for the engine's own.
+    """
+
+    def __init__(self, title: str, evaluator: Engine | None = None) -> None:
+        self.title = title
+        self.evaluator = evaluator
+        self.bar: tqdm | None = None
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def _start(self, engine: Engine) -> None:
+        tiles = len(engine.data_loader.dataset)
+        self.bar = tqdm(
+            desc=self.title,
+            total=tiles * engine.state.max_epochs,
+            initial=tiles * min(engine.state.epoch, engine.state.max_epochs),
+            unit="tile",
+            mininterval=0.2 if sys.stderr.isatty() else 10,
+            dynamic_ncols=True,
+        )
+
+    def _advance(self, engine: Engine) -> None:
+        assert self.bar is not None
+        loss = loss_of(engine.state.output)
+        if loss is not None:
+            self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        batch = engine.state.batch
+        self.bar.update(len(batch) if isinstance(batch, list) else len(batch["image"]))
+
+    def _report(self, engine: Engine) -> None:
+        metrics = (self.evaluator or engine).state.metrics
+        values = "  ".join(f"{name} {float(value):.4f}" for name, value in metrics.items())
+        epoch = f"epoch {engine.state.epoch} of {engine.state.max_epochs}  " if engine.state.max_epochs > 1 else ""
+        tqdm.write(f"{self.title}: {epoch}{values}", file=sys.stderr)
+
+    def _close(self, engine: Engine) -> None:
+        assert self.bar is not None
+        self.bar.close()
+
+    def _fail(self, engine: Engine, error: BaseException) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        raise error

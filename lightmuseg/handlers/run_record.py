@@ -1,0 +1,72 @@
+"""A record of a run beside its results."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from lightmuseg.data.manifest import MANIFEST
+from lightmuseg.record import environment, require_space, sha256_of, write_json
+
+
+class RunRecord:
+    """Write ``run.json``: versions, machine, command, options, hashes of weights and data, times and metrics.
+
+    Args:
+        output_dir: folder of the record; that it can be written is checked before the run starts.
+        options: plain values to record.
+        device: the run's device.
+        dataset_dir: its manifest's hash is recorded, where it has one.
+        weights: files whose hashes are recorded when the run has ended, by name.
+        network: says what its encoder started from.
+        evaluator: whose metrics are recorded; None for the engine's own.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        options: dict[str, Any],
+        device: torch.device,
+        dataset_dir: str | Path,
+        weights: dict[str, str | Path],
+        network: torch.nn.Module,
+        evaluator: Engine | None = None,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.options = options
+        self.device = device
+        self.manifest = Path(dataset_dir) / MANIFEST
+        self.weights = weights
+        self.network = network
+        self.evaluator = evaluator
+        self._started = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _start(self, engine: Engine) -> None:
+        require_space(self.output_dir, 1 << 20)
+        self._started = time.time()
+
+    def _write(self, engine: Engine) -> None:
+        metrics = (self.evaluator or engine).state.metrics
+        write_json(
+            self.output_dir / "run.json",
+            {
+                **environment(),
+                "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU",
+                "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self._started)),
+                "seconds": round(time.time() - self._started, 1),
+                "epochs": engine.state.epoch,
+                "options": self.options,
+                "encoder_weights": getattr(getattr(self.network, "encoder", None), "weights_source", None),
+                "manifest_sha256": sha256_of(self.manifest) if self.manifest.is_file() else None,
+                "weights_sha256": {name: sha256_of(path) for name, path in self.weights.items() if Path(path).is_file()},
+                "metrics": {name: float(value) for name, value in metrics.items()},
+            },
+        )

@@ -1,0 +1,5 @@
+"""Losses of the paper."""
+
+from .structure import StructureLoss
+
+__all__ = ["StructureLoss"]

@@ -1,0 +1,97 @@
+"""What a result rests on: versions, hashes, options; and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lightmuseg import __version__
+from lightmuseg.errors import InputError
+
+PACKAGES = ("monai", "torch", "pytorch-ignite", "numpy", "pillow", "tifffile", "nibabel", "cucim-cu13", "cucim-cu12")
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write(temporary)`` make a file beside ``path``, then rename it: ``path`` is never there in part.
+
+    The temporary name ends like ``path`` does, for writers that choose the format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.partial.{path.name}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write ``content`` as indented JSON, whole."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def require_space(folder: str | Path, needed_bytes: int) -> None:
+    """Make ``folder`` and prove that ``needed_bytes`` can be written into it.
+
+    Raises:
+        InputError: where it cannot be made or written, or its disk is too full.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            os.posix_fallocate(probe.fileno(), 0, needed_bytes)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot write {needed_bytes / 1e6:.0f} MB there ({error.strerror}); "
+            "free some space or choose another output folder."
+        ) from error
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and command of this process, for run records."""
+    return {
+        "lightmuseg": __version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "command": sys.argv,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the source tree this package runs from; None where it is no git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,1 @@
+"""Slides in, maps out."""
