@@ -78,7 +78,8 @@ def write_dataset(
     partial_output = output.with_name(f"{output.name}.partial")
     shutil.rmtree(partial_output, ignore_errors=True)
     # Twice the size of the sources is more than tiles of the same pixels take.
-    require_space(partial_output, 2 * sum(path.stat().st_size for c in cuts for path in (c.region.image, c.region.mask)))
+    files = [path for cut in cuts for path in (cut.region.image, cut.region.mask)]
+    require_space(partial_output, 2 * sum(path.stat().st_size for path in files))
     try:
         for kind in ("images", "masks"):
             (partial_output / kind).mkdir()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
+from monai.utils import convert_to_dst_type
 
 IGNORED = 255
 
@@ -45,8 +46,6 @@ class CodesToClassesd(MapTransform):
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         result = dict(data)
         for key in self.key_iterator(result):
-            codes = result[key]
-            classes = torch.from_numpy(self.lookup)[torch.as_tensor(codes).long()]
-            # a MetaTensor keeps its file name
-            result[key] = codes.new_tensor(classes) if not hasattr(codes, "meta") else type(codes)(classes, meta=codes.meta)
+            classes = self.lookup[np.asarray(result[key]).astype(np.uint8)]
+            result[key] = convert_to_dst_type(classes, result[key], dtype=torch.float32)[0]
         return result

@@ -37,12 +37,10 @@ class LabelMapWriter(ImageWriter):
         Raises:
             ValueError: for an ending other than the three.
         """
-        writers = {".png": _write_png, ".tif": _write_tiff, ".nii.gz": _write_nifti}
-        for ending, writer in writers.items():
-            if str(filename).endswith(ending):
-                write_whole(filename, lambda temporary: writer(temporary, self.data_obj))
-                return
-        raise ValueError(f"{filename}: class maps are written as {', '.join(writers)}.")
+        writer = next((writer for ending, writer in WRITERS.items() if str(filename).endswith(ending)), None)
+        if writer is None:
+            raise ValueError(f"{filename}: class maps are written as {', '.join(WRITERS)}.")
+        write_whole(filename, lambda temporary: writer(temporary, self.data_obj))
 
 
 def _write_png(path: Path, classes: np.ndarray) -> None:
@@ -56,3 +54,6 @@ def _write_tiff(path: Path, classes: np.ndarray) -> None:
 def _write_nifti(path: Path, classes: np.ndarray) -> None:
     # x to the left and y to the back, as ITK turns an image without orientation: row 0 is shown at the top.
     nibabel.save(nibabel.Nifti1Image(classes.T, np.diag([-1.0, -1.0, 1.0, 1.0])), path)
+
+
+WRITERS = {".png": _write_png, ".tif": _write_tiff, ".nii.gz": _write_nifti}

@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 
 from lightmuseg.errors import InputError
 from lightmuseg.networks.encoder_weights import check_fit, read_state_dict
-from lightmuseg.record import require_space, write_whole
+from lightmuseg.record import write_whole
 
 logger = logging.getLogger(__name__)
 KEEP = ("best", "last")
@@ -97,14 +97,11 @@ class TrainingCheckpoint:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def resume(self, engine: Engine) -> None:
-        """Check that there is room, and load ``last.pt`` where there is one.
+        """Load ``last.pt`` where there is one.
 
         Raises:
-            InputError: where the folder cannot take the files, or holds a training with other options.
+            InputError: where the folder holds a training with other options, or the file is broken.
         """
-        size = sum(value.numel() * value.element_size() for value in self.network.state_dict().values())
-        # weights and Adam's two moments, old and new side by side, and model.pt
-        require_space(self.output_dir, 8 * size)
         path = self.output_dir / "last.pt"
         if not path.is_file():
             return
@@ -145,7 +142,7 @@ class TrainingCheckpoint:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": round(time.monotonic() - self._started, 2),
         }
-        # the evaluator's count of runs tells whether it ran in this epoch
+        # MONAI's ValidationHandler gives the evaluator the trainer's epoch
         validated = getattr(self.evaluator.state, "metrics", {}) if self._validated(engine) else {}
         row.update({name: float(value) for name, value in validated.items()})
         self.history.append(row)

@@ -51,6 +51,8 @@ class Progress:
 
     def _report(self, engine: Engine) -> None:
         metrics = (self.evaluator or engine).state.metrics
+        if not metrics:
+            return
         values = "  ".join(f"{name} {float(value):.4f}" for name, value in metrics.items())
         epoch = f"epoch {engine.state.epoch} of {engine.state.max_epochs}  " if engine.state.max_epochs > 1 else ""
         tqdm.write(f"{self.title}: {epoch}{values}", file=sys.stderr)

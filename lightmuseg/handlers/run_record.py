@@ -10,14 +10,14 @@ import torch
 from ignite.engine import Engine, Events
 
 from lightmuseg.data.manifest import MANIFEST
-from lightmuseg.record import environment, require_space, sha256_of, write_json
+from lightmuseg.record import environment, sha256_of, write_json
 
 
 class RunRecord:
     """Write ``run.json``: versions, machine, command, options, hashes of weights and data, times and metrics.
 
     Args:
-        output_dir: folder of the record; that it can be written is checked before the run starts.
+        output_dir: folder of the record.
         options: plain values to record.
         device: the run's device.
         dataset_dir: its manifest's hash is recorded, where it has one.
@@ -50,11 +50,11 @@ class RunRecord:
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _start(self, engine: Engine) -> None:
-        require_space(self.output_dir, 1 << 20)
         self._started = time.time()
 
     def _write(self, engine: Engine) -> None:
         metrics = (self.evaluator or engine).state.metrics
+        weights = {name: Path(path) for name, path in self.weights.items()}
         write_json(
             self.output_dir / "run.json",
             {
@@ -66,7 +66,7 @@ class RunRecord:
                 "options": self.options,
                 "encoder_weights": getattr(getattr(self.network, "encoder", None), "weights_source", None),
                 "manifest_sha256": sha256_of(self.manifest) if self.manifest.is_file() else None,
-                "weights_sha256": {name: sha256_of(path) for name, path in self.weights.items() if Path(path).is_file()},
+                "weights_sha256": {name: sha256_of(path) for name, path in weights.items() if path.is_file()},
                 "metrics": {name: float(value) for name, value in metrics.items()},
             },
         )

@@ -118,7 +118,9 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a readable file of plain PyTorch weights ({reason[:160]}); export it again.") from error
+        raise InputError(
+            f"{path}: not a readable file of plain PyTorch weights ({reason[:160]}); export it again."
+        ) from error
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise InputError(f"{path}: holds no state dict (tensors by name); save network.state_dict() alone.")
     return content

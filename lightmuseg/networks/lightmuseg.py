@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from monai.networks.blocks import Convolution, UpSample
@@ -90,9 +92,7 @@ class LightMuSeg(nn.Module):
         channels = FLEXUNET_BACKBONE.register_dict[backbone]["feature_channel"]
         self.msffm = nn.ModuleList(MSFFM(c) if msffm else nn.Identity() for c in channels)
         deep_to_shallow = list(reversed(channels))
-        self.up = nn.ModuleList(
-            UpBlock(deep, shallow, dropout) for deep, shallow in zip(deep_to_shallow[:-1], deep_to_shallow[1:])
-        )
+        self.up = nn.ModuleList(UpBlock(deep, shallow, dropout) for deep, shallow in pairwise(deep_to_shallow))
         self.frfm = nn.ModuleList(FRFM(c) for c in deep_to_shallow[1:])
         self.head = Convolution(2, channels[0], out_channels, kernel_size=3, conv_only=True)
         side_channels = deep_to_shallow[1:-1] if deep_supervision else []

@@ -7,7 +7,7 @@ from monai.networks.blocks import BaseEncoder
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import nn
 
-# (expansion, channels, repeats, stride of the first): Table 2 of the MobileNetV2 paper, without its last 1x1 convolution.
+# (expansion, channels, repeats, first stride): Table 2 of the MobileNetV2 paper, without its last 1x1 convolution.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
@@ -16,9 +16,7 @@ class ConvNormActivation(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(
-            nn.Conv2d(
-                in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False
-            ),
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
             nn.BatchNorm2d(out_channels),
             nn.ReLU6(inplace=True),
         )
@@ -97,7 +95,7 @@ class MobileNetV2Encoder(nn.Module, BaseEncoder):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Features of ``x`` [B, C, H, W]: five maps with 16, 24, 32, 96 and 320 channels at strides 2, 4, 8, 16 and 32."""
+        """Five maps of ``x`` [B, C, H, W], with 16, 24, 32, 96 and 320 channels at strides 2, 4, 8, 16 and 32."""
         maps: list[torch.Tensor] = []
         for index, block in enumerate(self.features):
             x = block(x)

@@ -44,8 +44,8 @@ def read_level0(path: Path, mpp: float | None, target_mpp: float, max_pixels: in
     pixels = width * height * max(1.0, (mpp / target_mpp) ** 2)
     if pixels > max_pixels:
         raise InputError(
-            f"{path}: {width} x {height} pixels at {mpp} um/px are {pixels / 1e6:.0f} megapixels at {target_mpp} um/px, "
-            f"more than the {max_pixels / 1e6:.0f} that are segmented in one piece; cut out a region first."
+            f"{path}: {width} x {height} pixels at {mpp} um/px are {pixels / 1e6:.0f} megapixels at {target_mpp} "
+            f"um/px, more than the {max_pixels / 1e6:.0f} that are segmented in one piece; cut out a region first."
         )
     return (_read_slide(slide, path) if slide is not None else read_rgb(path)), mpp
 

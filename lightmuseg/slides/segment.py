@@ -118,9 +118,7 @@ def _save_map(path: Path, classes: np.ndarray, palette: Sequence[tuple[int, int,
     image.save(path, optimize=True)
 
 
-def _save_overlay(
-    path: Path, pixels: np.ndarray, classes: np.ndarray, palette: Sequence[tuple[int, int, int]]
-) -> None:
+def _save_overlay(path: Path, pixels: np.ndarray, classes: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> None:
     picture = Image.fromarray(pixels)
     picture.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
     small = np.asarray(Image.fromarray(classes).resize(picture.size, Image.Resampling.NEAREST))

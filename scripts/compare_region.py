@@ -1,0 +1,43 @@
+"""Score a class map against a mask, and show both: python scripts/compare_region.py IMAGE CLASSES MASK PICTURE.
+
+CLASSES is the classes.png of ``lightmuseg segment``; MASK is 0 for other tissue and above for tumor.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lightmuseg.data.images import read_codes, read_rgb
+from lightmuseg.slides.palette import palette_of
+
+SIDE = 900
+OPACITY = 0.45
+
+
+def compare(image: Path, classes: Path, mask: Path, picture: Path) -> None:
+    """Print the Dice of the whole region and save image, truth and prediction side by side."""
+    pixels, predicted, truth = read_rgb(image), read_codes(classes) > 0, read_codes(mask) > 0
+    both = np.logical_and(predicted, truth).sum()
+    print(
+        f"Dice {2 * both / (predicted.sum() + truth.sum()):.4f}, "
+        f"IoU {both / np.logical_or(predicted, truth).sum():.4f}, sensitivity {both / truth.sum():.4f}, "
+        f"precision {both / max(predicted.sum(), 1):.4f}; "
+        f"with everything called tumor Dice {2 * truth.mean() / (1 + truth.mean()):.4f}"
+    )
+    red = np.array(palette_of(["tumor"])[1])
+    shaded = [np.where(m[..., None], (1 - OPACITY) * pixels + OPACITY * red, pixels) for m in (truth, predicted)]
+    panels = [pixels, *shaded]
+    size = (SIDE, round(SIDE * pixels.shape[0] / pixels.shape[1]))
+    small = [np.asarray(Image.fromarray(panel.astype(np.uint8)).resize(size)) for panel in panels]
+    gap = np.full((size[1], 12, 3), 255, np.uint8)
+    Image.fromarray(np.hstack([small[0], gap, small[1], gap, small[2]])).save(picture)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    compare(*(Path(argument) for argument in sys.argv[1:]))

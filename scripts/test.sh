@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Set up and run every test; arguments go to pytest, such as -k network.
+# Tests on real slides and BCSS regions need LIGHTMUSEG_DATA, the folder that holds them; without it they are skipped.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash scripts/setup.sh
+exec .venv/bin/python -m pytest "$@"

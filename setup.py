@@ -1,0 +1,46 @@
+"""Installation of the package lightmuseg."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "lightmuseg" / "__init__.py").read_text()).group(1)
+LINUX_X86 = "platform_system == 'Linux' and platform_machine == 'x86_64'"
+
+setup(
+    name="lightmuseg",
+    version=VERSION,
+    description="Light multiscale segmentation of breast-cancer histology, as a MONAI Bundle",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["lightmuseg", "lightmuseg.*"]),
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        "monai>=1.6",
+        "torch>=2.6",
+        "pytorch-ignite>=0.5",
+        "nibabel>=5.0",
+        "tifffile>=2023.7",
+        f"cucim-cu13>=25.10; {LINUX_X86}",
+        "numpy>=1.26",
+        "tensorboard>=2.15",
+        "fire>=0.6",
+        "pillow>=10.0",  # PNG and JPEG, through MONAI's PILReader
+        "tqdm>=4.65",  # progress bars
+    ],
+    extras_require={
+        # in place of cucim-cu13, on machines whose driver is for CUDA 12; see README
+        "cuda12": [f"cucim-cu12>=25.10; {LINUX_X86}"],
+        "test": [
+            "pytest>=8.0",
+            "ruff>=0.8",
+            "jsonschema>=4.0",  # metadata.json against the Model Zoo's schema
+            "scipy>=1.11",  # reference for the losses' windows and for connected components
+            "transformers>=4.45",  # an independent MobileNetV2
+        ],
+    },
+    entry_points={"console_scripts": ["lightmuseg = lightmuseg.cli:main"]},
+)

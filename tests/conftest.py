@@ -1,0 +1,45 @@
+"""Fixtures for every test."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def data():
+    """The folder of real slides and regions that LIGHTMUSEG_DATA names."""
+    folder = os.environ.get("LIGHTMUSEG_DATA")
+    if not folder:
+        pytest.skip("LIGHTMUSEG_DATA is not set: no real slides and regions here")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The repository's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def run():
+    """Run a command in a folder and return (exit status, stdout, stderr without the codecs' greetings)."""
+
+    def call(*command, cwd=ROOT, timeout=600, **environment):
+        done = subprocess.run(
+            [sys.executable if word == "python" else str(word) for word in command],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        greetings = ("nvjpeg", "nvJPEG", "nvtiff", "nvTIFF", "nvimgcodec", "nvImageCodec", "nvimg")
+        stderr = [line for line in done.stderr.splitlines() if not any(word in line for word in greetings)]
+        return done.returncode, done.stdout, "\n".join(stderr)
+
+    return call

@@ -1,0 +1,71 @@
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lightmuseg.data import load_tiles, manifest_hash
+from lightmuseg.data.prepare import prepare_bcss
+from lightmuseg.errors import InputError
+
+
+@pytest.fixture
+def dataset(bcss, tmp_path):
+    prepare_bcss(bcss.folder, tmp_path / "Kacheln ü", val=["TCGA-B2-BBBB"], tile_size=128)
+    return tmp_path / "Kacheln ü"
+
+
+def test_tiles_name_files_patient_and_region(bcss, dataset):
+    (tile,) = load_tiles(dataset, "val")
+    assert set(tile) == {"image", "label", "patient", "roi"}
+    assert tile["patient"] == "TCGA-B2-BBBB"
+    assert np.array_equal(np.array(Image.open(tile["image"])), bcss.images[tile["roi"]])
+    assert np.array_equal(np.array(Image.open(tile["label"])), bcss.masks[tile["roi"]])
+
+
+def test_splits_together_are_all_files(dataset):
+    found = [Path(tile["image"]) for split in ("train", "val") for tile in load_tiles(dataset, split)]
+    assert sorted(found) == sorted((dataset / "images").iterdir())
+
+
+def test_split_without_tiles_is_refused(dataset):
+    with pytest.raises(InputError, match=f"{dataset}: has no tiles in the split 'test'"):
+        load_tiles(dataset, "test")
+
+
+def test_unknown_split_is_refused(dataset):
+    with pytest.raises(InputError, match="'validation'"):
+        load_tiles(dataset, "validation")
+
+
+@pytest.mark.parametrize("use", [lambda folder: load_tiles(folder, "train"), manifest_hash])
+def test_folder_without_manifest_is_refused(tmp_path, use):
+    with pytest.raises(InputError, match=rf"{tmp_path}: no prepared tiles here.*lightmuseg prepare"):
+        use(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", '{"tiles": []}', '{"format": 99, "tiles": []}', '{"format": 1}', "\xff"]
+)
+def test_broken_manifest_is_refused(tmp_path, text):
+    path = tmp_path / "manifest.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=f"{path}.*prepare the dataset again"):
+        load_tiles(tmp_path, "train")
+
+
+def test_truncated_manifest_is_refused(dataset):
+    path = dataset / "manifest.json"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=str(path)):
+        load_tiles(dataset, "train")
+
+
+def test_hash_is_that_of_the_manifest_file(dataset):
+    path = dataset / "manifest.json"
+    assert manifest_hash(dataset) == hashlib.sha256(path.read_bytes()).hexdigest()
+    before = manifest_hash(dataset)
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8"))), encoding="utf-8")
+    assert manifest_hash(dataset) != before
