@@ -20,7 +20,9 @@ def write_region(folder, name, seed, size=(150, 100)):
     for _ in range(6):
         x, y, radius = generator.integers(0, width), generator.integers(0, height), generator.integers(8, 25)
         mask[(columns - x) ** 2 + (rows - y) ** 2 < radius**2] = 1
-    image = np.where((mask == 1)[..., None], (120, 60, 150), (230, 190, 220)) + generator.normal(0, 8, (height, width, 3))
+    image = np.where((mask == 1)[..., None], (120, 60, 150), (230, 190, 220)) + generator.normal(
+        0, 8, (height, width, 3)
+    )
     mask[:, :5] = 0
     mask[-7:] = 7
     Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / "rgbs" / f"{name}.png")
@@ -48,8 +50,12 @@ def dataset(source, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
-    """A file of random weights of the network."""
+    """A file of random weights of a network whose maps have both classes: its median logit is 0."""
     torch.manual_seed(0)
+    network = LightMuSeg(encoder_weights=None).eval()
+    with torch.no_grad():
+        network.head.conv.weight *= 100
+        network.head.conv.bias -= network(torch.randn(2, 3, 64, 64)).median()
     path = tmp_path_factory.mktemp("weights") / "model.pt"
-    torch.save(LightMuSeg(encoder_weights=None).state_dict(), path)
+    torch.save(network.state_dict(), path)
     return path

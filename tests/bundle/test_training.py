@@ -134,7 +134,9 @@ def test_absolute_config_needs_no_bundle_root(dataset, run, root, tmp_path):
     shutil.copytree(dataset, clone / "data" / "demo")
     config = clone / "configs" / "train.json"
     start = ("--network_def#encoder_weights", "None")
-    status, _, stderr = run(*BUNDLE, "training", "--config_file", config, *FAST, "--max_epochs", 1, *start, cwd=tmp_path)
+    status, _, stderr = run(
+        *BUNDLE, "training", "--config_file", config, *FAST, "--max_epochs", 1, *start, cwd=tmp_path
+    )
     assert status == 0, stderr
     assert (clone / "output" / "train" / "model.pt").is_file()
 
