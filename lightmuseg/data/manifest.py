@@ -31,7 +31,8 @@ def read_manifest(dataset_dir: str | Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path}: not readable as JSON ({error}); prepare the dataset again.") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    keys = {"options", "sources", "tiles"}
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not keys <= manifest.keys():
         raise InputError(f"{path}: not a manifest of format {FORMAT}; prepare the dataset again.")
     return manifest
 

@@ -12,6 +12,9 @@ from .bcss import MASK_CODINGS, find_regions
 from .split import split_patients
 from .tiles import Cut, write_dataset
 
+# Regions whose um/px differ by more are not of one dataset.
+SCALE_TOLERANCE = 1.05
+
 
 def prepare_bcss(
     source: Path,
@@ -41,6 +44,9 @@ def prepare_bcss(
     if not 0 <= min_annotated <= 1:
         raise InputError(f"min_annotated={min_annotated} must be a share between 0 and 1.")
     regions = find_regions(source, masks)
+    scales = sorted({region.mpp for region in regions})
+    if scales[-1] > SCALE_TOLERANCE * scales[0]:
+        raise InputError(f"{source}: regions of {scales[0]} and of {scales[-1]} um/px; one dataset has one scale.")
     split = split_patients((r.patient for r in regions), val_fraction, test_fraction, seed, val, test)
     options = {
         "dataset": "bcss",

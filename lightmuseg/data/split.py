@@ -37,7 +37,7 @@ def split_patients(
         raise InputError("no patients to split; the source holds no regions.")
     if val or test:
         return _chosen(everyone, val, test)
-    if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
+    if not (val_fraction >= 0 and test_fraction >= 0 and val_fraction + test_fraction < 1):
         raise InputError(f"val_fraction={val_fraction} and test_fraction={test_fraction} leave nothing for training.")
     shuffled = list(everyone)
     random.Random(seed).shuffle(shuffled)

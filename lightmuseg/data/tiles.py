@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from lightmuseg.errors import InputError
 from lightmuseg.record import require_space, sha256_of, write_json
 
 from .bcss import CODE_NAMES, UNANNOTATED, Region, to_codes
-from .images import read_codes, read_rgb
+from .images import image_size, read_codes, read_rgb
 from .manifest import FORMAT, MANIFEST, check_tile, read_manifest
 
 
@@ -70,6 +72,7 @@ def write_dataset(
     Raises:
         InputError: for an unreadable, mismatched or unknown source, an ``output`` of other content, or a full disk.
     """
+    output = output.resolve()
     sources = [_source(region) for region in dict.fromkeys(cut.region for cut in cuts)]
     existing = _existing(output, options, sources)
     if existing is not None:
@@ -77,14 +80,15 @@ def write_dataset(
 
     partial_output = output.with_name(f"{output.name}.partial")
     shutil.rmtree(partial_output, ignore_errors=True)
-    # Twice the size of the sources is more than tiles of the same pixels take.
-    files = [path for cut in cuts for path in (cut.region.image, cut.region.mask)]
-    require_space(partial_output, 2 * sum(path.stat().st_size for path in files))
+    # RGB and mask without compression, and as much again for tiles that overlap
+    pixels = sum(width * height for width, height in (image_size(cut.region.image) for cut in cuts))
+    require_space(partial_output, 8 * pixels)
     try:
         for kind in ("images", "masks"):
             (partial_output / kind).mkdir()
         cut = partial(_cut, output=partial_output, tile_size=tile_size, mask_coding=mask_coding, least=min_annotated)
-        with ProcessPoolExecutor(max_workers=min(os.cpu_count() or 1, len(cuts))) as pool:
+        workers = min(os.cpu_count() or 1, len(cuts))
+        with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
             tiles = [tile for made in tqdm(pool.map(cut, cuts), "cutting", len(cuts), unit="region") for tile in made]
         if not tiles:
             raise InputError(f"no tile has {min_annotated:.0%} of its pixels annotated; lower --min_annotated.")
@@ -103,6 +107,17 @@ def write_dataset(
         shutil.rmtree(partial_output, ignore_errors=True)
         raise
     return manifest
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when its parent is killed, so that nothing writes behind a later run's back."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _source(region: Region) -> dict[str, Any]:

@@ -46,6 +46,6 @@ class CodesToClassesd(MapTransform):
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         result = dict(data)
         for key in self.key_iterator(result):
-            classes = self.lookup[np.asarray(result[key]).astype(np.uint8)]
+            classes = self.lookup[np.asarray(torch.as_tensor(result[key]).cpu()).astype(np.uint8)]
             result[key] = convert_to_dst_type(classes, result[key], dtype=torch.float32)[0]
         return result

@@ -26,6 +26,8 @@ class LabelMapWriter(ImageWriter):
 
     def set_data_array(self, data_array, channel_dim: int | None = 0, **kwargs: object) -> None:
         pixels = np.asarray(data_array)
+        if pixels.min() < 0 or pixels.max() > 255:
+            raise ValueError(f"class indices from {pixels.min()} to {pixels.max()} do not fit into 8 bits.")
         self.data_obj = (pixels if channel_dim is None else pixels.squeeze(channel_dim)).astype(np.uint8)
 
     def set_metadata(self, meta_dict: Mapping | None, **options: object) -> None:

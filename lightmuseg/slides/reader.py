@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
+import struct
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import tifffile
 
-from lightmuseg.data.images import IMAGE_SUFFIXES, read_rgb
+from lightmuseg.data.images import IMAGE_SUFFIXES, image_size, read_rgb
 from lightmuseg.errors import InputError
 
 SLIDE_SUFFIXES = (".svs", ".tif", ".tiff")
@@ -37,49 +39,61 @@ def read_level0(path: Path, mpp: float | None, target_mpp: float, max_pixels: in
     if suffix not in (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES):
         known = ", ".join(dict.fromkeys((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)))
         raise InputError(f"{path}: slides and images end in {known}.")
-    slide = _open_slide(path) if suffix in SLIDE_SUFFIXES else None
-    found = _mpp_of(slide) if slide is not None else None
-    mpp = _checked_mpp(path, mpp if mpp is not None else found)
-    width, height = slide.size("XY") if slide is not None else _image_size(path)
+    page = _first_page(path) if suffix in SLIDE_SUFFIXES else None
+    mpp = _checked_mpp(path, mpp if mpp is not None or page is None else _mpp_of(page))
+    width, height = (page.imagewidth, page.imagelength) if page is not None else image_size(path)
     pixels = width * height * max(1.0, (mpp / target_mpp) ** 2)
     if pixels > max_pixels:
         raise InputError(
             f"{path}: {width} x {height} pixels at {mpp} um/px are {pixels / 1e6:.0f} megapixels at {target_mpp} "
             f"um/px, more than the {max_pixels / 1e6:.0f} that are segmented in one piece; cut out a region first."
         )
-    return (_read_slide(slide, path) if slide is not None else read_rgb(path)), mpp
+    # cuCIM is for tiled files; of others it gives black where they are cut short
+    return (_read_slide(path) if page is not None and page.is_tiled else read_rgb(path)), mpp
 
 
-def _open_slide(path: Path):
+def _first_page(path: Path) -> tifffile.TiffPage:
+    """The first page's tags, which say more truly than cuCIM what its pixels are."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[0]
+    except (tifffile.TiffFileError, OSError, IndexError, ValueError, KeyError, struct.error) as error:
+        raise InputError(f"{path}: not a TIFF that can be read ({_first_line(error)}); export it again.") from error
+    colour = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+    if page.bitspersample != 8 or page.samplesperpixel != 3 or page.photometric not in colour:
+        photometric = getattr(page.photometric, "name", page.photometric)
+        raise InputError(
+            f"{path}: is {page.bitspersample}-bit {photometric} with {page.samplesperpixel} channels, not 8-bit RGB; "
+            "convert it to 8-bit RGB first."
+        )
+    return page
+
+
+def _read_slide(path: Path) -> np.ndarray:
     try:
         from cucim import CuImage
     except ImportError as error:
         raise InputError(f"{path}: slides need cuCIM; pip install cucim-cu13 (Linux x86-64).") from error
     try:
         slide = CuImage(str(path))
+        return np.asarray(slide.read_region((0, 0), slide.size("XY"), 0))
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: cuCIM cannot open it ({_first_line(error)}); copy or export it again.") from error
-    if slide.dtype.bits != 8 or slide.shape[-1] not in (3, 4):
-        raise InputError(f"{path}: is not 8-bit RGB; convert it to 8-bit RGB first.")
-    return slide
-
-
-def _read_slide(slide, path: Path) -> np.ndarray:
-    try:
-        return np.asarray(slide.read_region((0, 0), slide.size("XY"), 0))[..., :3]
-    except RuntimeError as error:
         raise InputError(f"{path}: cannot be read whole ({_first_line(error)}); copy or export it again.") from error
 
 
-def _mpp_of(slide) -> float | None:
-    """um/px that the file states: Aperio's MPP, or TIFF resolution in centimetres or inches."""
-    aperio = slide.metadata.get("aperio", {}).get("MPP")
+def _mpp_of(page: tifffile.TiffPage) -> float | None:
+    """um/px that the file states: Aperio's MPP, or the resolution per centimetre or inch."""
+    aperio = re.search(r"\|\s*MPP\s*=\s*([\d.]+)", page.description) if page.is_svs else None
     if aperio is not None:
-        return float(aperio)
-    tiff = slide.metadata.get("tiff", {})
-    um_per_unit = {"centimeter": 10_000.0, "inch": 25_400.0}.get(str(tiff.get("resolution_unit", "")).lower())
-    per_unit = float(tiff.get("x_resolution", 0) or 0)
-    return um_per_unit / per_unit if um_per_unit and per_unit else None
+        return float(aperio[1])
+    units = {tifffile.RESUNIT.CENTIMETER: 10_000.0, tifffile.RESUNIT.INCH: 25_400.0}
+    tag = page.tags.get("XResolution")
+    um_per_unit = units.get(page.tags.valueof("ResolutionUnit"))
+    if um_per_unit is None or tag is None or not all(tag.value):
+        return None
+    mpp = um_per_unit * tag.value[1] / tag.value[0]
+    # 72 or 300 per inch are meant for screens and paper
+    return mpp if mpp <= MPP_RANGE[1] else None
 
 
 def _checked_mpp(path: Path, mpp: float | None) -> float:
@@ -90,14 +104,6 @@ def _checked_mpp(path: Path, mpp: float | None) -> float:
             f"{path}: {mpp} um per pixel is outside {MPP_RANGE[0]} to {MPP_RANGE[1]}; give the right value with --mpp."
         )
     return mpp
-
-
-def _image_size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not an image that can be read ({_first_line(error)}).") from error
 
 
 def _first_line(error: BaseException) -> str:

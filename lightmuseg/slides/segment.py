@@ -51,11 +51,13 @@ def segment_slide(slide: Path, output: Path, bundle: Path, model: Path | None = 
     config = _config(bundle, model)
     target_mpp, class_names = float(config.get_parsed_content("mpp")), config.get_parsed_content("class_names")
     pixels, mpp = read_level0(slide, mpp, target_mpp, MAX_PIXELS)
+    network = config.get_parsed_content("network").eval()
+    WeightsLoader(config.get_parsed_content("checkpoint"), network)()
     partial = output / f".{folder.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     require_space(partial, pixels.size + (1 << 20))
     try:
-        classes = _classes(pixels, mpp / target_mpp, config)
+        classes = _classes(pixels, mpp / target_mpp, network, config)
         palette = palette_of(class_names)
         _save_map(partial / "classes.png", classes, palette)
         _save_overlay(partial / "overlay.png", pixels, classes, palette)
@@ -89,11 +91,9 @@ def _config(bundle: Path, model: Path | None) -> ConfigParser:
     return config
 
 
-def _classes(pixels: np.ndarray, scale: float, config: ConfigParser) -> np.ndarray:
+def _classes(pixels: np.ndarray, scale: float, network: torch.nn.Module, config: ConfigParser) -> np.ndarray:
     """Class indices [H, W] at level 0; ``scale`` is level-0 um/px over the model's."""
     device = config.get_parsed_content("device")
-    network = config.get_parsed_content("network").eval()
-    WeightsLoader(config.get_parsed_content("checkpoint"), network)()
     inferer = config.get_parsed_content("inferer")
     inferer.progress = True
 

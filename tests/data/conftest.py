@@ -57,7 +57,7 @@ def bcss(tmp_path):
 @pytest.fixture(scope="module")
 def large_bcss(tmp_path_factory):
     """Enough regions that cutting them takes a while."""
-    sizes = {f"TCGA-L{n % 10}-{n:04d}-DX1_xmin0_ymin0_MPP-0.2500": (1500, 1200) for n in range(16)}
+    sizes = {f"TCGA-L{n % 10}-{n:04d}-DX1_xmin0_ymin0_MPP-0.2500": (1000, 700) for n in range(12)}
     return write_bcss(tmp_path_factory.mktemp("large"), sizes)
 
 

@@ -94,7 +94,8 @@ def test_manifest_on_disk_is_the_one_returned(prepared):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_patient_is_in_two_splits(bcss, tmp_path, seed):
-    manifest = prepare_bcss(bcss.folder, tmp_path / "out", seed=seed, val_fraction=0.3, test_fraction=0.3, tile_size=TILE)
+    options = {"seed": seed, "val_fraction": 0.3, "test_fraction": 0.3, "tile_size": TILE}
+    manifest = prepare_bcss(bcss.folder, tmp_path / "out", **options)
     splits = {}
     for tile in manifest["tiles"]:
         splits.setdefault(tile["roi"][:12], set()).add(tile["split"])

@@ -15,7 +15,7 @@ from monai.utils import set_determinism
 from torch import nn
 
 from lightmuseg.errors import InputError
-from lightmuseg.handlers import EpochSeed, Progress, TrainingCheckpoint
+from lightmuseg.handlers import EpochSeed, Progress, TrainingCheckpoint, WeightsLoader
 from lightmuseg.losses import StructureLoss
 
 OPTIONS = {"learning_rate": 0.01, "seed": 42, "classes": {"tumor": [1]}}
@@ -292,3 +292,24 @@ def test_training_goes_on_after_the_disk_has_space_again(tmp_path, monkeypatch, 
             Training(tmp_path, 4).run()
     Training(tmp_path, 4).run()
     assert_equal_trainings(tmp_path, whole)
+
+
+def test_weights_loader_loads_a_trainings_model_when_the_engine_starts(tmp_path):
+    weights = Training(tmp_path, 1).run().weights_by_epoch[1]
+    other = Training(tmp_path / "other", 1)
+    WeightsLoader(tmp_path / "model.pt", other.network).attach(other.trainer)
+    other.trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: engine.terminate())
+    assert not same(other.network.state_dict(), weights)
+    other.trainer.run()
+    assert same(other.network.state_dict(), weights)
+
+
+def test_weights_loader_leaves_side_heads_out_and_nothing_else(tmp_path):
+    network = nn.Linear(2, 1)
+    weights = {"weight": torch.ones(1, 2), "bias": torch.zeros(1)}
+    torch.save({**weights, "side_heads.0.weight": torch.ones(3)}, tmp_path / "deep.pt")
+    WeightsLoader(tmp_path / "deep.pt", network)()
+    assert same(network.state_dict(), weights)
+    torch.save({**weights, "head.weight": torch.ones(3)}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match="other.pt.*head.weight is not known"):
+        WeightsLoader(tmp_path / "other.pt", network)()

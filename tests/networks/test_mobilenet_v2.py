@@ -27,7 +27,7 @@ def encoder():
     encoder = MobileNetV2Encoder().eval()
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.weight, 1.0, 4.0)  # wide enough for ReLU6 to cut
             nn.init.normal_(module.bias, std=0.3)
             nn.init.normal_(module.running_mean, std=0.3)
             nn.init.uniform_(module.running_var, 0.5, 2.0)

