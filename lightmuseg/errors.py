@@ -14,12 +14,16 @@ class InputError(ValueError):
 def _user_fault(error: BaseException | None) -> str | None:
     """The line to show for ``error`` or for the fault it was raised from; None where it is a bug."""
     while error is not None:
+        # A loader's worker process sends its error back as a traceback's text, in an error of the outermost kind.
+        marker = f"{InputError.__module__}.InputError: "
+        from_worker = [line.removeprefix(marker) for line in str(error).splitlines() if line.startswith(marker)]
+        if from_worker:
+            return from_worker[-1]
         if isinstance(error, InputError):
-            # A loader's worker process sends its error back behind a traceback; the last line is ours.
-            return str(error).strip().splitlines()[-1].removeprefix(f"{InputError.__module__}.InputError: ")
+            return " ".join(str(error).split())
         if isinstance(error, OSError) and error.strerror:
             return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-        error = error.__cause__ or error.__context__
+        error = error.__cause__
     return None
 
 

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lightmuseg import __version__
 from lightmuseg.errors import InputError
@@ -40,6 +40,10 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
     try:
         write(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.strerror and error.filename in (None, str(temporary)):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -60,12 +64,23 @@ def require_space(folder: str | Path, needed_bytes: int) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
-            os.posix_fallocate(probe.fileno(), 0, needed_bytes)
+            _reserve(probe, needed_bytes)
     except OSError as error:
         raise InputError(
             f"{folder}: cannot write {needed_bytes / 1e6:.0f} MB there ({error.strerror}); "
             "free some space or choose another output folder."
         ) from error
+
+
+def _reserve(file: IO[bytes], needed_bytes: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, needed_bytes)
+        return
+    # elsewhere than on Linux only real bytes prove that there is room
+    block = bytes(1 << 20)
+    for start in range(0, needed_bytes, len(block)):
+        file.write(block[: needed_bytes - start])
+    file.flush()
 
 
 def environment() -> dict[str, Any]:
@@ -90,6 +105,8 @@ def _version(package: str) -> str | None:
 
 def _commit() -> str | None:
     """The commit of the source tree this package runs from; None where it is no git checkout."""
+    if not (Path(__file__).parents[1] / ".git").exists():
+        return None
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -147,11 +147,14 @@ class TrainingCheckpoint:
         row.update({name: float(value) for name, value in validated.items()})
         self.history.append(row)
 
+        if validated and self.metric not in validated:
+            raise InputError(f"metric={self.metric!r} is not among the evaluator's: {', '.join(validated)}.")
         value = row.get(self.metric, math.nan)
         better = value > self.best["value"] or (self.metric in row and self.best["epoch"] == 0)
         if better:
             self.best = {"value": value if not math.isnan(value) else -math.inf, "epoch": epoch}
-        if better if self.keep == "best" else True:
+        # until the first validation the latest weights are the best known
+        if better or self.keep == "last" or self.best["epoch"] == 0:
             _write_checkpoint(self.output_dir / "model.pt", self.network.state_dict())
         scaler = getattr(engine, "scaler", None)
         state = {
@@ -163,8 +166,9 @@ class TrainingCheckpoint:
             "best": self.best,
             "options": self.options,
         }
-        _write_checkpoint(self.output_dir / "last.pt", state)
+        # the table first: what last.pt holds is written out already when a kill falls between the two
         self._write_history()
+        _write_checkpoint(self.output_dir / "last.pt", state)
 
     def _validated(self, engine: Engine) -> bool:
         return getattr(self.evaluator.state, "epoch", 0) == engine.state.epoch

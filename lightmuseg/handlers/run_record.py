@@ -44,15 +44,23 @@ class RunRecord:
         self.network = network
         self.evaluator = evaluator
         self._started = 0.0
+        self._worked = False
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note_work)
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _start(self, engine: Engine) -> None:
         self._started = time.time()
 
+    def _note_work(self, engine: Engine) -> None:
+        self._worked = True
+
     def _write(self, engine: Engine) -> None:
+        if not self._worked:
+            # a finished training that was started again keeps its record
+            return
         metrics = (self.evaluator or engine).state.metrics
         weights = {name: Path(path) for name, path in self.weights.items()}
         write_json(

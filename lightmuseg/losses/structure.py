@@ -43,8 +43,9 @@ class StructureLoss(nn.Module):
         """
         if logits.shape != target.shape:
             raise ValueError(f"logits {tuple(logits.shape)} and target {tuple(target.shape)} must have one shape.")
-        logits = logits.float()
-        valid = (target != self.ignore_index).float()
+        ignored = target == self.ignore_index
+        logits = logits.float().masked_fill(ignored, 0.0)
+        valid = (~ignored).float()
         mask = (target == 1).float()
         # a square mean is a mean over rows of means over columns, at a fraction of the work
         half = self.window // 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import http.client
 import logging
-import pickle
 import socket
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def _imagenet_or_random(make, backbone: str) -> nn.Module:
             "No ImageNet weights for the encoder %s (%s). TRAINING STARTS FROM RANDOM WEIGHTS and will be worse: "
             "give a weights file by encoder_weights=PATH, or put the official file into %s.",
             backbone,
-            str(error).splitlines()[0],
+            (str(error) or type(error).__name__).splitlines()[0],
             Path(torch.hub.get_dir()) / "checkpoints",
         )
         encoder = make(pretrained=False)
@@ -87,6 +88,9 @@ def download_weights(url: str) -> Path:
         socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
         try:
             torch.hub.download_url_to_file(url, str(target), hash_prefix=expected)
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            remedy = f"give a weights file by encoder_weights=PATH, or put the official file into {target.parent}"
+            raise OSError(errno.EIO, f"cannot download the ImageNet weights ({error}); {remedy}", url) from error
         finally:
             socket.setdefaulttimeout(before)
     return target
@@ -116,12 +120,14 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
         raise InputError(f"{path}: no such weights file; give the path of a .pth or .pt file.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # torch names no common base for what a broken file raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"{path}: not a readable file of plain PyTorch weights ({reason[:160]}); export it again."
         ) from error
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
+    ):
         raise InputError(f"{path}: holds no state dict (tensors by name); save network.state_dict() alone.")
     return content
 

@@ -97,6 +97,7 @@ class LightMuSeg(nn.Module):
         self.head = Convolution(2, channels[0], out_channels, kernel_size=3, conv_only=True)
         side_channels = deep_to_shallow[1:-1] if deep_supervision else []
         self.side_heads = nn.ModuleList(SideHead(c, out_channels) for c in side_channels)
+        self.train()
 
     def train(self, mode: bool = True) -> LightMuSeg:
         """As for any module, but a frozen encoder stays in evaluation mode, so that its statistics stay fixed."""

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 TRAIN = ("python", "-m", "monai.bundle", "run", "training", "--config_file", "bundle/configs/train.json")
-SMALL = ("--tile_size", 64, "--network_def#encoder_weights", "None", "--max_epochs", 1)
+SMALL = ("--tile_size", 64, "--encoder_weights", "None", "--max_epochs", 1)
 
 
 def only_error(stderr):

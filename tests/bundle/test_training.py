@@ -24,7 +24,7 @@ BUNDLE = ("python", "-m", "monai.bundle", "run")
 
 def train(dataset, output, *options, config="bundle/configs/train.json", encoder_weights=""):
     """The command of a short training on small tiles."""
-    start = ("--encoder_weights", encoder_weights) if encoder_weights else ("--network_def#encoder_weights", "None")
+    start = ("--encoder_weights", encoder_weights) if encoder_weights else ("--encoder_weights", "None")
     folders = ("--dataset_dir", dataset, "--output_dir", output)
     return (*BUNDLE, "training", "--config_file", config, *folders, *FAST, *start, *options)
 
@@ -120,7 +120,7 @@ def test_training_runs_from_anywhere_and_writes_only_into_the_bundle(place, data
     }[place]
     status, _, stderr = run(
         *BUNDLE, "training", "--config_file", config, *extra, *FAST, "--max_epochs", 1,
-        "--network_def#encoder_weights", "None", cwd=folder,
+        "--encoder_weights", "None", cwd=folder,
     )  # fmt: skip
     assert status == 0, stderr
     assert (clone / "bundle" / "output" / "train" / "model.pt").is_file()
@@ -133,7 +133,7 @@ def test_absolute_config_needs_no_bundle_root(dataset, run, root, tmp_path):
     shutil.copytree(root / "bundle", clone, ignore=shutil.ignore_patterns("data", "output", "models"))
     shutil.copytree(dataset, clone / "data" / "demo")
     config = clone / "configs" / "train.json"
-    start = ("--network_def#encoder_weights", "None")
+    start = ("--encoder_weights", "None")
     status, _, stderr = run(
         *BUNDLE, "training", "--config_file", config, *FAST, "--max_epochs", 1, *start, cwd=tmp_path
     )
