@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,9 @@ COMMANDS = {"prepare": Prepare(), "segment": segment}
 def main() -> None:
     """Run the command line; faults end in one line and exit status 1."""
     report_faults_in_one_line()
+    if shutil.which("nvidia-smi") is None:
+        # without a GPU its codecs have nothing to load, and would say so at every start: a folder without codecs silences them
+        os.environ.setdefault("NVIMGCODEC_EXTENSIONS_PATH", str(Path(__file__).parent))
     fire.Fire(COMMANDS, command=_checked(sys.argv[1:]), name="lightmuseg")
 
 

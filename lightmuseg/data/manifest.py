@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lightmuseg.errors import InputError
@@ -70,7 +70,10 @@ def load_tiles(dataset_dir: str | Path, split: str) -> list[dict[str, Any]]:
 def check_tile(root: Path, tile: dict[str, Any]) -> None:
     """Raise an InputError unless both files of a tile are there with the size they were written with."""
     for kind in ("image", "mask"):
-        path = root / tile[kind]
+        name = PurePosixPath(tile[kind])
+        if name.is_absolute() or ".." in name.parts:
+            raise InputError(f"{root / MANIFEST}: names {tile[kind]}, outside its folder; prepare the dataset again.")
+        path = root / name
         size = path.stat().st_size if path.is_file() else None
         if size != tile[f"{kind}_bytes"]:
             state = "is missing" if size is None else f"has {size} bytes, not {tile[f'{kind}_bytes']}"

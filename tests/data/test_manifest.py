@@ -69,3 +69,12 @@ def test_hash_is_that_of_the_manifest_file(dataset):
     before = manifest_hash(dataset)
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8"))), encoding="utf-8")
     assert manifest_hash(dataset) != before
+
+
+@pytest.mark.parametrize("name", ["../images/a.png", "/etc/passwd", "images/../../a.png"])
+def test_tile_outside_the_folder_is_refused(dataset, name):
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    manifest["tiles"][0]["image"] = name
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="outside its folder"):
+        load_tiles(dataset, manifest["tiles"][0]["split"])
