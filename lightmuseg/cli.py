@@ -103,7 +103,7 @@ def main() -> None:
     """Run the command line; faults end in one line and exit status 1."""
     report_faults_in_one_line()
     if shutil.which("nvidia-smi") is None:
-        # without a GPU its codecs have nothing to load, and would say so at every start: a folder without codecs silences them
+        # Without a GPU its codecs have nothing to load and say so at every start; a folder without any silences them.
         os.environ.setdefault("NVIMGCODEC_EXTENSIONS_PATH", str(Path(__file__).parent))
     fire.Fire(COMMANDS, command=_checked(sys.argv[1:]), name="lightmuseg")
 
