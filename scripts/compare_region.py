@@ -14,7 +14,7 @@ from PIL import Image
 from lightmuseg.data.images import read_codes, read_rgb
 from lightmuseg.slides.palette import palette_of
 
-SIDE = 900
+SIDE = 560
 OPACITY = 0.45
 
 

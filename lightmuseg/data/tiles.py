@@ -78,7 +78,7 @@ def write_dataset(
     if existing is not None:
         return existing
 
-    partial_output = output.with_name(f"{output.name}.partial")
+    partial_output = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial_output, ignore_errors=True)
     # RGB and mask without compression, and as much again for tiles that overlap
     pixels = sum(width * height for width, height in (image_size(cut.region.image) for cut in cuts))
