@@ -16,7 +16,7 @@ def plot(history: Path, picture: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
     left.plot([int(row["epoch"]) for row in rows], [float(row["loss"]) for row in rows], color="black")
     left.set(xlabel="epoch", ylabel="training loss")
-    scored = [row for row in rows if row["val_pooled_dice"]]
+    scored = [row for row in rows if row.get("val_pooled_dice")]
     for name, label in (("val_pooled_dice", "Dice of all pixels"), ("val_mean_dice", "mean Dice of tiles")):
         right.plot([int(row["epoch"]) for row in scored], [float(row[name]) for row in scored], label=label)
     right.set(xlabel="epoch", ylabel="Dice", ylim=(0, 1))

@@ -60,7 +60,7 @@ def test_training_writes_weights_history_record_and_pictures(trained, dataset):
 
 def test_best_weights_are_of_the_epoch_with_the_highest_validation_dice(trained):
     state = torch.load(trained / "last.pt", weights_only=True)
-    dice = [float(row["val_mean_dice"]) for row in history(trained)]
+    dice = [float(row["val_pooled_dice"]) for row in history(trained)]
     assert state["best"]["epoch"] == 1 + dice.index(max(dice))
     assert state["best"]["value"] == pytest.approx(max(dice))
 
