@@ -24,15 +24,17 @@ python -W ignore -m monai.bundle run evaluating \
     --config_file "['bundle/configs/train.json','bundle/configs/evaluate.json']" \
     --checkpoint "$out/train/model.pt" --output_dir "$out/evaluate"
 
-step "5 of 5: a slide"
+step "5 of 5: a slide without tumor, and the field with tumor"
 # what an earlier run of this script wrote
-rm -rf "$out/segment/cmu_small_region"
+rm -rf "$out/segment/cmu_small_region" "$out/segment/hgsc_nest"
 lightmuseg segment bundle/data/demo-source/cmu_small_region.svs --output "$out/segment" --model "$out/train/model.pt"
+lightmuseg segment bundle/data/demo-source/hgsc_nest.jpg --mpp 0.25 --output "$out/segment" --model "$out/train/model.pt"
 
 cat <<END
 
 Done. Look at
-  $out/segment/cmu_small_region/overlay.png    the slide, tumor in red
+  $out/segment/hgsc_nest/overlay.png           the field, tumor in red; its lower right corner was held out
+  $out/segment/cmu_small_region/overlay.png    the slide, of another tissue
   $out/segment/cmu_small_region/areas.csv      areas in mm2
   $out/evaluate/metrics.csv                    scores on the held-out tiles
   $out/train/metrics.csv                       the training, epoch by epoch

@@ -76,7 +76,7 @@ def test_commands_of_the_readme(clone):
     assert listed[0] == "bash scripts/quickstart.sh"
     said = shell(listed[0], clone)
     named = re.findall(r"^  (bundle/\S+\.(?:png|csv))", said, re.MULTILINE)
-    assert len(named) == 4
+    assert len(named) == 5
     assert all((clone / path).stat().st_size > 0 for path in named)
 
     write_bcss(clone / "BCSS", clone / "bundle" / "data" / "demo-source")
