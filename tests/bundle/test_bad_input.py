@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightmuseg.data.prepare import prepare_bcss
+from lightmuseg.errors import InputError
+
 TRAIN = ("python", "-m", "monai.bundle", "run", "training", "--config_file", "bundle/configs/train.json")
 SMALL = ("--tile_size", 64, "--encoder_weights", "None", "--max_epochs", 1)
 
@@ -50,26 +53,21 @@ SPOILS = {
 
 
 @pytest.mark.parametrize("spoil", SPOILS)
-def test_spoilt_source_is_named_and_nothing_is_left(spoil, copied, run, tmp_path):
+def test_spoilt_source_is_named_and_nothing_is_left(spoil, copied, tmp_path):
     folder, image = copied
     change, message = SPOILS[spoil]
     change(image, folder / "masks" / image.name)
     output = tmp_path / "out"
-    status, _, stderr = run(
-        "python", "-m", "lightmuseg.cli", "prepare", "bcss", "--source", folder, "--output", output, "--tile_size", 64
-    )
-    assert status == 1
-    line = stderr.strip().splitlines()[-1]
-    assert "Traceback" not in stderr
-    assert line.startswith("lightmuseg: error: ")
+    with pytest.raises(InputError) as error:
+        prepare_bcss(folder, output, tile_size=64)
+    line = str(error.value)
     assert image.stem in line
     # Pillow cannot tell some 16-bit TIFFs from other files
     assert message in line or (spoil == "16-bit" and "not an image file" in line)
-    assert not output.exists()
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
-def test_palette_image_and_opaque_rgba_give_the_same_tiles(source, copied, run, tmp_path):
+def test_palette_image_and_opaque_rgba_give_the_same_tiles(source, copied, tmp_path):
     folder, image = copied
     picture = Image.open(image).quantize(200)
     picture.save(image)
@@ -77,10 +75,7 @@ def test_palette_image_and_opaque_rgba_give_the_same_tiles(source, copied, run, 
     second = sorted((folder / "rgbs").iterdir())[1]
     Image.open(second).convert("RGBA").save(second)
     output = tmp_path / "out"
-    status, _, stderr = run(
-        "python", "-m", "lightmuseg.cli", "prepare", "bcss", "--source", folder, "--output", output, "--tile_size", 64
-    )
-    assert status == 0, stderr
+    prepare_bcss(folder, output, tile_size=64)
     assert np.array_equal(np.asarray(Image.open(output / "images" / f"{image.stem}_x0_y0.png")), expected)
     original = np.asarray(Image.open(source / "rgbs" / second.name))[:64, :64]
     assert np.array_equal(np.asarray(Image.open(output / "images" / f"{second.stem}_x0_y0.png")), original)
