@@ -11,6 +11,11 @@ class InputError(ValueError):
     """Something the user gave cannot be used; the message names the file, the value and the remedy."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, short enough to stand in another message; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+
+
 def _user_fault(error: BaseException | None) -> str | None:
     """The line to show for ``error`` or for the fault it was raised from; None where it is a bug."""
     while error is not None:

@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -46,6 +48,23 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path, needed_bytes: int) -> Iterator[Path]:
+    """A folder beside ``folder`` to write into, which becomes ``folder`` when the block ends without an error.
+
+    Raises:
+        InputError: where it cannot be made, or ``needed_bytes`` do not fit.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        require_space(partial, needed_bytes)
+        yield partial
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_json(path: str | Path, content: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lightmuseg.errors import InputError
 
-from .images import IMAGE_SUFFIXES
+from .images import IMAGE_SUFFIXES, files_by_stem
 
 # meta/gtruth_codes.tsv of the dataset, in the order of its codes 0 to 21.
 CODE_NAMES = (
@@ -69,20 +69,11 @@ def find_regions(source: Path, masks: str = "masks") -> list[Region]:
     mask_folder = source / masks
     if not mask_folder.is_dir():
         raise InputError(f"{mask_folder}: no such folder; name the folder of masks with --masks.")
-    mask_of_stem = _by_stem(mask_folder, MASK_SUFFIXES)
-    images = _by_stem(image_folders[0], IMAGE_SUFFIXES)
+    mask_of_stem = files_by_stem(mask_folder, MASK_SUFFIXES)
+    images = files_by_stem(image_folders[0], IMAGE_SUFFIXES)
     if not images:
         raise InputError(f"{image_folders[0]}: holds no images ({', '.join(IMAGE_SUFFIXES)}).")
     return [_region(image, mask_of_stem, mask_folder) for image in images.values()]
-
-
-def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes):
-        if path.stem in found:
-            raise InputError(f"{path}: {found[path.stem].name} has the same name beside it; take one of them away.")
-        found[path.stem] = path
-    return found
 
 
 def _region(image: Path, mask_of_stem: dict[str, Path], mask_folder: Path) -> Region:

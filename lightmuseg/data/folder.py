@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightmuseg.errors import InputError
 
-from .images import IMAGE_SUFFIXES
+from .images import IMAGE_SUFFIXES, files_by_stem
 
 OUTPUT_ENDINGS = {"png": ".png", "tiff": ".tif", "nifti": ".nii.gz"}
 
@@ -20,15 +20,10 @@ def list_images(folder: str | Path) -> list[dict[str, str]]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name a folder of images with --dataset_dir.")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
+    images = files_by_stem(folder)
+    if not images:
         raise InputError(f"{folder}: holds no images ({', '.join(IMAGE_SUFFIXES)}).")
-    seen: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in seen:
-            raise InputError(f"{path}: its result would overwrite that of {seen[path.stem].name}; rename one.")
-        seen[path.stem] = path
-    return [{"image": str(path)} for path in paths]
+    return [{"image": str(path)} for path in images.values()]
 
 
 def output_ending(output_format: str) -> str:

@@ -13,6 +13,20 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
+def files_by_stem(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> dict[str, Path]:
+    """The files in ``folder`` with one of the endings, sorted, by name without ending.
+
+    Raises:
+        InputError: where two have the same name but for the ending.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes):
+        if path.stem in found:
+            raise InputError(f"{path}: {found[path.stem].name} has the same name beside it; take one of them away.")
+        found[path.stem] = path
+    return found
+
+
 def read_rgb(path: str | Path) -> np.ndarray:
     """The picture in ``path`` as uint8 [H, W, 3].
 

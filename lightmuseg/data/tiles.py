@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from lightmuseg import __version__
 from lightmuseg.errors import InputError
-from lightmuseg.record import require_space, sha256_of, write_json
+from lightmuseg.record import sha256_of, whole_folder, write_json
 
 from .bcss import CODE_NAMES, UNANNOTATED, Region, to_codes
 from .images import image_size, read_codes, read_rgb
@@ -78,15 +77,12 @@ def write_dataset(
     if existing is not None:
         return existing
 
-    partial_output = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial_output, ignore_errors=True)
     # RGB and mask without compression, and as much again for tiles that overlap
     pixels = sum(width * height for width, height in (image_size(cut.region.image) for cut in cuts))
-    require_space(partial_output, 8 * pixels)
-    try:
+    with whole_folder(output, 8 * pixels) as folder:
         for kind in ("images", "masks"):
-            (partial_output / kind).mkdir()
-        cut = partial(_cut, output=partial_output, tile_size=tile_size, mask_coding=mask_coding, least=min_annotated)
+            (folder / kind).mkdir()
+        cut = partial(_cut, output=folder, tile_size=tile_size, mask_coding=mask_coding, least=min_annotated)
         workers = min(os.cpu_count() or 1, len(cuts))
         with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
             tiles = [tile for made in tqdm(pool.map(cut, cuts), "cutting", len(cuts), unit="region") for tile in made]
@@ -101,11 +97,7 @@ def write_dataset(
             "sources": sources,
             "tiles": tiles,
         }
-        write_json(partial_output / MANIFEST, manifest)
-        os.replace(partial_output, output)
-    except BaseException:
-        shutil.rmtree(partial_output, ignore_errors=True)
-        raise
+        write_json(folder / MANIFEST, manifest)
     return manifest
 
 

@@ -12,7 +12,7 @@ import torch
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import nn
 
-from lightmuseg.errors import InputError
+from lightmuseg.errors import InputError, first_line
 from lightmuseg.record import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,8 @@ def _imagenet_or_random(make, backbone: str) -> nn.Module:
             "No ImageNet weights for the encoder %s (%s). TRAINING STARTS FROM RANDOM WEIGHTS and will be worse: "
             "give a weights file by encoder_weights=PATH, or put the official file into %s.",
             backbone,
-            (str(error) or type(error).__name__).splitlines()[0],
+            # the download's own message ends in the remedy that follows here
+            first_line(error.__cause__ or error),
             Path(torch.hub.get_dir()) / "checkpoints",
         )
         encoder = make(pretrained=False)
@@ -121,9 +122,8 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch names no common base for what a broken file raises
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{path}: not a readable file of plain PyTorch weights ({reason[:160]}); export it again."
+            f"{path}: not a readable file of plain PyTorch weights ({first_line(error)}); export it again."
         ) from error
     if not isinstance(content, dict) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()

@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 
 from lightmuseg.data.images import IMAGE_SUFFIXES, image_size, read_rgb
-from lightmuseg.errors import InputError
+from lightmuseg.errors import InputError, first_line
 
 SLIDE_SUFFIXES = (".svs", ".tif", ".tiff")
 # um/px that a microscope's scanner can mean; anything else is a wrong unit or a wrong entry.
@@ -58,7 +58,7 @@ def _first_page(path: Path) -> tifffile.TiffPage:
         with tifffile.TiffFile(path) as file:
             page = file.pages[0]
     except (tifffile.TiffFileError, OSError, IndexError, ValueError, KeyError, struct.error) as error:
-        raise InputError(f"{path}: not a TIFF that can be read ({_first_line(error)}); export it again.") from error
+        raise InputError(f"{path}: not a TIFF that can be read ({first_line(error)}); export it again.") from error
     colour = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
     if page.bitspersample != 8 or page.samplesperpixel != 3 or page.photometric not in colour:
         photometric = getattr(page.photometric, "name", page.photometric)
@@ -78,12 +78,12 @@ def _read_slide(path: Path) -> np.ndarray:
         slide = CuImage(str(path))
         return np.asarray(slide.read_region((0, 0), slide.size("XY"), 0))
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read whole ({_first_line(error)}); copy or export it again.") from error
+        raise InputError(f"{path}: cannot be read whole ({first_line(error)}); copy or export it again.") from error
 
 
 def _mpp_of(page: tifffile.TiffPage) -> float | None:
     """um/px that the file states: Aperio's MPP, or the resolution per centimetre or inch."""
-    aperio = re.search(r"\|\s*MPP\s*=\s*([\d.]+)", page.description) if page.is_svs else None
+    aperio = re.search(r"\|\s*MPP\s*=\s*(\d*\.?\d+)\s*(?:\||$)", page.description) if page.is_svs else None
     if aperio is not None:
         return float(aperio[1])
     units = {tifffile.RESUNIT.CENTIMETER: 10_000.0, tifffile.RESUNIT.INCH: 25_400.0}
@@ -104,7 +104,3 @@ def _checked_mpp(path: Path, mpp: float | None) -> float:
             f"{path}: {mpp} um per pixel is outside {MPP_RANGE[0]} to {MPP_RANGE[1]}; give the right value with --mpp."
         )
     return mpp
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +16,7 @@ from PIL import Image
 
 from lightmuseg.errors import InputError
 from lightmuseg.handlers import WeightsLoader
-from lightmuseg.record import environment, require_space, sha256_of, write_json
+from lightmuseg.record import environment, sha256_of, whole_folder, write_json
 
 from .palette import palette_of
 from .reader import read_level0
@@ -53,10 +51,7 @@ def segment_slide(slide: Path, output: Path, bundle: Path, model: Path | None = 
     pixels, mpp = read_level0(slide, mpp, target_mpp, MAX_PIXELS)
     network = config.get_parsed_content("network").eval()
     WeightsLoader(config.get_parsed_content("checkpoint"), network)()
-    partial = output / f".{folder.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    require_space(partial, pixels.size + (1 << 20))
-    try:
+    with whole_folder(folder, pixels.size + (1 << 20)) as partial:
         classes = _classes(pixels, mpp / target_mpp, network, config)
         palette = palette_of(class_names)
         _save_map(partial / "classes.png", classes, palette)
@@ -73,9 +68,6 @@ def segment_slide(slide: Path, output: Path, bundle: Path, model: Path | None = 
             "seconds": round(time.time() - started, 1),
         }
         write_json(partial / "run.json", record)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

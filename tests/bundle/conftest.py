@@ -8,8 +8,6 @@ from PIL import Image
 from lightmuseg.data.prepare import prepare_bcss
 from lightmuseg.networks import LightMuSeg
 
-FAST = ("--tile_size", "64", "--batch_size", "2", "--num_workers", "0")
-
 
 def write_region(folder, name, seed, size=(150, 100)):
     """Dark discs, coded as tumor, on a light ground, coded as stroma; left and lower edges are outside the region."""

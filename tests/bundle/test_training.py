@@ -22,11 +22,11 @@ FAST = ("--tile_size", 64, "--batch_size", 2, "--num_workers", 0)
 BUNDLE = ("python", "-m", "monai.bundle", "run")
 
 
-def train(dataset, output, *options, config="bundle/configs/train.json", encoder_weights=""):
+def train(dataset, output, *options):
     """The command of a short training on small tiles."""
-    start = ("--encoder_weights", encoder_weights) if encoder_weights else ("--encoder_weights", "None")
     folders = ("--dataset_dir", dataset, "--output_dir", output)
-    return (*BUNDLE, "training", "--config_file", config, *folders, *FAST, *start, *options)
+    start = ("--encoder_weights", "None")
+    return (*BUNDLE, "training", "--config_file", "bundle/configs/train.json", *folders, *FAST, *start, *options)
 
 
 def history(output):
