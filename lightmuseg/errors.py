@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
 
 class InputError(ValueError):
@@ -14,6 +16,16 @@ class InputError(ValueError):
 def first_line(error: BaseException) -> str:
     """What an error says, short enough to stand in another message; its kind where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+
+
+def refuse_text_for_truth(options: Mapping[str, Any]) -> None:
+    """Raise an InputError where an option's value is the text "true" or "false", which Python takes for true.
+
+    MONAI's command line reads ``True`` and ``False`` as truth values, and other spellings as text.
+    """
+    for name, value in options.items():
+        if isinstance(value, str) and value.lower() in ("true", "false"):
+            raise InputError(f"--{name} {value}: is read as text; write {value.capitalize()}.")
 
 
 def _user_fault(error: BaseException | None) -> str | None:

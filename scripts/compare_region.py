@@ -9,13 +9,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from lightmuseg.data.images import read_codes, read_rgb
-from lightmuseg.slides.palette import palette_of
+from lightmuseg.data.pictures import compare as side_by_side
 
 SIDE = 560
-OPACITY = 0.45
 
 
 def compare(image: Path, classes: Path, mask: Path, picture: Path) -> None:
@@ -28,13 +26,8 @@ def compare(image: Path, classes: Path, mask: Path, picture: Path) -> None:
         f"precision {both / max(predicted.sum(), 1):.4f}; "
         f"with everything called tumor Dice {2 * truth.mean() / (1 + truth.mean()):.4f}"
     )
-    red = np.array(palette_of(["tumor"])[1])
-    shaded = [np.where(m[..., None], (1 - OPACITY) * pixels + OPACITY * red, pixels) for m in (truth, predicted)]
-    panels = [pixels, *shaded]
-    size = (SIDE, round(SIDE * pixels.shape[0] / pixels.shape[1]))
-    small = [np.asarray(Image.fromarray(panel.astype(np.uint8)).resize(size)) for panel in panels]
-    gap = np.full((size[1], 12, 3), 255, np.uint8)
-    Image.fromarray(np.hstack([small[0], gap, small[1], gap, small[2]])).save(picture)
+    maps = [classes.astype(np.uint8) for classes in (truth, predicted)]
+    side_by_side(pixels, *maps, ["tumor"], SIDE).save(picture)
 
 
 if __name__ == "__main__":

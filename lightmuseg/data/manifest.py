@@ -12,7 +12,7 @@ from lightmuseg.record import sha256_of
 from .split import SPLITS
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 
 def read_manifest(dataset_dir: str | Path) -> dict[str, Any]:
@@ -40,6 +40,10 @@ def read_manifest(dataset_dir: str | Path) -> dict[str, Any]:
 def load_tiles(dataset_dir: str | Path, split: str) -> list[dict[str, Any]]:
     """The tiles of one split as MONAI data dictionaries with the paths ``image`` and ``label``.
 
+    Each also has ``patient``, ``roi``, ``x`` and ``y`` (the tile's left upper corner in pixels of its region),
+    ``region_width`` and ``region_height``, by which predictions can be put together again. Tiles of a region stand
+    together, row by row.
+
     Every file is checked to be there with the size it was written with, so that a broken dataset shows before
     training starts.
 
@@ -48,23 +52,34 @@ def load_tiles(dataset_dir: str | Path, split: str) -> list[dict[str, Any]]:
         split: "train", "val" or "test".
 
     Raises:
-        InputError: where there is no manifest or no tile in the split, or a file is missing or was changed.
+        InputError: where there is no manifest or no tile in the split, the dataset was prepared without tile files,
+            or a file is missing or was changed.
     """
     if split not in SPLITS:
         raise InputError(f"split {split!r} is not known; one of {', '.join(SPLITS)}.")
     root = Path(dataset_dir)
-    tiles = [tile for tile in read_manifest(root)["tiles"] if tile["split"] == split]
+    manifest = read_manifest(root)
+    tiles = [tile for tile in manifest["tiles"] if tile["split"] == split]
     if not tiles:
         raise InputError(
             f"{root}: has no tiles in the split {split!r}; prepare it with more patients, or choose a split that has."
         )
+    if "image" not in tiles[0]:
+        raise InputError(f"{root}: holds no tile files (--tile_files false); train on it with train_wsi.json.")
     for tile in tiles:
         check_tile(root, tile)
-    keep = ("patient", "roi")
-    return [
-        {"image": str(root / tile["image"]), "label": str(root / tile["mask"]), **{key: tile[key] for key in keep}}
-        for tile in tiles
-    ]
+    sizes = {source["roi"]: (source["width"], source["height"]) for source in manifest["sources"]}
+    return [_item(root, tile, sizes[tile["roi"]]) for tile in tiles]
+
+
+def _item(root: Path, tile: dict[str, Any], region_size: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "image": str(root / tile["image"]),
+        "label": str(root / tile["mask"]),
+        **{key: tile[key] for key in ("patient", "roi", "x", "y")},
+        "region_width": region_size[0],
+        "region_height": region_size[1],
+    }
 
 
 def check_tile(root: Path, tile: dict[str, Any]) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightmuseg.errors import InputError
 
-from .bcss import MASK_CODINGS, find_regions
-from .split import split_patients
+from .bcss import MASK_CODINGS, find_regions, read_mask
+from .bcss_wsss import PATCH_SIZE, PSEUDO_LABELS, find_patches, read_labels
+from .split import plan_split
 from .tiles import Cut, write_dataset
 
 # Regions whose um/px differ by more are not of one dataset.
@@ -21,15 +22,24 @@ def prepare_bcss(
     output: Path,
     masks: str = "masks",
     mask_coding: str = "bcss",
-    val: Sequence[str] = (),
-    test: Sequence[str] = (),
-    val_fraction: float = 0.1,
-    test_fraction: float = 0.1,
-    seed: int = 42,
     tile_size: int = 512,
+    overlap: float = 0.0,
     min_annotated: float = 0.0,
+    tile_files: bool = True,
+    **split_options: Any,
 ) -> dict[str, Any]:
     """Write a BCSS folder as a prepared dataset, split by patient; see ``lightmuseg prepare bcss --help``.
+
+    Args:
+        source: holds one folder rgbs* and a folder of masks.
+        output: the dataset's folder.
+        masks: name of the folder of masks.
+        mask_coding: a key of :data:`.bcss.MASK_CODINGS`.
+        tile_size: side in pixels.
+        overlap: share of a tile that neighbours have in common at least.
+        min_annotated: tiles with a smaller share of annotated pixels are left out.
+        tile_files: False to write the manifest only, from the masks alone.
+        split_options: as of :func:`.split.plan_split`.
 
     Returns:
         The manifest.
@@ -43,21 +53,44 @@ def prepare_bcss(
         raise InputError(f"tile_size={tile_size} must be a multiple of 32 pixels.")
     if not 0 <= min_annotated <= 1:
         raise InputError(f"min_annotated={min_annotated} must be a share between 0 and 1.")
-    regions = find_regions(source, masks)
+    if not 0 <= overlap <= 0.9:
+        raise InputError(f"overlap={overlap} must be a share between 0 and 0.9.")
+    regions = find_regions(source, masks, images=tile_files)
     scales = sorted({region.mpp for region in regions})
     if scales[-1] > SCALE_TOLERANCE * scales[0]:
         raise InputError(f"{source}: regions of {scales[0]} and of {scales[-1]} um/px; one dataset has one scale.")
-    split = split_patients((r.patient for r in regions), val_fraction, test_fraction, seed, val, test)
+    split, used = plan_split((region.patient for region in regions), **split_options)
     options = {
         "dataset": "bcss",
         "masks": masks,
         "mask_coding": mask_coding,
         "tile_size": tile_size,
+        "overlap": overlap,
         "min_annotated": min_annotated,
+        "tile_files": tile_files,
+        **used,
     }
-    if val or test:
-        options |= {"val": sorted(val), "test": sorted(test)}
-    else:
-        options |= {"val_fraction": val_fraction, "test_fraction": test_fraction, "seed": seed}
     cuts = [Cut(region, split[region.patient]) for region in regions]
-    return write_dataset(cuts, output, options, tile_size, mask_coding, min_annotated)
+    return write_dataset(
+        cuts, output, options, tile_size, partial(read_mask, coding=mask_coding), min_annotated, overlap
+    )
+
+
+def prepare_bcss_wsss(source: Path, output: Path, pseudo_labels: str = PSEUDO_LABELS) -> dict[str, Any]:
+    """Write BCSS-WSSS as a prepared dataset with its published splits, which patients cross.
+
+    Args:
+        source: holds training/ (or train/), val/ and test/.
+        output: the dataset's folder.
+        pseudo_labels: folder of the training patches' masks, in ``source`` or a whole path.
+
+    Returns:
+        The manifest; each training tile has an ``image_label``, and ``tiles_denied_by_image_label`` counts those
+        whose mask shows a class that it says is not there.
+
+    Raises:
+        InputError: for files that cannot be used.
+    """
+    options = {"dataset": "bcss-wsss", "pseudo_labels": pseudo_labels, "split": "published"}
+    cuts = [Cut(region, split) for split, region in find_patches(source, pseudo_labels)]
+    return write_dataset(cuts, output, options, PATCH_SIZE, read_labels)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+import math
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,15 +12,18 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from lightmuseg import __version__
 from lightmuseg.errors import InputError
 from lightmuseg.record import sha256_of, whole_folder, write_json
 
-from .bcss import CODE_NAMES, UNANNOTATED, Region, to_codes
-from .images import image_size, read_codes, read_rgb
+from .bcss import CODE_NAMES, UNANNOTATED, Region, read_mask
+from .images import image_size, read_rgb
 from .manifest import FORMAT, MANIFEST, check_tile, read_manifest
+from .pool import each
+
+# What a tile takes beyond its pixels, in the manifest and in begun blocks of the disk.
+BYTES_PER_ENTRY = 10_000
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,26 @@ class Cut:
     box: tuple[int, int, int, int] | None = None
 
 
-def tile_starts(length: int, tile_size: int) -> list[int]:
-    """Starts of the fewest tiles that cover ``length`` pixels, evenly spread: neighbours overlap where they must.
+def tile_starts(length: int, tile_size: int, overlap: float = 0.0) -> list[int]:
+    """Starts of the fewest tiles that cover ``length`` pixels, evenly spread.
 
-    >>> tile_starts(1024, 512), tile_starts(1100, 512), tile_starts(300, 512)
-    ([0, 512], [0, 294, 588], [0])
+    Args:
+        length: in pixels.
+        tile_size: in pixels.
+        overlap: share of a tile that neighbours have in common at least; they share more where the length asks it.
+
+    >>> tile_starts(1024, 512), tile_starts(1100, 512), tile_starts(300, 512), tile_starts(1024, 512, overlap=0.25)
+    ([0, 512], [0, 294, 588], [0], [0, 256, 512])
     """
-    count = max(1, -(-length // tile_size))
-    return [round(index * max(0, length - tile_size) / max(1, count - 1)) for index in range(count)]
+    spread = max(0, length - tile_size)
+    steps = math.ceil(spread / (tile_size - math.ceil(overlap * tile_size)))
+    return [round(index * spread / max(1, steps)) for index in range(steps + 1)]
+
+
+def filled(pixels: np.ndarray, tile_size: int, value: int) -> np.ndarray:
+    """Pixels [h, w] or [h, w, 3] as a whole tile: ``value`` to the right and below where they are fewer."""
+    missing = [(0, tile_size - pixels.shape[0]), (0, tile_size - pixels.shape[1])] + [(0, 0)] * (pixels.ndim - 2)
+    return np.pad(pixels, missing, constant_values=value)
 
 
 def write_dataset(
@@ -49,21 +62,24 @@ def write_dataset(
     output: Path,
     options: dict[str, Any],
     tile_size: int = 512,
-    mask_coding: str = "bcss",
+    read: Callable[[Path], np.ndarray] = read_mask,
     min_annotated: float = 0.0,
+    overlap: float = 0.0,
 ) -> dict[str, Any]:
     """Write the tiles of ``cuts`` to ``output``, or do nothing where they are there already.
 
     A tile is the exact crop of its region; where the region is smaller than a tile it is filled up with white and
-    the code outside_roi. ``output`` appears when it is complete.
+    the code outside_roi. Of regions without an image only the manifest is written. ``output`` appears when it is
+    complete.
 
     Args:
         cuts: what to cut, with the split of each.
         output: new folder, or one that an earlier call wrote.
         options: recorded in the manifest; an existing ``output`` must have been made with the same.
         tile_size: side in pixels.
-        mask_coding: a key of :data:`.bcss.MASK_CODINGS`.
+        read: gives the BCSS codes, uint8 [H, W], of a mask's file.
         min_annotated: tiles with a smaller share of annotated pixels are left out.
+        overlap: share of a tile that neighbours have in common at least.
 
     Returns:
         The manifest.
@@ -72,20 +88,17 @@ def write_dataset(
         InputError: for an unreadable, mismatched or unknown source, an ``output`` of other content, or a full disk.
     """
     output = output.resolve()
-    sources = [_source(region) for region in dict.fromkeys(cut.region for cut in cuts)]
+    sources = list(each(_source, list(dict.fromkeys(cut.region for cut in cuts)), "reading sources", "region"))
     existing = _existing(output, options, sources)
     if existing is not None:
         return existing
 
-    # RGB and mask without compression, and as much again for tiles that overlap
-    pixels = sum(width * height for width, height in (image_size(cut.region.image) for cut in cuts))
-    with whole_folder(output, 8 * pixels) as folder:
-        for kind in ("images", "masks"):
-            (folder / kind).mkdir()
-        cut = partial(_cut, output=folder, tile_size=tile_size, mask_coding=mask_coding, least=min_annotated)
-        workers = min(os.cpu_count() or 1, len(cuts))
-        with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
-            tiles = [tile for made in tqdm(pool.map(cut, cuts), "cutting", len(cuts), unit="region") for tile in made]
+    with whole_folder(output, _needed_bytes(cuts, sources, tile_size, overlap)) as folder:
+        if cuts[0].region.image is not None:
+            for kind in ("images", "masks"):
+                (folder / kind).mkdir()
+        cut = partial(_cut, output=folder, tile_size=tile_size, read=read, least=min_annotated, overlap=overlap)
+        tiles = [tile for made in each(cut, cuts, "cutting", "region") for tile in made]
         if not tiles:
             raise InputError(f"no tile has {min_annotated:.0%} of its pixels annotated; lower --min_annotated.")
         manifest = {
@@ -97,33 +110,50 @@ def write_dataset(
             "sources": sources,
             "tiles": tiles,
         }
+        labelled = [tile for tile in tiles if "image_label" in tile]
+        if labelled:
+            manifest["tiles_denied_by_image_label"] = sum(map(_is_denied, labelled))
         write_json(folder / MANIFEST, manifest)
     return manifest
 
 
-def _end_with_parent() -> None:
-    """Let a worker end when its parent is killed, so that nothing writes behind a later run's back."""
-    parent = multiprocessing.parent_process()
+def _is_denied(tile: dict[str, Any]) -> bool:
+    """Whether a tile's mask shows a class that its image-level label says is not there."""
+    return bool({int(code) for code in tile["code_pixels"]} - {*tile["image_label"], *UNANNOTATED})
 
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
+def _needed_bytes(cuts: Sequence[Cut], sources: list[dict[str, Any]], tile_size: int, overlap: float) -> int:
+    """The dataset's size were its tiles not compressed."""
+    size_of = {source["roi"]: (source["width"], source["height"]) for source in sources}
+    boxes = [cut.box or (0, 0, *size_of[cut.region.name]) for cut in cuts]
+    tiles = sum(1 for box in boxes for _ in _corners(box, tile_size, overlap))
+    rgb_and_mask = 0 if cuts[0].region.image is None else 4 * tile_size**2
+    return tiles * (rgb_and_mask + BYTES_PER_ENTRY)
+
+
+def _corners(box: tuple[int, int, int, int], tile_size: int, overlap: float) -> Iterator[tuple[int, int]]:
+    """The left upper corners (x, y) of the tiles that cover a box, row by row."""
+    x, y, width, height = box
+    for yt in tile_starts(height, tile_size, overlap):
+        for xt in tile_starts(width, tile_size, overlap):
+            yield x + xt, y + yt
 
 
 def _source(region: Region) -> dict[str, Any]:
-    return {
+    width, height = image_size(region.image or region.mask)
+    source = {
         "roi": region.name,
         "patient": region.patient,
         "x0": region.x0,
         "y0": region.y0,
         "mpp": region.mpp,
-        "image": region.image.name,
-        "image_sha256": sha256_of(region.image),
-        "mask": region.mask.name,
-        "mask_sha256": sha256_of(region.mask),
+        "width": width,
+        "height": height,
     }
+    for kind, path in (("image", region.image), ("mask", region.mask)):
+        if path is not None:
+            source |= {kind: path.name, f"{kind}_sha256": sha256_of(path)}
+    return source
 
 
 def _existing(output: Path, options: dict[str, Any], sources: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -143,49 +173,45 @@ def _existing(output: Path, options: dict[str, Any], sources: list[dict[str, Any
     if manifest["sources"] != sources:
         raise InputError(f"{output}: was prepared from other source files; choose another --output or delete it.")
     for tile in manifest["tiles"]:
-        check_tile(output, tile)
+        if "image" in tile:
+            check_tile(output, tile)
     return manifest
 
 
-def _cut(cut: Cut, output: Path, tile_size: int, mask_coding: str, least: float) -> list[dict[str, Any]]:
+def _cut(
+    cut: Cut, output: Path, tile_size: int, read: Callable[[Path], np.ndarray], least: float, overlap: float
+) -> list[dict[str, Any]]:
     region = cut.region
-    image = read_rgb(region.image)
-    values = read_codes(region.mask)
-    if image.shape[:2] != values.shape:
+    codes = read(region.mask)
+    height, width = codes.shape
+    image = None if region.image is None else read_rgb(region.image)
+    if image is not None and image.shape[:2] != codes.shape:
         raise InputError(
-            f"{region.mask}: is {values.shape[1]} x {values.shape[0]} pixels, its image {region.image.name} is "
+            f"{region.mask}: is {width} x {height} pixels, its image {region.image.name} is "
             f"{image.shape[1]} x {image.shape[0]}; they must be of one size."
         )
-    codes = to_codes(values, mask_coding, region.mask)
-    x, y, width, height = cut.box or (0, 0, image.shape[1], image.shape[0])
+    left, top, width, height = box = cut.box or (0, 0, width, height)
     tiles = []
-    for yt in tile_starts(height, tile_size):
-        for xt in tile_starts(width, tile_size):
-            corner = (x + xt, y + yt)
-            inside = (slice(corner[1], min(corner[1] + tile_size, y + height)),
-                      slice(corner[0], min(corner[0] + tile_size, x + width)))  # fmt: skip
-            tile_codes = _filled(codes[inside], tile_size, 0)
-            if 1 - np.isin(tile_codes, UNANNOTATED).mean() < least:
-                continue
-            tiles.append(_write_tile(cut, corner, _filled(image[inside], tile_size, 255), tile_codes, output))
+    for x, y in _corners(box, tile_size, overlap):
+        inside = (slice(y, min(y + tile_size, top + height)), slice(x, min(x + tile_size, left + width)))
+        tile_codes = filled(codes[inside], tile_size, 0)
+        counts = np.bincount(tile_codes.ravel(), minlength=len(CODE_NAMES))
+        if 1 - counts[list(UNANNOTATED)].sum() / tile_size**2 < least:
+            continue
+        tile = {"split": cut.split, "patient": region.patient, "roi": region.name, "x": x, "y": y}
+        if region.image_label is not None:
+            tile["image_label"] = list(region.image_label)
+        tile["code_pixels"] = {str(code): int(count) for code, count in enumerate(counts) if count}
+        if image is not None:
+            name = f"{region.name}_x{x}_y{y}.png"
+            tile |= _written(output, f"images/{name}", "image", filled(image[inside], tile_size, 255))
+            tile |= _written(output, f"masks/{name}", "mask", tile_codes)
+        tiles.append(tile)
     return tiles
 
 
-def _filled(pixels: np.ndarray, tile_size: int, value: int) -> np.ndarray:
-    missing = [(0, tile_size - pixels.shape[0]), (0, tile_size - pixels.shape[1])] + [(0, 0)] * (pixels.ndim - 2)
-    return np.pad(pixels, missing, constant_values=value)
-
-
-def _write_tile(
-    cut: Cut, corner: tuple[int, int], image: np.ndarray, codes: np.ndarray, output: Path
-) -> dict[str, Any]:
-    name = f"{cut.region.name}_x{corner[0]}_y{corner[1]}.png"
-    tile = {"image": f"images/{name}", "mask": f"masks/{name}", "split": cut.split, "patient": cut.region.patient,
-            "roi": cut.region.name, "x": corner[0], "y": corner[1]}  # fmt: skip
-    for kind, pixels in (("image", image), ("mask", codes)):
-        path = output / tile[kind]
-        Image.fromarray(pixels).save(path)
-        tile[f"{kind}_bytes"] = path.stat().st_size
-    present, counts = np.unique(codes, return_counts=True)
-    tile["code_pixels"] = {str(code): int(count) for code, count in zip(present, counts)}
-    return tile
+def _written(output: Path, name: str, kind: str, pixels: np.ndarray) -> dict[str, Any]:
+    # Stained tissue has no repeats for zlib to find: run lengths alone give the same size in a fourth of the time.
+    how = {"compress_type": zlib.Z_RLE} if kind == "image" else {}
+    Image.fromarray(pixels).save(output / name, **how)
+    return {kind: name, f"{kind}_bytes": (output / name).stat().st_size}

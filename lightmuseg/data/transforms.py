@@ -20,6 +20,8 @@ class CodesToClassesd(MapTransform):
         keys: of the masks.
         classes: name of each class and the codes it gathers, such as ``{"tumor": [1, 19, 20]}``.
         ignored_codes: codes that say nothing about the tissue; they become 255, which losses and metrics leave out.
+        merged_codes: codes that count as another one, such as ``{"19": 1}``; classes and ignored codes are looked up
+            for that one.
         allow_missing_keys: as in MONAI.
 
     Raises:
@@ -31,6 +33,7 @@ class CodesToClassesd(MapTransform):
         keys: KeysCollection,
         classes: Mapping[str, Sequence[int]],
         ignored_codes: Sequence[int] = (),
+        merged_codes: Mapping[str, int] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -42,6 +45,10 @@ class CodesToClassesd(MapTransform):
         for index, codes in enumerate(classes.values(), start=1):
             self.lookup[list(codes)] = index
         self.lookup[list(ignored_codes)] = IGNORED
+        for code, other in (merged_codes or {}).items():
+            if int(code) in named:
+                raise ValueError(f"code {code} is merged into {other} and named in classes or ignored_codes as well.")
+            self.lookup[int(code)] = self.lookup[other]
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         result = dict(data)
@@ -49,3 +56,38 @@ class CodesToClassesd(MapTransform):
             classes = self.lookup[np.asarray(torch.as_tensor(result[key]).cpu()).astype(np.uint8)]
             result[key] = convert_to_dst_type(classes, result[key], dtype=torch.float32)[0]
         return result
+
+
+class ClassMapsd(MapTransform):
+    """From logits and class indices to what metrics take, alike for one class and for several.
+
+    With one class, ``pred`` and ``label`` become binary maps [1, H, W], the label with 255 where nothing is annotated.
+    With C classes they become one-hot [1 + C, H, W] with the background first, the label all zero where nothing is
+    annotated: MONAI's metrics leave those pixels out in both forms (``ignore_index=255``). Two more keys hold the
+    classes without the background: ``probability`` [C, H, W], and ``mask`` [C, H, W] of 0, 1 and 255.
+
+    Args:
+        pred: key of the logits, [1, H, W] or [1 + C, H, W].
+        label: key of the class indices [1, H, W].
+        threshold: of one class's probability.
+    """
+
+    def __init__(self, pred: str = "pred", label: str = "label", threshold: float = 0.5) -> None:
+        super().__init__((pred, label))
+        self.threshold = threshold
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        result = dict(data)
+        pred, label = self.keys
+        logits, indices = result[pred].float(), result[label]
+        ignored = indices == IGNORED
+        if len(logits) == 1:
+            probability, mask = logits.sigmoid(), indices
+            result[pred] = (probability >= self.threshold).float()
+        else:
+            classes = torch.arange(len(logits), device=logits.device).reshape(-1, 1, 1)
+            probability = logits.softmax(dim=0)[1:]
+            result[pred] = (logits.argmax(dim=0, keepdim=True) == classes).float()
+            result[label] = (indices == classes).float()
+            mask = result[label][1:].masked_fill(ignored, IGNORED)
+        return {**result, "probability": probability, "mask": mask}

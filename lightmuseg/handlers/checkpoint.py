@@ -14,7 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from lightmuseg.errors import InputError
-from lightmuseg.networks.encoder_weights import check_fit, read_state_dict
+from lightmuseg.networks.weights import check_fit, load_weights
 from lightmuseg.record import write_whole
 
 logger = logging.getLogger(__name__)
@@ -43,11 +43,7 @@ class WeightsLoader:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine | None = None) -> None:
-        own = self.network.state_dict()
-        given = read_state_dict(self.path)
-        given = {key: value for key, value in given.items() if key in own or not key.startswith("side_heads.")}
-        check_fit(own, given, self.path)
-        self.network.load_state_dict(given)
+        load_weights(self.network, self.path)
 
 
 class TrainingCheckpoint:

@@ -15,7 +15,7 @@ class StructureLoss(nn.Module):
 
     Args:
         window: odd side of that window, in pixels.
-        border_weight: the factor 5.
+        border_weight: the factor 5; 0 gives the unweighted form that the paper prints.
         ignore_index: pixels of the target with this value count in nothing.
 
     Reference:
@@ -44,9 +44,11 @@ class StructureLoss(nn.Module):
         if logits.shape != target.shape:
             raise ValueError(f"logits {tuple(logits.shape)} and target {tuple(target.shape)} must have one shape.")
         ignored = target == self.ignore_index
-        logits = logits.float().masked_fill(ignored, 0.0)
-        valid = (~ignored).float()
-        mask = (target == 1).float()
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()
+        logits = logits.masked_fill(ignored, 0.0)
+        valid = (~ignored).to(logits.dtype)
+        mask = (target == 1).to(logits.dtype)
         # a square mean is a mean over rows of means over columns, at a fraction of the work
         half = self.window // 2
         neighbourhood = F.avg_pool2d(mask, (self.window, 1), stride=1, padding=(half, 0))

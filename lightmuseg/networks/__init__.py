@@ -1,8 +1,21 @@
-"""The LightMuSeg network, its blocks and its encoder."""
+"""The LightMuSeg network, its blocks and its encoders, and the U-Nets it is compared with."""
 
+from .efficientnet_b0 import EfficientNetB0Encoder
 from .frfm import FRFM
 from .lightmuseg import LightMuSeg
 from .mobilenet_v2 import MobileNetV2Encoder
 from .msffm import MSFFM, SpatialAttention
+from .unet import BASELINES, UNet
+from .vit import ViTEncoder
 
-__all__ = ["FRFM", "MSFFM", "LightMuSeg", "MobileNetV2Encoder", "SpatialAttention"]
+__all__ = [
+    "BASELINES",
+    "FRFM",
+    "MSFFM",
+    "EfficientNetB0Encoder",
+    "LightMuSeg",
+    "MobileNetV2Encoder",
+    "SpatialAttention",
+    "UNet",
+    "ViTEncoder",
+]

@@ -13,6 +13,7 @@ from torch import nn
 from .encoder_weights import build_encoder
 from .frfm import FRFM
 from .msffm import MSFFM
+from .weights import pretrained_part
 
 
 class UpBlock(nn.Sequential):
@@ -48,7 +49,8 @@ class LightMuSeg(nn.Module):
         out_channels: classes; 1 for a binary map.
         backbone: an encoder with five outputs registered in MONAI's ``FLEXUNET_BACKBONE``.
         encoder_weights: "imagenet", a path, None, or "auto"; see :func:`.encoder_weights.build_encoder`.
-        freeze_encoder: keep the encoder's parameters and batch-norm statistics as they are (V1).
+        freeze_encoder: keep the encoder's parameters and batch-norm statistics as they are (V1); of an encoder such as
+            "vit" only its pretrained ``trunk``, because its other parts have no weights worth keeping.
         deep_supervision: in training, also give the logits of three side heads (V3).
         msffm: False replaces each MSFFM by the identity (the paper's ablation).
         dropout: share of channels dropped behind each up-sampling block; 0 in the paper. Left on at inference it
@@ -87,7 +89,7 @@ class LightMuSeg(nn.Module):
         self.freeze_encoder = freeze_encoder
         self.deep_supervision = deep_supervision
         self.encoder = build_encoder(backbone, in_channels, encoder_weights)
-        self.encoder.requires_grad_(not freeze_encoder)
+        pretrained_part(self.encoder).requires_grad_(not freeze_encoder)
 
         channels = FLEXUNET_BACKBONE.register_dict[backbone]["feature_channel"]
         self.msffm = nn.ModuleList(MSFFM(c) if msffm else nn.Identity() for c in channels)
@@ -103,7 +105,7 @@ class LightMuSeg(nn.Module):
         """As for any module, but a frozen encoder stays in evaluation mode, so that its statistics stay fixed."""
         super().train(mode)
         if self.freeze_encoder:
-            self.encoder.eval()
+            pretrained_part(self.encoder).eval()
         return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

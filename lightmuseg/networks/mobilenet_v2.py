@@ -7,6 +7,8 @@ from monai.networks.blocks import BaseEncoder
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import nn
 
+from .weights import download_weights, load_published
+
 # (expansion, channels, repeats, first stride): Table 2 of the MobileNetV2 paper, without its last 1x1 convolution.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
@@ -84,10 +86,7 @@ class MobileNetV2Encoder(nn.Module, BaseEncoder):
         self.outputs = [*last_of_stride, len(blocks) - 1]
         self._initialise()
         if pretrained:
-            # Imported here: encoder_weights builds encoders, this one among them.
-            from .encoder_weights import download_weights, load_encoder_weights
-
-            load_encoder_weights(self, download_weights(self.imagenet_url))
+            load_published(self, download_weights(self.imagenet_url))
 
     def _initialise(self) -> None:
         for module in self.modules():
@@ -102,6 +101,11 @@ class MobileNetV2Encoder(nn.Module, BaseEncoder):
             if index in self.outputs:
                 maps.append(x)
         return maps
+
+    @staticmethod
+    def from_published(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Torchvision's weights without its last 1x1 convolution and its classifier."""
+        return {key: value for key, value in weights.items() if not key.startswith(("features.18.", "classifier."))}
 
     @classmethod
     def get_encoder_parameters(cls) -> list[dict]:

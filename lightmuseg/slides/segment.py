@@ -12,18 +12,16 @@ import torch
 import torch.nn.functional as F
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
-from PIL import Image
 
+from lightmuseg.data.pictures import overlay, save_class_map
 from lightmuseg.errors import InputError
 from lightmuseg.handlers import WeightsLoader
 from lightmuseg.record import environment, sha256_of, whole_folder, write_json
 
-from .palette import palette_of
 from .reader import read_level0
 
 MAX_PIXELS = 120_000_000
 OVERLAY_SIDE = 2000
-OVERLAY_OPACITY = 0.4
 
 
 def segment_slide(slide: Path, output: Path, bundle: Path, model: Path | None = None, mpp: float | None = None) -> Path:
@@ -53,9 +51,8 @@ def segment_slide(slide: Path, output: Path, bundle: Path, model: Path | None = 
     WeightsLoader(config.get_parsed_content("checkpoint"), network)()
     with whole_folder(folder, pixels.size + (1 << 20)) as partial:
         classes = _classes(pixels, mpp / target_mpp, network, config)
-        palette = palette_of(class_names)
-        _save_map(partial / "classes.png", classes, palette)
-        _save_overlay(partial / "overlay.png", pixels, classes, palette)
+        save_class_map(partial / "classes.png", classes, class_names)
+        overlay(pixels, classes, class_names, OVERLAY_SIDE).save(partial / "overlay.png")
         _save_areas(partial / "areas.csv", classes, class_names, mpp)
         record = {
             **environment(),
@@ -102,22 +99,6 @@ def _classes(pixels: np.ndarray, scale: float, network: torch.nn.Module, config:
     if logits.shape[1] == 1:
         return (logits[0, 0] > 0).to(torch.uint8).numpy()
     return logits[0].argmax(dim=0).to(torch.uint8).numpy()
-
-
-def _save_map(path: Path, classes: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> None:
-    image = Image.fromarray(classes).convert("P")
-    image.putpalette([value for colour in palette for value in colour])
-    image.save(path, optimize=True)
-
-
-def _save_overlay(path: Path, pixels: np.ndarray, classes: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> None:
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
-    small = np.asarray(Image.fromarray(classes).resize(picture.size, Image.Resampling.NEAREST))
-    colours = np.asarray(palette, dtype=np.float32)[small]
-    opacity = np.where(small > 0, OVERLAY_OPACITY, 0.0)[..., None]
-    blended = np.asarray(picture) * (1 - opacity) + colours * opacity
-    Image.fromarray(blended.round().astype(np.uint8)).save(path)
 
 
 def _save_areas(path: Path, classes: np.ndarray, class_names: Sequence[str], mpp: float) -> None:

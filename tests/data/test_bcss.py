@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightmuseg.data.bcss import CODE_NAMES, find_regions, to_codes
+from lightmuseg.data.bcss import CODE_NAMES, find_regions, read_mask, to_codes
 from lightmuseg.data.images import read_codes
 from lightmuseg.errors import InputError
 
@@ -42,6 +42,34 @@ def test_real_folder_is_understood(data):
     regions = find_regions(data / "bcss", "tumor_masks")
     found = {(region.patient, region.x0, region.y0, region.mpp) for region in regions}
     assert found == {("TCGA-A2-A0D2", 96887, 22299, 0.25), ("TCGA-A2-A1G6", 57706, 69514, 0.25)}
+
+
+def test_without_images_the_masks_are_the_regions(bcss):
+    for path in (bcss.folder / "rgbs").iterdir():
+        path.unlink()
+    (bcss.folder / "rgbs").rmdir()
+    regions = find_regions(bcss.folder, images=False)
+    assert [region.name for region in regions] == sorted(bcss.masks)
+    assert all(region.image is None for region in regions)
+    region = regions[-2]
+    assert (region.patient, region.x0, region.y0, region.mpp) == ("TCGA-D4-DDDD", 123456, 98765, 0.252)
+
+
+def test_without_images_an_empty_mask_folder_is_refused(tmp_path):
+    (tmp_path / "masks").mkdir()
+    with refused(tmp_path / "masks", "no masks"):
+        find_regions(tmp_path, images=False)
+
+
+def test_mask_file_is_read_in_its_coding(tmp_path):
+    values = np.array([[0, 1, 2], [3, 4, 4]], dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "mask.png")
+    assert np.array_equal(read_mask(tmp_path / "mask.png"), values)
+    names = [[CODE_NAMES[code] for code in row] for row in read_mask(tmp_path / "mask.png", "bcss-wsss")]
+    assert names == [
+        ["tumor", "stroma", "lymphocytic_infiltrate"],
+        ["necrosis_or_debris", "outside_roi", "outside_roi"],
+    ]
 
 
 def test_masks_are_taken_from_the_folder_named(bcss):
@@ -111,7 +139,9 @@ def test_tumor_coding_gives_tumor_and_other(tmp_path):
     assert names == [["other", "tumor", "tumor"], ["tumor", "other", "other"]]
 
 
-@pytest.mark.parametrize(("coding", "value"), [("bcss", 22), ("bcss", 254), ("tumor", 2), ("tumor", 254)])
+@pytest.mark.parametrize(
+    ("coding", "value"), [("bcss", 22), ("bcss", 254), ("tumor", 2), ("tumor", 254), ("bcss-wsss", 5)]
+)
 def test_unknown_code_is_refused_with_its_value(tmp_path, coding, value):
     values = np.zeros((3, 4), dtype=np.uint8)
     values[1, 2] = value

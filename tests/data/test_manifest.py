@@ -19,10 +19,37 @@ def dataset(bcss, tmp_path):
 
 def test_tiles_name_files_patient_and_region(bcss, dataset):
     (tile,) = load_tiles(dataset, "val")
-    assert set(tile) == {"image", "label", "patient", "roi"}
+    assert set(tile) == {"image", "label", "patient", "roi", "x", "y", "region_width", "region_height"}
     assert tile["patient"] == "TCGA-B2-BBBB"
     assert np.array_equal(np.array(Image.open(tile["image"])), bcss.images[tile["roi"]])
     assert np.array_equal(np.array(Image.open(tile["label"])), bcss.masks[tile["roi"]])
+
+
+def test_tiles_say_where_they_lie_in_a_region_of_what_size(bcss, dataset):
+    for tile in load_tiles(dataset, "train"):
+        mask = bcss.masks[tile["roi"]]
+        assert (tile["region_height"], tile["region_width"]) == mask.shape
+        part = mask[tile["y"] : tile["y"] + 128, tile["x"] : tile["x"] + 128]
+        written = np.array(Image.open(tile["label"]))
+        assert np.array_equal(written[: part.shape[0], : part.shape[1]], part)
+        assert all(type(tile[key]) is int for key in ("x", "y", "region_width", "region_height"))
+
+
+def test_regions_can_be_put_together_again_from_their_tiles(bcss, dataset):
+    regions = {}
+    for tile in load_tiles(dataset, "train"):
+        size = (tile["region_height"], tile["region_width"])
+        region = regions.setdefault(tile["roi"], np.full(size, 99, np.uint8))
+        there = region[tile["y"] : tile["y"] + 128, tile["x"] : tile["x"] + 128]
+        there[:] = np.array(Image.open(tile["label"]))[: there.shape[0], : there.shape[1]]
+    assert len(regions) == 5
+    assert all(np.array_equal(region, bcss.masks[name]) for name, region in regions.items())
+
+
+def test_dataset_without_tile_files_names_the_way_to_train_on_it(bcss, tmp_path):
+    prepare_bcss(bcss.folder, tmp_path / "out", tile_size=128, tile_files=False)
+    with pytest.raises(InputError, match=f"{tmp_path / 'out'}: holds no tile files.*train_wsi.json"):
+        load_tiles(tmp_path / "out", "train")
 
 
 def test_splits_together_are_all_files(dataset):
@@ -47,7 +74,18 @@ def test_folder_without_manifest_is_refused(tmp_path, use):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", '{"tiles": []}', '{"format": 99, "tiles": []}', '{"format": 1}', "\xff"]
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        '{"tiles": []}',
+        '{"format": 99, "tiles": []}',
+        '{"format": 1, "options": {}, "sources": [], "tiles": []}',
+        '{"format": 1}',
+        "\xff",
+    ],
 )
 def test_broken_manifest_is_refused(tmp_path, text):
     path = tmp_path / "manifest.json"

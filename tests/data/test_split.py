@@ -1,9 +1,10 @@
+import csv
 import random
 from collections import Counter
 
 import pytest
 
-from lightmuseg.data.split import split_patients
+from lightmuseg.data.split import plan_split, split_patients
 from lightmuseg.errors import InputError
 
 
@@ -110,3 +111,98 @@ def test_choosing_every_patient_is_refused():
     names = patients(4)
     with pytest.raises(InputError, match="training"):
         split_patients(names, val=names[:2], test=names[2:])
+
+
+def test_plan_without_options_is_the_seeded_split():
+    names = patients(40)
+    assert plan_split(names) == (
+        split_patients(names, 0.1, 0.1, 42),
+        {"split": "patients", "val_fraction": 0.1, "test_fraction": 0.1, "seed": 42},
+    )
+
+
+def test_plan_passes_on_what_is_given():
+    names = patients(40)
+    split, options = plan_split(names, val_fraction=0.3, seed=0)
+    assert split == split_patients(names, 0.3, 0.1, 0)
+    assert options == {"split": "patients", "val_fraction": 0.3, "test_fraction": 0.1, "seed": 0}
+    split, options = plan_split(names, val=[names[3], names[1]])
+    assert split == split_patients(names, val=[names[1], names[3]])
+    assert options == {"split": "names", "val": [names[1], names[3]], "test": []}
+
+
+INSTITUTES = ("A1", "OL", "BH", "LL", "E2", "D8", "EW", "GM", "S3", "3S", "LO")
+
+
+def test_institutes_of_the_authors_are_for_test_and_the_rest_is_split_at_random():
+    names = [f"TCGA-{institute}-{institute[::-1]}{index:02d}" for institute in INSTITUTES for index in range(8)]
+    split, options = plan_split(names, split="institutes", val_fraction=0.2, seed=1)
+    tests = {name for name in names if name.split("-")[1] in {"OL", "LL", "E2", "EW", "GM", "S3"}}
+    assert {name for name in names if split[name] == "test"} == tests
+    assert sizes(split) == (32, 8, 48)
+    assert options == {"split": "institutes", "val_fraction": 0.2, "seed": 1}
+    vals = {
+        frozenset(name for name, part in plan_split(names, split="institutes", seed=seed)[0].items() if part == "val")
+        for seed in range(5)
+    }
+    assert len(vals) == 5
+
+
+def test_institutes_of_the_real_dataset(data):
+    with open(data / "bcss" / "meta" / "roiBounds.csv", newline="", encoding="utf-8") as file:
+        slides = [row[0] for row in list(csv.reader(file))[1:]]
+    names = {slide[:12] for slide in slides}
+    assert len(names) == 151
+    split, _ = plan_split(names, split="institutes")
+    tests = Counter(name[5:7] for name in names if split[name] == "test")
+    assert set(tests) == {"OL", "LL", "E2", "EW", "GM", "S3"}
+    assert sum(tests.values()) == sum(Counter(name[5:7] for name in names)[place] for place in tests)
+
+
+@pytest.mark.parametrize("names", [["TCGA-A1-0001", "TCGA-BH-0002"], ["TCGA-OL-0001", "TCGA-GM-0002"]])
+def test_institutes_that_are_not_there_or_alone_are_refused(names):
+    with pytest.raises(InputError, match="test institutes OL, LL"):
+        plan_split(names, split="institutes")
+
+
+@pytest.mark.parametrize(("number", "folds"), [(3, 3), (10, 3), (151, 5), (20, 7)])
+def test_each_patient_is_tested_and_validated_in_one_fold(number, folds):
+    names = patients(number)
+    rounds = [plan_split(names, folds=folds, fold=fold)[0] for fold in range(folds)]
+    for part in ("test", "val"):
+        found = [name for split in rounds for name in names if split[name] == part]
+        assert sorted(found) == sorted(names)
+    for now, following in zip(rounds, rounds[1:] + rounds[:1]):
+        assert {n for n in names if now[n] == "val"} == {n for n in names if following[n] == "test"}
+        assert "train" in now.values()
+    tests = [sizes(split)[2] for split in rounds]
+    assert max(tests) - min(tests) <= 1
+
+
+def test_folds_depend_on_the_seed_and_not_on_the_order():
+    names = patients(30)
+    assert plan_split(names, folds=5) == plan_split(names[::-1] + names[:3], folds=5, fold=0, seed=42)
+    assert plan_split(names, folds=5)[1] == {"split": "folds", "folds": 5, "fold": 0, "seed": 42}
+    assert len({tuple(sorted(plan_split(names, folds=5, seed=seed)[0].items())) for seed in range(8)}) == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"split": "slides"}, "--split slides.*patients, institutes"),
+        ({"folds": 2}, "--folds 2: give 3 to 12"),
+        ({"folds": 13}, "--folds 13: give 3 to 12"),
+        ({"fold": 1}, "--folds 0"),
+        ({"folds": 5, "fold": 5}, "--fold 5: .* 0 to 4"),
+        ({"folds": 5, "fold": -1}, "--fold -1"),
+        ({"folds": 5, "val_fraction": 0.2}, "--val_fraction .*by folds"),
+        ({"folds": 5, "val": ["TCGA-00-0000"]}, "--folds .*by names"),
+        ({"test": ["TCGA-00-0000"], "seed": 3}, "--seed .*by names"),
+        ({"split": "institutes", "test_fraction": 0.2}, "--test_fraction .*by institutes"),
+        ({"split": "institutes", "test": ["TCGA-00-0000"]}, "--test .*by institutes"),
+        ({"split": "institutes", "folds": 5}, "--folds .*by institutes"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options, named):
+    with pytest.raises(InputError, match=named):
+        plan_split(patients(12), **options)

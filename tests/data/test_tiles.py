@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 import os
@@ -60,6 +61,74 @@ def test_tiles_overlap_evenly():
         assert steps.max() - steps.min() <= 1
 
 
+def test_neighbours_overlap_by_the_share_at_least_with_the_fewest_tiles():
+    for size in (32, 224, 512):
+        for overlap in (0.1, 0.25, 0.5, 0.9):
+            for length in [1, size - 1, size, size + 1, 1000, 1024, 2418, 3391]:
+                starts = tile_starts(length, size, overlap)
+                steps = np.diff(starts)
+                assert (steps > 0).all()
+                assert (steps <= size * (1 - overlap)).all()
+                assert starts[0] == 0
+                assert starts[-1] == max(0, length - size)
+                # one tile fewer could not do it
+                longest = int(size * (1 - overlap) + 1e-9)
+                assert len(starts) == 1 or (len(starts) - 2) * longest < length - size
+
+
+def test_overlapping_tiles_are_exact_crops(bcss, tmp_path):
+    apart = prepare_bcss(bcss.folder, tmp_path / "apart", tile_size=TILE)
+    manifest = prepare_bcss(bcss.folder, tmp_path / "out", tile_size=TILE, overlap=0.5)
+    assert len(manifest["tiles"]) > len(apart["tiles"])
+    for tile in manifest["tiles"]:
+        assert np.array_equal(pixels(tmp_path / "out" / tile["image"]), crop(bcss.images[tile["roi"]], tile, 255))
+        assert np.array_equal(pixels(tmp_path / "out" / tile["mask"]), crop(bcss.masks[tile["roi"]], tile, 0))
+
+
+def test_tiles_of_a_region_stand_together_row_by_row(bcss, tmp_path):
+    manifest = prepare_bcss(bcss.folder, tmp_path / "out", tile_size=64, overlap=0.25)
+    order = [(tile["roi"], tile["y"], tile["x"]) for tile in manifest["tiles"]]
+    assert order == sorted(order)
+
+
+def test_sources_say_place_size_and_hash(prepared):
+    for source in prepared.manifest["sources"]:
+        mask = prepared.bcss.masks[source["roi"]]
+        assert (source["height"], source["width"]) == mask.shape
+        digest = hashlib.sha256((prepared.bcss.folder / "masks" / source["mask"]).read_bytes()).hexdigest()
+        assert source["mask_sha256"] == digest
+    assert {source["roi"] for source in prepared.manifest["sources"]} == set(prepared.bcss.masks)
+
+
+@pytest.fixture
+def without_files(bcss, tmp_path):
+    shutil.rmtree(bcss.folder / "rgbs")
+    output = tmp_path / "places only"
+    return SimpleNamespace(output=output, manifest=prepare_bcss(bcss.folder, output, tile_size=TILE, tile_files=False))
+
+
+def test_without_tile_files_there_is_the_manifest_only_and_no_image_is_read(without_files):
+    assert [path.name for path in without_files.output.iterdir()] == ["manifest.json"]
+    assert without_files.manifest["options"]["tile_files"] is False
+    keys = {"split", "patient", "roi", "x", "y", "code_pixels"}
+    assert all(set(tile) == keys for tile in without_files.manifest["tiles"])
+    keys = {"roi", "patient", "x0", "y0", "mpp", "width", "height", "mask", "mask_sha256"}
+    assert all(set(source) == keys for source in without_files.manifest["sources"])
+
+
+def test_without_tile_files_the_tiles_are_the_same(prepared, without_files):
+    files = ("image", "image_bytes", "mask", "mask_bytes")
+    expected = [{key: tile[key] for key in tile if key not in files} for tile in prepared.manifest["tiles"]]
+    assert without_files.manifest["tiles"] == expected
+
+
+def test_second_run_without_tile_files_changes_nothing(bcss, without_files, snapshot):
+    before = snapshot(without_files.output)
+    again = prepare_bcss(bcss.folder, without_files.output, tile_size=TILE, tile_files=False)
+    assert snapshot(without_files.output) == before
+    assert again["tiles"] == without_files.manifest["tiles"]
+
+
 def test_tiles_are_exact_crops_filled_with_white_and_outside_roi(prepared):
     for tile in prepared.manifest["tiles"]:
         image, mask = prepared.bcss.images[tile["roi"]], prepared.bcss.masks[tile["roi"]]
@@ -113,7 +182,16 @@ def test_second_run_changes_nothing(prepared, snapshot):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("tile_size", 96), ("seed", 7), ("val_fraction", 0.2), ("min_annotated", 0.5), ("val", ["TCGA-A1-AAAA"])],
+    [
+        ("tile_size", 96),
+        ("seed", 7),
+        ("val_fraction", 0.2),
+        ("min_annotated", 0.5),
+        ("val", ["TCGA-A1-AAAA"]),
+        ("overlap", 0.25),
+        ("folds", 3),
+        ("tile_files", False),
+    ],
 )
 def test_output_of_other_options_is_refused_and_left_alone(prepared, snapshot, option, value):
     before = snapshot(prepared.output)
@@ -191,6 +269,9 @@ def test_bad_source_is_named_and_nothing_is_left(bcss, tmp_path, damage):
         ({"min_annotated": 1.5}, "min_annotated=1.5"),
         ({"min_annotated": float("nan")}, "min_annotated=nan"),
         ({"mask_coding": "camelyon"}, "'camelyon'"),
+        ({"overlap": 1}, "overlap=1"),
+        ({"overlap": -0.1}, "overlap=-0.1"),
+        ({"overlap": float("nan")}, "overlap=nan"),
     ],
 )
 def test_bad_options_are_refused_with_their_value(bcss, tmp_path, options, named):

@@ -131,3 +131,19 @@ def test_shapes_that_differ_are_refused():
 def test_even_window_is_refused(window):
     with pytest.raises(ValueError, match=f"window={window}"):
         StructureLoss(window=window)
+
+
+def test_form_the_paper_prints_is_unweighted():
+    logits, target = example((1, 1, 40, 36))
+    p, g = 1 / (1 + np.exp(-logits.astype(float))), target.astype(float)
+    bce = -np.mean(g * np.log(p) + (1 - g) * np.log(1 - p))
+    # equations 11 to 13; the loss adds 1 above and below, so that an empty mask has a value
+    iou = 1 - (np.sum(g * p) + 1) / (np.sum(g + p - g * p) + 1)
+    loss = StructureLoss(border_weight=0)(torch.from_numpy(logits), torch.from_numpy(target))
+    assert loss.item() == pytest.approx(bce + iou, rel=1e-5)
+
+
+def test_gradient_in_double_equals_automatic_differences():
+    logits, target = example((1, 1, 6, 5), ignored=0.2)
+    small = torch.from_numpy(logits).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: StructureLoss(window=5)(x, torch.from_numpy(target)), small)

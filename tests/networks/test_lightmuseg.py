@@ -67,7 +67,12 @@ def test_side_heads_do_not_change_the_networks_own_output():
         torch.testing.assert_close(deep.train()(x)[:, 0], plain.train()(x))
 
 
-@pytest.mark.parametrize("options", [{}, {"deep_supervision": True}, {"msffm": False}, {"dropout": 0.3}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"deep_supervision": True}, {"msffm": False}, {"dropout": 0.3}, {"backbone": "vit"},
+     {"backbone": "efficientnet_b0"}],
+    ids=str,
+)  # fmt: skip
 def test_torchscript_equals_eager(options):
     network = build(**options)
     scripted = torch.jit.script(network)
@@ -143,7 +148,7 @@ def test_flexible_unet_takes_the_registered_encoder():
     assert network(image()).shape == (2, 2, 64, 64)
 
 
-@pytest.mark.parametrize("backbone", ["efficientnet-b0", "resnet18"])
+@pytest.mark.parametrize("backbone", ["efficientnet_b0", "vit", "efficientnet-b0", "resnet18"])
 def test_other_backbones_run_and_train(backbone):
     network = build(backbone=backbone, out_channels=2).train()
     output = network(image(64, 96))
@@ -186,7 +191,9 @@ def test_weights_fit_whatever_the_dropout():
         assert torch.equal(dropping(x), plain(x))
 
 
-@pytest.mark.parametrize("options", [{}, {"deep_supervision": True}, {"freeze_encoder": True}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"deep_supervision": True}, {"freeze_encoder": True}, {"backbone": "efficientnet_b0"}], ids=str
+)
 def test_gradients_reach_every_trainable_parameter(options):
     network = build(**options).train()
     network(image()).square().mean().backward()

@@ -1,0 +1,125 @@
+"""Proof that a prepared dataset is what its source says: every tile, every file, every patient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lightmuseg.errors import InputError
+from lightmuseg.record import sha256_of
+
+from .bcss import Region, find_regions, read_mask
+from .bcss_wsss import find_patches, read_labels
+from .images import read_codes, read_rgb
+from .manifest import check_tile, read_manifest
+from .pool import each
+
+
+def check_dataset(source: Path, output: Path) -> str:
+    """Compare a prepared dataset with its source, pixel by pixel, and its splits with its patients.
+
+    The tiles are decoded and held against crops that this module takes from the source's files on its own. Patients
+    in two splits are a fault, but for published splits, where they are counted.
+
+    Args:
+        source: the folder the dataset was prepared from.
+        output: the dataset's folder, of ``lightmuseg prepare bcss`` or ``bcss-wsss``.
+
+    Returns:
+        One line with the numbers proved.
+
+    Raises:
+        InputError: for the first tile, file or patient that is not as it must be.
+    """
+    manifest = read_manifest(output)
+    options = manifest["options"]
+    if options["dataset"] == "bcss-wsss":
+        regions = [patch for _, patch in find_patches(source, options["pseudo_labels"])]
+        read = read_labels
+    else:
+        regions = find_regions(source, options["masks"], options["tile_files"])
+        read = partial(read_mask, coding=options["mask_coding"])
+    patients = _patients(output, manifest["tiles"], regions, published=options["split"] == "published")
+    entries = {entry["roi"]: entry for entry in manifest["sources"]}
+    tiles_of = {region.name: [] for region in regions}
+    for tile in manifest["tiles"]:
+        tiles_of[tile["roi"]].append(tile)
+    work = [(region, entries.get(region.name), tiles_of[region.name]) for region in regions]
+    compare = partial(_compare, output=output, size=manifest["tile_size"], read=read)
+    files = sum(each(compare, work, "checking", "region"))
+    held = "equal" if "image" in manifest["tiles"][0] else "have the pixel counts of"
+    return (
+        f"{output}: {len(manifest['tiles'])} tiles {held} their crops of {len(regions)} regions, {files} source files "
+        f"have the recorded SHA-256, {patients}"
+    )
+
+
+def _patients(output: Path, tiles: list[dict[str, Any]], regions: Sequence[Region], published: bool) -> str:
+    patient_of = {region.name: region.patient for region in regions}
+    splits: dict[str, set[str]] = {}
+    for tile in tiles:
+        if patient_of.get(tile["roi"]) != tile["patient"]:
+            raise InputError(
+                f"{output}: has a tile of patient {tile['patient']} from {tile['roi']}, which is not that patient's "
+                "region in the source; prepare the dataset again."
+            )
+        splits.setdefault(tile["patient"], set()).add(tile["split"])
+    crossing = sorted(patient for patient, found in splits.items() if len(found) > 1)
+    if crossing and not published:
+        raise InputError(
+            f"{output}: patient {crossing[0]} is in the splits {', '.join(sorted(splits[crossing[0]]))}; "
+            "prepare the dataset again."
+        )
+    how_many = f"{len(crossing)} in more than one split, as published" if published else "none in more than one split"
+    return f"{len(splits)} patients, {how_many}"
+
+
+def _compare(
+    work: tuple[Region, dict[str, Any] | None, list[dict[str, Any]]],
+    output: Path,
+    size: int,
+    read: Callable[[Path], np.ndarray],
+) -> int:
+    """Compare one region's files and tiles with the manifest; the number of files it has."""
+    region, entry, tiles = work
+    files = {kind: path for kind, path in (("image", region.image), ("mask", region.mask)) if path is not None}
+    for kind, path in files.items():
+        if entry is None or sha256_of(path) != entry[f"{kind}_sha256"]:
+            raise InputError(f"{path}: is not the file that {output} was prepared from; prepare the dataset again.")
+    codes = Image.fromarray(read(region.mask))
+    image = None if region.image is None else Image.fromarray(read_rgb(region.image))
+    if (entry["width"], entry["height"]) != codes.size:
+        raise InputError(f"{output}: says another size than {region.mask} has; prepare the dataset again.")
+    for tile in tiles:
+        expected = _crop(codes, tile, size, 0)
+        if tile["code_pixels"] != {str(code): n for code, n in enumerate(expected.histogram()) if n}:
+            raise InputError(f"{output}: counts other pixels at {_place(tile)} than {region.mask} has.")
+        if image is None:
+            continue
+        check_tile(output, tile)
+        _same(output / tile["mask"], read_codes, expected, region.mask, tile)
+        _same(output / tile["image"], read_rgb, _crop(image, tile, size, (255, 255, 255)), region.image, tile)
+    return len(files)
+
+
+def _crop(image: Image.Image, tile: dict[str, Any], size: int, fill: int | tuple[int, int, int]) -> Image.Image:
+    x, y = tile["x"], tile["y"]
+    whole = Image.new(image.mode, (size, size), fill)
+    whole.paste(image.crop((x, y, min(x + size, image.width), min(y + size, image.height))))
+    return whole
+
+
+def _same(
+    path: Path, read: Callable[[Path], np.ndarray], expected: Image.Image, source: Path, tile: dict[str, Any]
+) -> None:
+    if not np.array_equal(read(path), np.asarray(expected)):
+        raise InputError(f"{path}: differs from {source} at {_place(tile)}; delete the dataset and prepare it again.")
+
+
+def _place(tile: dict[str, Any]) -> str:
+    return f"x {tile['x']}, y {tile['y']} of {tile['roi']}"

@@ -1,0 +1,69 @@
+"""Class maps as pictures: one colour a class, as in Fig. 4 of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+COLOURS = {
+    "tumor": (220, 38, 38),
+    "stroma": (34, 160, 70),
+    "lymphocytic_infiltrate": (245, 200, 20),
+    "necrosis_or_debris": (40, 80, 220),
+}
+# For classes that are not the paper's.
+SPARE = ((150, 60, 200), (0, 180, 190), (240, 130, 20), (120, 90, 60))
+OTHER = (255, 255, 255)
+UNANNOTATED = (128, 128, 128)
+OPACITY = 0.4
+GAP = 12
+
+
+def palette_of(class_names: Sequence[str]) -> list[tuple[int, int, int]]:
+    """RGB of class index 0 (everything else) and of each class, in order.
+
+    >>> palette_of(["tumor"])
+    [(255, 255, 255), (220, 38, 38)]
+    """
+    unknown = [name for name in class_names if name not in COLOURS]
+    spare = {name: SPARE[index % len(SPARE)] for index, name in enumerate(unknown)}
+    return [OTHER, *(COLOURS.get(name) or spare[name] for name in class_names)]
+
+
+def save_class_map(path: Path, classes: np.ndarray, class_names: Sequence[str]) -> None:
+    """Write class indices [H, W] as a PNG of indices with the classes' colours as its palette."""
+    image = Image.fromarray(classes).convert("P")
+    image.putpalette([value for colour in palette_of(class_names) for value in colour])
+    image.save(path, optimize=True)
+
+
+def overlay(pixels: np.ndarray, classes: np.ndarray, class_names: Sequence[str], side: int) -> Image.Image:
+    """A picture with its classes in transparent colour over it; what is not annotated (255) in grey.
+
+    Args:
+        pixels: RGB [H, W, 3].
+        classes: class indices [H, W]; 0 is left as it is.
+        class_names: of the indices from 1.
+        side: the longer side of the result is at most this many pixels.
+    """
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((side, side))
+    small = np.asarray(Image.fromarray(classes).resize(picture.size, Image.Resampling.NEAREST))
+    table = np.full((256, 3), UNANNOTATED, dtype=np.float32)
+    table[: len(class_names) + 1] = palette_of(class_names)
+    opacity = np.where(small > 0, OPACITY, 0.0)[..., None]
+    blended = np.asarray(picture) * (1 - opacity) + table[small] * opacity
+    return Image.fromarray(blended.round().astype(np.uint8))
+
+
+def compare(
+    pixels: np.ndarray, truth: np.ndarray, predicted: np.ndarray, class_names: Sequence[str], side: int
+) -> Image.Image:
+    """A picture, its truth and its prediction beside one another; see :func:`overlay` for the arguments."""
+    maps = (np.zeros_like(truth), truth, predicted)
+    panels = [np.asarray(overlay(pixels, classes, class_names, side)) for classes in maps]
+    gap = np.full((len(panels[0]), GAP, 3), 255, np.uint8)
+    return Image.fromarray(np.hstack([panels[0], gap, panels[1], gap, panels[2]]))

@@ -1,0 +1,119 @@
+"""Weights on disk: download, read, check and load them."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import socket
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lightmuseg.errors import InputError, first_line
+
+DOWNLOAD_TIMEOUT_S = 30.0
+
+
+def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
+    """The state dict in ``path``, alone or under the key "model", read with ``weights_only=True``.
+
+    Raises:
+        InputError: where there is no file, or it holds anything but tensors by name.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such weights file; give the path of a .pth or .pt file.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch names no common base for what a broken file raises
+        raise InputError(
+            f"{path}: not a readable file of plain PyTorch weights ({first_line(error)}); export it again."
+        ) from error
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        content = content["model"]
+    if not isinstance(content, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
+    ):
+        raise InputError(f"{path}: holds no state dict (tensors by name); save network.state_dict() alone.")
+    return content
+
+
+def check_fit(own: dict[str, torch.Tensor], given: dict[str, torch.Tensor], path: str | Path) -> None:
+    """Raise an InputError that names the first keys and shapes in which ``given`` differs from ``own``."""
+    differences = [f"{key} is missing" for key in own if key not in given and not key.endswith("num_batches_tracked")]
+    differences += [f"{key} is not known" for key in given if key not in own]
+    differences += [
+        f"{key} is {tuple(given[key].shape)}, not {tuple(own[key].shape)}"
+        for key in own
+        if key in given and own[key].shape != given[key].shape
+    ]
+    if differences:
+        more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise InputError(
+            f"{path}: these weights do not fit the network: {', '.join(differences[:3])}{more}; "
+            "give weights of the same architecture."
+        )
+
+
+def load_weights(network: nn.Module, path: str | Path) -> None:
+    """Load a whole network's state dict; side heads of deep supervision that ``network`` has not are left out.
+
+    Raises:
+        InputError: where the file cannot be read as weights, or its keys or shapes differ.
+    """
+    own = network.state_dict()
+    given = read_state_dict(path)
+    given = {key: value for key, value in given.items() if key in own or not key.startswith("side_heads.")}
+    check_fit(own, given, path)
+    network.load_state_dict(given)
+
+
+def load_published(encoder: nn.Module, path: str | Path) -> None:
+    """Load published weights into ``encoder``.
+
+    An encoder with parts that no published weights exist for keeps the other ones in its attribute ``trunk``, which
+    is then loaded alone. The method ``from_published`` of either, where it has one, leaves out what only a classifier
+    has and gives the rest its own names.
+
+    Raises:
+        InputError: where the file cannot be read as weights, or its keys or shapes differ.
+    """
+    part = pretrained_part(encoder)
+    weights = read_state_dict(path)
+    if hasattr(part, "from_published"):
+        weights = part.from_published(weights)
+    check_fit(part.state_dict(), weights, path)
+    part.load_state_dict(weights)
+
+
+def pretrained_part(encoder: nn.Module) -> nn.Module:
+    """What published weights fill and freezing keeps: the encoder's ``trunk`` where it has one, else all of it."""
+    return getattr(encoder, "trunk", encoder)
+
+
+def download_weights(url: str) -> Path:
+    """The cached file of ``url``, downloaded through torch.hub first where missing, checked by the hash in its name.
+
+    Raises:
+        OSError: where it is not cached and cannot be downloaded.
+    """
+    target = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        expected = target.stem.rsplit("-", 1)[-1]
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
+        try:
+            torch.hub.download_url_to_file(url, str(target), hash_prefix=expected)
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            message = f"cannot download the ImageNet weights ({error}); {download_remedy()}"
+            raise OSError(errno.EIO, message, url) from error
+        finally:
+            socket.setdefaulttimeout(before)
+    return target
+
+
+def download_remedy() -> str:
+    """What to do where torch.hub cannot download."""
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    return f"give a weights file by encoder_weights=PATH, or put the official file into {folder}"
