@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
@@ -24,6 +25,8 @@ class Progress:
         self.bar: tqdm | None = None
 
     def attach(self, engine: Engine) -> None:
+        if idist.get_rank() > 0:
+            return
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
@@ -15,6 +16,8 @@ from lightmuseg.record import environment, sha256_of, write_json
 
 class RunRecord:
     """Write ``run.json``: versions, machine, command, options, hashes of weights and data, times and metrics.
+
+    Of several processes the first writes it.
 
     Args:
         output_dir: folder of the record.
@@ -47,6 +50,8 @@ class RunRecord:
         self._worked = False
 
     def attach(self, engine: Engine) -> None:
+        if idist.get_rank() > 0:
+            return
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._note_work)
         engine.add_event_handler(Events.COMPLETED, self._write)

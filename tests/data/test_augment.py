@@ -53,7 +53,7 @@ def test_rotation_and_scale_agree_with_scipy(size):
     # scipy counts (row, column) from pixel centres; inside is where no pixel comes from outside
     matrix = np.array([[cos, sin], [-sin, cos]])
     centre_out, centre_in = (np.array(size) - 1) / 2, np.array([19.5, 23.5])
-    offset = centre_in + [-2.0, 1.5] - matrix @ centre_out
+    offset = centre_in + np.array([-2.0, 1.5]) - matrix @ centre_out
     for channel in range(3):
         wanted = affine_transform(
             data["image"][channel].numpy(), matrix, offset, output_shape=size, order=1, cval=np.nan

@@ -8,7 +8,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 from PIL import Image
 
-from lightmuseg.data import CodesToClassesd
+from lightmuseg.data import ClassMapsd, CodesToClassesd
 
 TRAIN_CONFIG = Path(__file__).parents[2] / "bundle" / "configs" / "train.json"
 CLASSES = {"tumor": [1, 19, 20], "stroma": [2], "lymphocytic_infiltrate": [3, 10, 11]}
@@ -146,3 +146,37 @@ def test_augmented_sample_is_the_same_for_the_same_seed(train_config, tmp_path):
     first, again, other = (augmented(train_config, sample, seed)["image"] for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_merged_codes_take_the_class_of_the_other():
+    codes = torch.tensor([[[1, 19, 20, 3, 10, 11, 2]]])
+    merged = {"19": 1, "20": 1, "10": 3, "11": 3}
+    transform = CodesToClassesd("label", {"tumor": [1], "lymphocytic_infiltrate": [3]}, [0], merged)
+    assert transform({"label": codes})["label"].tolist() == [[[1, 1, 1, 2, 2, 2, 0]]]
+
+
+def test_code_merged_and_named_is_refused():
+    with pytest.raises(ValueError, match="code 1 is merged into 2"):
+        CodesToClassesd("label", {"tumor": [1]}, [0], {"1": 2})
+
+
+def test_maps_of_one_class_are_binary_with_255():
+    logits = torch.tensor([[[-1.0, 0.0, 2.0]]])
+    label = torch.tensor([[[0.0, 255.0, 1.0]]])
+    maps = ClassMapsd()({"pred": logits, "label": label})
+    assert maps["pred"].tolist() == [[[0, 1, 1]]]
+    assert torch.equal(maps["label"], label)
+    assert torch.equal(maps["mask"], label)
+    assert torch.allclose(maps["probability"], 1 / (1 + torch.exp(-logits)))
+
+
+def test_maps_of_several_classes_are_one_hot_and_empty_where_nothing_is_annotated():
+    logits = torch.randn(4, 2, 3)
+    label = torch.tensor([[[0.0, 1.0, 2.0], [3.0, 255.0, 1.0]]])
+    maps = ClassMapsd()({"pred": logits.half(), "label": label})
+    assert torch.equal(maps["pred"].argmax(dim=0), logits.half().argmax(dim=0))
+    assert torch.equal(maps["pred"].sum(dim=0), torch.ones(2, 3))
+    assert maps["label"][:, 0].T.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
+    assert maps["label"][:, 1, 1].tolist() == [0, 0, 0, 0]
+    assert maps["mask"][:, 1].T.tolist() == [[0, 0, 1], [255, 255, 255], [1, 0, 0]]
+    assert torch.allclose(maps["probability"], logits.half().float().softmax(dim=0)[1:])

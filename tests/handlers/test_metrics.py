@@ -1,0 +1,112 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.handlers import from_engine
+
+from lightmuseg.handlers import (
+    EnhancedAlignmentMeasureHandler,
+    MeanAbsoluteErrorHandler,
+    StructureMeasureHandler,
+    WeightedFMeasureHandler,
+)
+from lightmuseg.metrics import EnhancedAlignmentMeasure, MeanAbsoluteError, StructureMeasure, WeightedFMeasure
+
+PAIRS = [
+    (StructureMeasureHandler, StructureMeasure, {"alpha": 0.3}),
+    (EnhancedAlignmentMeasureHandler, EnhancedAlignmentMeasure, {}),
+    (WeightedFMeasureHandler, WeightedFMeasure, {"beta2": 0.3}),
+    (MeanAbsoluteErrorHandler, MeanAbsoluteError, {}),
+]
+# images a batch, of each process
+BATCHES = {0: [2, 3], 1: [1]}
+
+
+def images():
+    """Six images of two channels with ignored pixels; nothing of the third is annotated."""
+    generator = torch.Generator().manual_seed(0)
+    probability = torch.rand(6, 2, 20, 24, generator=generator)
+    mask = (torch.rand(6, 2, 20, 24, generator=generator) < 0.3).float()
+    mask[..., :3] = 7
+    mask[2] = 7
+    return probability, mask
+
+
+def evaluate(batches, first=0):
+    """Metrics and details of an engine that sees the images from ``first`` on in such batches."""
+    probability, mask = images()
+    data = []
+    for size in batches:
+        data.append((probability[first : first + size], mask[first : first + size]))
+        first += size
+    engine = Engine(lambda engine, batch: [{"pred": p, "label": m} for p, m in zip(*batch)])
+    for handler, metric, arguments in PAIRS:
+        handler(ignore_index=7, output_transform=from_engine(["pred", "label"]), **arguments).attach(
+            engine, metric.__name__
+        )
+    engine.run(data, epoch_length=len(data))
+    details = {name: values.tolist() for name, values in engine.state.metric_details.items()}
+    return {"metrics": engine.state.metrics, "details": details}
+
+
+@pytest.mark.parametrize(("handler", "metric", "arguments"), PAIRS)
+def test_handler_gives_the_metric_with_its_arguments(handler, metric, arguments):
+    direct = metric(ignore_index=7, **arguments)
+    direct(*images())
+    result = evaluate([4, 2])
+    assert result["metrics"][metric.__name__] == pytest.approx(direct.aggregate().item(), abs=1e-6)
+    details = torch.tensor(result["details"][metric.__name__])
+    torch.testing.assert_close(details, direct.aggregate("none"), equal_nan=True)
+
+
+@pytest.mark.parametrize(("handler", "metric", "arguments"), PAIRS)
+def test_reduction_and_details_are_passed_on(handler, metric, arguments):
+    engine = Engine(lambda engine, batch: batch)
+    handler(ignore_index=7, reduction="mean_batch", save_details=False, **arguments).attach(engine, "value")
+    engine.run([images()], epoch_length=1)
+    assert not hasattr(engine.state, "metric_details")
+    direct = metric(ignore_index=7, reduction="mean_batch", **arguments)
+    direct(*images())
+    torch.testing.assert_close(engine.state.metrics["value"], direct.aggregate())
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory, root):
+    """What each of two processes reports, of five images and of one."""
+    folder = tmp_path_factory.mktemp("processes")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in BATCHES:
+        group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment = {**os.environ, "PYTHONPATH": str(root), **{name: str(value) for name, value in group.items()}}
+        command = [sys.executable, __file__, str(folder / f"{rank}.json")]
+        processes.append(subprocess.Popen(command, env=environment))
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in BATCHES]
+
+
+@pytest.mark.parametrize("metric", [metric.__name__ for _, metric, _ in PAIRS])
+def test_two_processes_equal_one(two_processes, metric):
+    one = evaluate([6])
+    for result in two_processes:
+        assert result["metrics"][metric] == pytest.approx(one["metrics"][metric], abs=1e-6)
+        details = torch.tensor(result["details"][metric])
+        torch.testing.assert_close(details, torch.tensor(one["details"][metric]), equal_nan=True)
+
+
+if __name__ == "__main__":
+    import ignite.distributed as idist
+
+    idist.initialize("gloo")
+    rank = idist.get_rank()
+    seen = evaluate(BATCHES[rank], first=sum(BATCHES[0]) * rank)
+    with open(sys.argv[1], "w") as file:
+        json.dump(seen, file)
+    idist.finalize()
