@@ -34,13 +34,18 @@ setup(
     extras_require={
         # in place of cucim-cu13, on machines whose driver is for CUDA 12; see README
         "cuda12": [f"cucim-cu12>=25.10; {LINUX_X86}"],
-        "docs": ["matplotlib>=3.8"],  # plots in the documentation
+        "plots": ["matplotlib>=3.8"],  # class shares, tables and curves as pictures
+        "openslide": ["openslide-python>=1.3", "openslide-bin>=4.0"],  # a second reader of slides
+        # the U-Nets of the paper's Table 1; 0.7 is to drop the names timm-*
+        "baselines": ["segmentation-models-pytorch>=0.6,<0.7"],
         "test": [
             "pytest>=8.0",
             "ruff>=0.8",
             "jsonschema>=4.0",  # metadata.json against the Model Zoo's schema
             "scipy>=1.11",  # reference for the losses' windows and for connected components
-            "transformers>=4.45",  # an independent MobileNetV2
+            "transformers>=4.45",  # an independent MobileNetV2 and ViT
+            "pysodmetrics>=1.4",  # reference of the S-, E- and weighted F-measure
+            "lightmuseg[plots,openslide,baselines]",
         ],
     },
     entry_points={"console_scripts": ["lightmuseg = lightmuseg.cli:main"]},

@@ -109,11 +109,14 @@ def reproduce(
         raise InputError(f"{table}: no such table; one of {', '.join(TABLES)}.")
     chosen_rows = _chosen(rows, TABLES[table][0], ROWS, "rows")
     chosen_tasks = _chosen(tasks, TABLES[table][1], TASKS, "tasks")
+    chosen_seeds = _seeds(seeds)
+    _check_options(options)
+    manifest_hash(dataset)
     folder, results = Path(output), []
     for name in chosen_rows:
         speed = _speed(name, folder / f"{name}-speed.json", options)
         for task in chosen_tasks:
-            for seed in _names(seeds):
+            for seed in chosen_seeds:
                 run = folder / f"{name}-{task}-seed{seed}"
                 print(f"== {ROWS[name][0]}, {task}, seed {seed}", flush=True)
                 weights = Path(checkpoints) / f"{name}-{task}.pt" if checkpoints else run / "train" / "model.pt"
@@ -121,16 +124,13 @@ def reproduce(
                     start = _start(name, encoder_weights)
                     _train(name, task, dataset, run / "train", {**options, "seed": seed, "encoder_weights": start})
                 metrics = _evaluate(name, task, dataset, run / "test", weights, options)
-                figures = {
-                    column: 100 * metrics[metric] for column, metric in TASKS[task][1].items() if metric in metrics
-                }
+                scores = {column: metrics.get(metric) for column, metric in TASKS[task][1].items()}
+                figures = {column: 100 * score for column, score in scores.items() if score is not None}
                 start = _read(run / "train" / "run.json")["encoder_weights"] if not checkpoints else weights.name
-                results.append(
-                    {"row": name, "task": task, "seed": int(seed), "start": start, "figures": figures | speed}
-                )
+                results.append({"row": name, "task": task, "seed": seed, "start": start, "figures": figures | speed})
     published = json.loads((Path(__file__).parent / "paper_tables.json").read_text(encoding="utf-8"))
     titles = {name: ROWS[name][0] for name in chosen_rows}
-    record = {**environment(), "table": table, **_dataset(dataset), "seeds": _names(seeds), "options": options}
+    record = {**environment(), "table": table, **_dataset(dataset), "seeds": chosen_seeds, "options": options}
     write_report(folder, titles, results, published[table], record)
     print(f"{folder}: table.md, table.json, table.png")
 
@@ -158,6 +158,20 @@ def _chosen(text: Any, default: list[str], known: dict[str, Any], option: str) -
     return names
 
 
+def _seeds(text: Any) -> list[int]:
+    try:
+        return [int(name) for name in _names(text)]
+    except ValueError as error:
+        raise InputError(f"--seeds {text}: give whole numbers with commas between.") from error
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    known = json.loads((CONFIGS / "train.json").read_text(encoding="utf-8"))
+    for option in options:
+        if option not in known:
+            raise InputError(f"--{option}: neither an option of this script nor a key of {CONFIGS / 'train.json'}.")
+
+
 def _configs(name: str, task: str, *more: str) -> list[str]:
     return [str(CONFIGS / config) for config in ("train.json", *TASKS[task][0], *ROWS[name][1], *more)]
 
@@ -170,10 +184,6 @@ def _bundle(key: str, configs: list[str], options: dict[str, Any]) -> None:
 
 
 def _train(name: str, task: str, dataset: str, output: Path, options: dict[str, Any]) -> None:
-    known = json.loads((CONFIGS / "train.json").read_text(encoding="utf-8"))
-    for option in options:
-        if option not in known:
-            raise InputError(f"--{option}: neither an option of this script nor a key of {CONFIGS / 'train.json'}.")
     paths = {"dataset_dir": Path(dataset).resolve(), "output_dir": output.resolve()}
     _bundle("training", _configs(name, task), {**paths, **ROWS[name][2], **options})
 

@@ -4,19 +4,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightmuseg.data.prepare import prepare_bcss
+
 CLI = ("python", "-m", "lightmuseg.cli")
 
 
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ([], ["prepare", "segment"]),
-        (["prepare"], ["bcss", "demo"]),
+        ([], ["prepare", "segment", "stats"]),
+        (["prepare"], ["bcss", "bcss_wsss", "demo"]),
         (
             ["prepare", "bcss"],
             ["SOURCE", "OUTPUT", "--masks", "--mask_coding", "--val", "--test", "--val_fraction", "--test_fraction",
-             "--seed", "--tile_size", "--min_annotated"],
+             "--seed", "--tile_size", "--min_annotated", "--overlap", "--split", "--folds", "--fold", "--tile_files",
+             "--check"],
         ),
+        (["prepare", "bcss-wsss"], ["SOURCE", "OUTPUT", "--pseudo_labels", "train_PM/PM_bn7", "--check"]),
+        (["stats"], ["DATASET", "--output"]),
         (["prepare", "demo"], ["--output", "--wheels"]),
         (["segment"], ["SLIDE", "OUTPUT", "--model", "--bundle", "--mpp"]),
     ],
@@ -46,11 +51,38 @@ def write_regions(folder):
     return sorted((folder / "rgbs").iterdir())
 
 
+def write_patches(folder):
+    """A patch for each split in the form of BCSS-WSSS; the pseudo-label shows stroma, which the label denies."""
+    region = "TCGA-A1-0000-DX1_xmin10_ymin20_MPP-0.2500"
+    for images, masks, stem in (
+        ("training", "train_PM/PM_bn7", f"{region}+0[1000]"),
+        ("val/img", "val/mask", f"{region}+0"),
+        ("test/img", "test/mask", f"{region}+0"),
+    ):
+        for kind, picture in ((images, Image.new("RGB", (224, 224))), (masks, Image.new("L", (224, 224), 1))):
+            (folder / kind).mkdir(parents=True)
+            picture.save(folder / kind / f"{stem}.png")
+
+
+def write_spoilt(source, output):
+    """A dataset with a wrong pixel in a tile of the size that the manifest says."""
+    prepare_bcss(source, output, masks="2024", tile_size=64)
+    manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+    tile = manifest["tiles"][0]
+    pixels = np.array(Image.open(output / tile["image"]))
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(output / tile["image"])
+    tile["image_bytes"] = (output / tile["image"]).stat().st_size
+    (output / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder of inputs, good and bad."""
     place = tmp_path_factory.mktemp("Ablage ß 1")
     write_regions(place / "1e5")
+    write_patches(place / "weak")
+    write_spoilt(place / "1e5", place / "spoilt")
     damaged = write_regions(place / "damaged")[2]
     damaged.write_bytes(damaged.read_bytes()[:1000])
     (place / "text.svs").write_text("not a slide")
@@ -59,6 +91,11 @@ def place(tmp_path_factory):
 
 
 BAD = {
+    "not true or false": ["prepare", "bcss", "1e5", "out", "--masks", "2024", "--tile_files", "no"],
+    "not a fold": ["prepare", "bcss", "1e5", "out", "--masks", "2024", "--folds", "3", "--fold", "3"],
+    "no pseudo-labels": ["prepare", "bcss-wsss", "weak", "out", "--pseudo_labels", "elsewhere"],
+    "no dataset": ["stats", "1e5"],
+    "spoilt tile": ["prepare", "bcss", "1e5", "spoilt", "--masks", "2024", "--tile_size", "64", "--check"],
     "missing source": ["prepare", "bcss", "nowhere", "out"],
     "not a number": ["prepare", "bcss", "1e5", "out", "--masks", "2024", "--tile_size", "large"],
     "not a finite number": ["prepare", "bcss", "1e5", "out", "--masks", "2024", "--val_fraction", "nan"],
@@ -68,6 +105,14 @@ BAD = {
     "not an um per pixel": ["segment", "picture.png", "out", "--mpp", "fine"],
     "missing weights": ["segment", "picture.png", "out", "--bundle", "{bundle}", "--model", "no.pt", "--mpp", "0.25"],
 }
+GOOD = {
+    "places only": ["prepare", "bcss", "1e5", "places", "--masks", "2024", "--tile_files", "false", "--tile_size=64",
+                    "--overlap", "0.25", "--folds", "4", "--fold", "1"],
+    "check first": ["prepare", "bcss", "--check", "1e5", "places too", "--masks", "2024", "--tile_files=False"],
+    "weak": ["prepare", "bcss-wsss", "--source", "weak", "--output", "weak tiles", "--check"],
+    "shares": ["stats", "places"],
+    "drawn": ["stats", "weak tiles", "--output", "shares"],
+}  # fmt: skip
 MISSPELT = ["prepare", "bcss", "1e5", "misspelt", "--masks", "2024", "--min_anotated", "0.5"]
 
 # Importing the libraries takes seconds: once for all commands, of which each then is a process of its own.
@@ -90,12 +135,16 @@ print(json.dumps(statuses))
 
 @pytest.fixture(scope="module")
 def results(run, root, place):
-    """Exit status and stderr of the commands that must fail, run in the folder of inputs."""
-    commands = [[word.format(bundle=root / "bundle") for word in words] for words in (*BAD.values(), MISSPELT)]
+    """Exit status, stdout and stderr of many commands, run in the folder of inputs."""
+    named = {**BAD, "misspelt option": MISSPELT, **GOOD}
+    commands = [[word.format(bundle=root / "bundle") for word in words] for words in named.values()]
     status, stdout, stderr = run("python", "-c", EACH_IN_A_PROCESS, json.dumps(commands), cwd=place)
     assert status == 0, stderr
-    errors = [(place / f"{number}.stderr").read_text(encoding="utf-8") for number in range(len(commands))]
-    return dict(zip((*BAD, "misspelt option"), zip(json.loads(stdout.splitlines()[-1]), errors)))
+    said = [
+        [(place / f"{number}.{stream}").read_text(encoding="utf-8") for stream in ("stdout", "stderr")]
+        for number in range(len(commands))
+    ]
+    return {name: (status, *texts) for name, status, texts in zip(named, json.loads(stdout.splitlines()[-1]), said)}
 
 
 def assert_one_line(status, stderr, named):
@@ -126,6 +175,11 @@ def test_damaged_source_ends_in_one_line_that_names_it(run, place):
 @pytest.mark.parametrize(
     ("command", "named"),
     [
+        ("not true or false", "--tile_files no"),
+        ("not a fold", "--fold 3"),
+        ("no pseudo-labels", "weak/elsewhere"),
+        ("no dataset", "1e5"),
+        ("spoilt tile", "spoilt/images/TCGA-A1-0000-DX1_xmin10_ymin20_MPP-0.2500_x0_y0.png: differs"),
         ("missing source", "nowhere"),
         ("not a number", "large"),
         ("not a finite number", "nan"),
@@ -137,11 +191,45 @@ def test_damaged_source_ends_in_one_line_that_names_it(run, place):
     ],
 )
 def test_bad_input_ends_in_one_line(results, command, named):
-    assert_one_line(*results[command], named)
+    status, _, stderr = results[command]
+    assert_one_line(status, stderr, named)
 
 
 def test_misspelt_option_is_refused_before_anything_is_written(results, place):
-    status, stderr = results["misspelt option"]
+    status, _, stderr = results["misspelt option"]
     assert status != 0
     assert "min_anotated" in stderr
     assert not (place / "misspelt").exists()
+
+
+def output_of(results, command):
+    status, stdout, stderr = results[command]
+    assert status == 0, stderr
+    return stdout.splitlines()
+
+
+def test_dataset_without_tile_files_is_a_manifest(results, place):
+    assert output_of(results, "places only") == ["places: 12 train tiles, 6 val tiles, 6 test tiles"]
+    assert [path.name for path in (place / "places").iterdir()] == ["manifest.json"]
+    options = json.loads((place / "places" / "manifest.json").read_text(encoding="utf-8"))["options"]
+    assert {**options, "tile_files": False, "overlap": 0.25, "folds": 4, "fold": 1, "seed": 42} == options
+
+
+def test_check_may_stand_before_the_source(results):
+    lines = output_of(results, "check first")
+    assert lines[0].startswith("places too: ")
+    assert lines[1].startswith("places too: 4 tiles have the pixel counts of their crops of 4 regions")
+
+
+def test_weak_dataset_says_what_it_proved(results):
+    lines = output_of(results, "weak")
+    assert lines[0] == "weak tiles: 1 train tiles, 1 val tiles, 1 test tiles"
+    assert lines[1] == "1 of 1 training patches show a class that their image-level label denies"
+    assert lines[2].endswith("1 patients, 1 in more than one split, as published")
+
+
+def test_shares_are_printed_and_written(results, place):
+    assert output_of(results, "shares")[1].split() == ["tiles", "12", "6", "6"]
+    pytest.importorskip("matplotlib")
+    assert output_of(results, "drawn")[-1] == "shares: class_shares.csv, class_shares.png"
+    assert sorted(path.name for path in (place / "shares").iterdir()) == ["class_shares.csv", "class_shares.png"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ class RunRecord:
                 "encoder_weights": getattr(getattr(self.network, "encoder", None), "weights_source", None),
                 "manifest_sha256": sha256_of(self.manifest) if self.manifest.is_file() else None,
                 "weights_sha256": {name: sha256_of(path) for name, path in weights.items() if path.is_file()},
-                "metrics": {name: float(value) for name, value in metrics.items()},
+                # JSON has no NaN, which is the score of a class that is nowhere
+                "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
             },
         )

@@ -14,10 +14,10 @@ class EnhancedAlignmentMeasure(ImageMetric):
     """Mean E-measure: how a prediction aligns with the mask pixel by pixel and on the whole.
 
     The mean over the 256 maps of the pixels whose probability, times 255 and truncated, is at least a threshold
-    of 0 to 255. The product is taken in the precision of ``y_pred``, float32 at least, so a value such as
-    ``k / 255`` may fall to ``k - 1`` as it does in PyPI's ``pysodmetrics``, which this metric equals. The measure has
-    no geometry: with ignored pixels it is that of the others. It is divided by the number of pixels less one (of
-    a single pixel by 1), so a perfect prediction of few pixels is above 1.
+    of 0 to 255; the product is taken in the precision of ``y_pred``, float32 at least. So does PyPI's
+    ``pysodmetrics``, which this metric equals. The measure has no geometry: with ignored pixels it is that of the
+    others. It is divided by the number of pixels less one (of a single pixel by 1), so a perfect prediction of few
+    pixels is above 1.
 
     Args:
         ignore_index: pixels of ``y`` with this value count in nothing; an image of nothing else is left out.
@@ -27,7 +27,7 @@ class EnhancedAlignmentMeasure(ImageMetric):
         >>> metric = EnhancedAlignmentMeasure()
         >>> _ = metric(torch.tensor([[[[0.9, 0.2], [0.1, 0.2]]]]), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]))
         >>> round(metric.aggregate().item(), 4)
-        1.1338
+        1.0381
 
     References:
         Fan et al., "Enhanced-alignment measure for binary foreground map evaluation", IJCAI 2018;

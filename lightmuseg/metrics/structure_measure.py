@@ -8,8 +8,8 @@ from monai.utils import MetricReduction
 from .image_metric import ImageMetric
 
 EPSILON = torch.finfo(torch.float64).eps
-ROUNDING = 1e-13  # of a sum of squares in float64, relative
-BAND = 128  # rows summed at once, so that what is made of them stays in a CPU's cache
+ROUNDING = 1e-13  # of a sum in float64, relative
+BAND = 64  # rows summed at once, so that what is made of them stays in a CPU's cache
 
 
 class StructureMeasure(ImageMetric):
@@ -19,8 +19,8 @@ class StructureMeasure(ImageMetric):
     ``1 - alpha`` times the region's (SSIM of four quadrants that meet at the foreground's centroid, weighted by
     their pixels). A mask without foreground scores ``1 - mean(probability)``, one of foreground alone the mean. Equals
     PyPI's ``pysodmetrics``, except where that gives NaN: where the centroid is on the last row or column, the empty
-    quadrants count nothing here. Probabilities of a quadrant that differ by less than 3e-7 of their mean are
-    taken as constant.
+    quadrants count nothing here. Quadrants where mask and prediction are both constant are alike, whatever their
+    values; a prediction that varies by no more than float32 rounding counts as constant.
 
     Ignored pixels are left out of means, counts and weights. Where they are all outside of a rectangle, the value is
     that of the rectangle, unless the centroid is just between two pixels: it is rounded to the even one of the image.
@@ -37,7 +37,7 @@ class StructureMeasure(ImageMetric):
         >>> metric = StructureMeasure()
         >>> _ = metric(torch.tensor([[[[0.9, 0.2], [0.1, 0.2]]]]), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]))
         >>> round(metric.aggregate().item(), 4)
-        0.8391
+        0.981
 
     References:
         Fan et al., "Structure-measure: a new way to evaluate foreground maps", ICCV 2017;
@@ -51,26 +51,34 @@ class StructureMeasure(ImageMetric):
         self.alpha = alpha
 
     def _sums(self, probability: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Number, sum and sum of squares of each quadrant's probabilities and of its foreground's, [N, 6, 2, 2]."""
+        """By quadrant, [N, 6, 2, 2]: pixels, foreground, p of both, p(1 - p) of both."""
+        images, _, width = truth.shape
         rows, columns = _halves(truth)
-        by_column: torch.Tensor | float = 0.0
-        for p, fg, pixels, half in zip(*(x.split(BAND, dim=1) for x in (probability, truth, valid, rows))):
-            # float64: variances are differences of these sums
-            values = torch.stack([pixels, fg, p, p * fg], dim=2).double()
-            squares = values[:, :, 2:] * values[:, :, 2:3]
-            by_column = by_column + torch.cat([half.mT @ x.flatten(2) for x in (values, squares)], dim=2)
-        return by_column.unflatten(2, (6, -1)).transpose(1, 2) @ columns[:, None]
+        # float64, and p(1 - p) for p squared: variances are differences of these sums, and small near 0 and 1
+        buffer = rows.new_empty(images, BAND, 6, width)
+        by_column = rows.new_zeros(images, 2, 6 * width)
+        for band, fg, pixels, half in zip(*(x.split(BAND, dim=1) for x in (probability, truth, valid, rows))):
+            values = buffer[:, : band.shape[1]]
+            n, n_fg, p, p_fg, doubt, doubt_fg = values.unbind(2)
+            n.copy_(pixels)
+            n_fg.copy_(fg)
+            p.copy_(band)
+            torch.mul(p, n_fg, out=p_fg)
+            torch.mul(p, 1 - p, out=doubt)
+            torch.mul(doubt, n_fg, out=doubt_fg)
+            by_column.baddbmm_(half.mT, values.flatten(2))
+        return by_column.unflatten(2, (6, width)).transpose(1, 2) @ columns[:, None]
 
     def _score(self, sums: torch.Tensor) -> torch.Tensor:
-        pixels, pixels_fg, s, s_fg, ss, ss_fg = sums.unbind(1)
-        similarity = _similarity(pixels, s, ss, pixels_fg, s_fg)
+        similarity = _similarity(*sums.unbind(1)[:5])
+        pixels = sums[:, 0]
         region = (similarity * pixels).sum(dim=(1, 2)) / pixels.sum(dim=(1, 2))
 
-        n, n_fg, s, s_fg, ss, ss_fg = sums.sum(dim=(2, 3)).unbind(1)
-        n_bg, s_bg, ss_bg = n - n_fg, s - s_fg, ss - ss_fg
-        # of 1 - p over the background
-        s_bg, ss_bg = n_bg - s_bg, n_bg - 2 * s_bg + ss_bg
-        whole = (n_fg * _object_score(n_fg, s_fg, ss_fg) + n_bg * _object_score(n_bg, s_bg, ss_bg)) / n
+        n, n_fg, s, s_fg, doubt, doubt_fg = sums.sum(dim=(2, 3)).unbind(1)
+        n_bg = n - n_fg
+        # the background's score is that of 1 - p
+        scores = _object_score(n_fg, s_fg, doubt_fg), _object_score(n_bg, n_bg - (s - s_fg), doubt - doubt_fg)
+        whole = (n_fg * scores[0] + n_bg * scores[1]) / n
 
         score = (self.alpha * whole + (1 - self.alpha) * region).clamp_min(0)
         score = torch.where(n_fg == n, s / n, score)
@@ -92,21 +100,25 @@ def _halves(truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _similarity(
-    n: torch.Tensor, sums: torch.Tensor, squares: torch.Tensor, n_fg: torch.Tensor, sums_fg: torch.Tensor
+    n: torch.Tensor, n_fg: torch.Tensor, sums: torch.Tensor, sums_fg: torch.Tensor, doubts: torch.Tensor
 ) -> torch.Tensor:
-    """SSIM of probabilities and mask from the sums over their pixels."""
+    """SSIM of probabilities and mask."""
     n = n.clamp_min(1)
     x, y = sums / n, n_fg / n
-    spread = squares - sums * x
-    spread = torch.where(spread > ROUNDING * squares, spread, 0)
     freedom = n - 1 + EPSILON
     cross = 4 * x * y * (sums_fg - sums * y) / freedom
-    norm = (x**2 + y**2) * (spread + n_fg - n_fg * y) / freedom
+    norm = (x**2 + y**2) * (_squared_deviations(n, sums, doubts) + n_fg - n_fg * y) / freedom
     return torch.where(cross != 0, cross / (norm + EPSILON), (norm == 0).double())
 
 
-def _object_score(n: torch.Tensor, sums: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
-    """High where the values are high and alike, from their number, sum and sum of squares."""
+def _object_score(n: torch.Tensor, sums: torch.Tensor, doubts: torch.Tensor) -> torch.Tensor:
+    """High where the probabilities are high and alike."""
     mean = sums / n.clamp_min(1)
-    deviation = ((squares - sums * mean).clamp_min(0) / (n - 1).clamp_min(1)).sqrt()
+    deviation = (_squared_deviations(n.clamp_min(1), sums, doubts) / (n - 1).clamp_min(1)).sqrt()
     return 2 * mean / (mean**2 + 1 + deviation + EPSILON)
+
+
+def _squared_deviations(n: torch.Tensor, sums: torch.Tensor, doubts: torch.Tensor) -> torch.Tensor:
+    """Sum of squared deviations from the mean, from the sums of p and of p(1 - p); 0 where that is rounding."""
+    difference = sums * (n - sums) / n - doubts
+    return torch.where(difference > ROUNDING * doubts, difference, 0)

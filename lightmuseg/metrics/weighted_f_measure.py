@@ -37,7 +37,7 @@ class WeightedFMeasure(ImageMetric):
         >>> metric = WeightedFMeasure()
         >>> _ = metric(torch.tensor([[[[0.9, 0.2], [0.1, 0.2]]]]), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]))
         >>> round(metric.aggregate().item(), 4)
-        0.7678
+        0.7724
 
     Reference:
         Margolin, Zelnik-Manor and Tal, "How to evaluate foreground maps?", CVPR 2014.

@@ -14,7 +14,7 @@ from .encoder_weights import start_encoder
 from .torchvision_operators import declare_missing_operators
 from .weights import check_fit, read_state_dict
 
-# The paper's names (Table 1) and those of segmentation-models-pytorch.
+# The paper's names (its section on Table 1) and those of segmentation-models-pytorch.
 BASELINES = {
     "ResNet34": "resnet34",
     "ResNeXt50": "resnext50_32x4d",
@@ -22,7 +22,7 @@ BASELINES = {
     "Res2Net50": "timm-res2net50_26w_4s",
     "VGG19": "vgg19",
     "EfficientNet-B5": "efficientnet-b5",
-    "MobileNetV3-L": "timm-mobilenetv3_large_100",
+    "MobileNet-V3-L": "timm-mobilenetv3_large_100",
     "MobileOne-S3": "mobileone_s3",
     "MobileNet-V2": "mobilenet_v2",
 }

@@ -138,11 +138,10 @@ def _convolution(in_channels: int, out_channels: int, **options) -> Convolution:
 class ViTEncoder(nn.Module, BaseEncoder):
     """ViT-S/16 as an encoder, registered in MONAI's ``FLEXUNET_BACKBONE`` as "vit".
 
-    The plain transformer has one resolution. As in UNETR, maps are taken after blocks 3, 6, 9 and 12 and brought to
-    rising strides, the shallow ones to the fine levels, and the finest level comes from the image itself: a decoder
-    made for edges gets edges, which maps of the last block alone (ViTDet) would have to be up-sampled eightfold for.
-    Channels are MobileNetV2's, so that the decoder is the same. The paper names no size but "more than 27 million
-    parameters" for the whole network.
+    The plain transformer has one resolution. As in UNETR, maps are taken after blocks 3, 6, 9 and 12, the shallow ones
+    for the fine levels, and the finest level comes from the image itself; maps of the last block alone, as in ViTDet,
+    would leave the fine levels without detail of their own. Channels are MobileNetV2's, so that the decoder is the
+    same. The paper says only that the whole network has more than 27 million parameters; here it has 27.6.
 
     ``trunk`` is what published weights fill and ``freeze_encoder`` freezes; ``stem`` and ``adapters`` are trained.
 

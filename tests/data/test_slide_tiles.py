@@ -21,7 +21,7 @@ from lightmuseg.data import load_tiles
 from lightmuseg.data.manifest import FORMAT, MANIFEST, read_manifest
 from lightmuseg.data.prepare import prepare_bcss
 from lightmuseg.data.slide_tiles import load_slide_tiles, rendered_mpp
-from lightmuseg.data.slide_transforms import LoadMaskTiled, LoadSlideTiled, SlideTile
+from lightmuseg.data.slide_transforms import LoadMaskTiled, LoadSlideTiled, SlideTile, _opened
 from lightmuseg.errors import InputError
 from lightmuseg.record import sha256_of
 
@@ -196,6 +196,16 @@ def test_other_scales_are_resampled_as_the_whole_slide_would_be(tmp_path, backen
     assert np.abs(image - whole[y : y + 160, x : x + 150]).max() <= 2
 
 
+@pytest.mark.parametrize("step", [0.5, 1.25])
+def test_filter_ends_at_the_slides_edge(tmp_path, step):
+    pixels = picture(400, 400, 6) // 2
+    whole = whole_resized(pixels, step)
+    x, y = whole.shape[1] - 100, whole.shape[0] - 90
+    tile = place_of(write_slide(tmp_path / "slide.tif", pixels), x * step, y * step, step, 100, 90)
+    image = LoadSlideTiled("image")({"image": tile})["image"].numpy()[:, :90].transpose(1, 2, 0)
+    assert np.abs(image - whole[y:, x:]).max() <= 2
+
+
 def test_coarse_scale_is_resampled_from_the_second_level(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
     half = np.asarray(Image.fromarray(pixels).reduce(2))
@@ -284,29 +294,39 @@ def image_width(path):
         return image.width
 
 
-def test_region_made_as_bcss_made_them_is_found_again(data, tmp_path):
-    """The server's steps by hand: crop level 0 of 0.2520 um/px, Lanczos to 0.30 um/px, whole pixels rounded down."""
-    level0 = np.asarray(Image.open(next((data / "bcss" / "rgbs").glob("TCGA-A2-A0D2*"))))[300:1400, 900:2100]
-    name, (left, top, right, lower) = "TCGA-A2-A0D2-DX1", (110, 70, 1150, 990)
-    size = int((right - left) * 0.252 / 0.3), int((lower - top) * 0.252 / 0.3)
+@pytest.fixture(params=["drawn", "real"])
+def level0(request):
+    """A slide's pixels, drawn ones or those of a real region."""
+    if request.param == "drawn":
+        return picture(900, 700, 8)
+    regions = request.getfixturevalue("data") / "bcss" / "rgbs"
+    return np.asarray(Image.open(next(regions.glob("TCGA-A2-A0D2*"))))[300:1000, 900:1800]
+
+
+@pytest.mark.parametrize(("mpp", "most"), [(0.30, 0), (0.252, 0.1), (0.31, 0.1)])
+def test_region_made_as_bcss_made_them_is_found_again(level0, tmp_path, mpp, most):
+    """The server's steps by hand: crop level 0, resample to 0.30 um/px, whole pixels rounded down."""
+    name, (left, top, right, lower) = "TCGA-A2-A0D2-DX1", (110, 70, 730, 590)
+    size = int((right - left) * mpp / 0.3), int((lower - top) * mpp / 0.3)
     folder = tmp_path / "bcss"
     for kind in ("rgbs", "masks"):
         (folder / kind).mkdir(parents=True)
     stem = f"{name}_xmin{left}_ymin{top}_MPP-0.2500.png"
-    region = Image.fromarray(level0).crop((left, top, right, lower)).resize(size, Image.Resampling.LANCZOS)
-    region.save(folder / "rgbs" / stem)
+    filter = Image.Resampling.LANCZOS if mpp < 0.3 else Image.Resampling.BICUBIC
+    Image.fromarray(level0).crop((left, top, right, lower)).resize(size, filter).save(folder / "rgbs" / stem)
     Image.fromarray(codes(*size, 1)).save(folder / "masks" / stem)
-    write_slide(folder / "slides" / f"{name}.tif", level0, 0.252)
+    write_slide(folder / "slides" / f"{name}.tif", level0, mpp)
     place = SimpleNamespace(output=tmp_path / "out", slides=folder / "slides", masks=folder / "masks")
     prepare_bcss(folder, place.output, tile_size=256, val_fraction=0, test_fraction=0)
 
-    def difference(**options):
-        pairs = zip(load_tiles(place.output, "train"), map(reading(), load(place, **options)))
+    def difference(backend="cucim", **options):
+        pairs = zip(load_tiles(place.output, "train"), map(reading(backend), load(place, **options)))
         return np.mean([np.abs(item["image"].numpy() - cut_pixels(cut, "image")).mean() for cut, item in pairs])
 
-    # a tile's own box and the region's: the filter's weights differ by their rounding
-    assert difference() < 0.1
-    assert difference(region_mpp=0.25) > 10
+    # a tile's box and the region's: the filter's weights differ by their rounding, and at the region's edge
+    for backend in BACKENDS:
+        assert difference(backend) <= most
+    assert difference(region_mpp=0.25) > 5
 
 
 def test_other_scale_than_the_names_is_said_once(prepared, caplog):
@@ -342,6 +362,20 @@ def test_workers_read_what_the_main_process_reads(prepared, start, workers):
     shared = [image for batch in loader for image in batch["image"].as_tensor()]
     assert len(shared) == len(alone) > 0
     assert all(map(torch.equal, shared, alone))
+
+
+def slides_opened_by_reading(item):
+    before = _opened.cache_info().misses
+    LoadSlideTiled("image")(item)
+    return _opened.cache_info().misses - before
+
+
+def test_forked_process_opens_slides_anew(prepared):
+    item = load(prepared)[0]
+    LoadSlideTiled("image")(item)
+    assert slides_opened_by_reading(item) == 0
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(slides_opened_by_reading, (item,)) == 1
 
 
 def copied(prepared, tmp_path):

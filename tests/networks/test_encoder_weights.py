@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import logging
+import re
 import threading
 from functools import partial
 
@@ -8,8 +9,11 @@ import pytest
 import torch
 
 from lightmuseg.errors import InputError
-from lightmuseg.networks import LightMuSeg, MobileNetV2Encoder
+from lightmuseg.networks import EfficientNetB0Encoder, LightMuSeg, MobileNetV2Encoder, ViTEncoder
 from lightmuseg.networks.encoder_weights import build_encoder
+from lightmuseg.networks.weights import pretrained_part
+
+OFFICIAL = {kind: kind.imagenet_url for kind in (MobileNetV2Encoder, EfficientNetB0Encoder, ViTEncoder)}
 
 
 @pytest.fixture(autouse=True)
@@ -54,13 +58,13 @@ def assert_equal_weights(module, weights):
     assert not [name for name in own if not torch.equal(own[name], weights[name])]
 
 
-def publish(served, monkeypatch, weights, name=None):
+def publish(served, monkeypatch, weights, name=None, encoder=MobileNetV2Encoder):
     folder, address = served
     torch.save(weights, folder / "unnamed.pth")
     digest = hashlib.sha256((folder / "unnamed.pth").read_bytes()).hexdigest()
     name = name or f"mobilenet_v2-{digest[:8]}.pth"
     (folder / "unnamed.pth").rename(folder / name)
-    monkeypatch.setattr(MobileNetV2Encoder, "imagenet_url", f"{address}/{name}")
+    monkeypatch.setattr(encoder, "imagenet_url", f"{address}/{name}")
     return name
 
 
@@ -98,6 +102,21 @@ def test_download_is_loaded_and_cached(served, monkeypatch, offline_hub, weights
 
     (served[0] / name).unlink()
     assert_equal_weights(build_encoder("mobilenet_v2", 3, weights), expected)
+
+
+@pytest.mark.parametrize(("backbone", "kind"), [("efficientnet_b0", EfficientNetB0Encoder), ("vit", ViTEncoder)])
+def test_download_is_loaded_into_the_pretrained_part(served, monkeypatch, backbone, kind):
+    torch.manual_seed(3)
+    expected = pretrained_part(kind()).state_dict()
+    publish(served, monkeypatch, expected, encoder=kind)
+    encoder = build_encoder(backbone, 3, "imagenet")
+    assert_equal_weights(pretrained_part(encoder), expected)
+    assert encoder.weights_source == "ImageNet"
+
+
+@pytest.mark.parametrize("kind", [MobileNetV2Encoder, EfficientNetB0Encoder, ViTEncoder])
+def test_official_file_has_its_hash_in_its_name(kind):
+    assert re.fullmatch(r"https://.+-[0-9a-f]{8}\.pth", OFFICIAL[kind])
 
 
 def test_download_with_another_hash_is_refused_and_not_kept(served, monkeypatch, offline_hub):

@@ -13,7 +13,7 @@ smp = pytest.importorskip("segmentation_models_pytorch")
 # Table 1 gives 37.37 for VGG19 and 29.06, which is VGG19's, for EfficientNet-B5.
 MILLIONS = {
     "ResNet34": 24.44, "ResNeXt50": 31.99, "ResNeSt50": 34.45, "Res2Net50": 32.66, "VGG19": 29.06,
-    "EfficientNet-B5": 31.22, "MobileNetV3-L": 6.69, "MobileOne-S3": 16.25, "MobileNet-V2": 6.63,
+    "EfficientNet-B5": 31.22, "MobileNet-V3-L": 6.69, "MobileOne-S3": 16.25, "MobileNet-V2": 6.63,
 }  # fmt: skip
 
 
