@@ -29,6 +29,7 @@ setup(
         "tensorboard>=2.15",
         "fire>=0.6",
         "pillow>=10.0",  # PNG and JPEG, through MONAI's PILReader
+        "scipy>=1.11",  # distance transform of the weighted F-measure, through MONAI
         "tqdm>=4.65",  # progress bars
     ],
     extras_require={
@@ -42,7 +43,6 @@ setup(
             "pytest>=8.0",
             "ruff>=0.8",
             "jsonschema>=4.0",  # metadata.json against the Model Zoo's schema
-            "scipy>=1.11",  # reference for the losses' windows and for connected components
             "transformers>=4.45",  # an independent MobileNetV2 and ViT
             "pysodmetrics>=1.4",  # reference of the S-, E- and weighted F-measure
             "lightmuseg[plots,openslide,baselines]",

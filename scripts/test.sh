@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Set up and run every test; arguments go to pytest, such as -k network.
+# Set up and run the tests; arguments go to pytest, such as -k network. The commands of the documentation are another
+# script, test_docs.sh.
 # Tests on real slides and BCSS regions need LIGHTMUSEG_DATA, the folder that holds them; without it they are skipped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

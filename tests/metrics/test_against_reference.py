@@ -50,7 +50,7 @@ def predictions(mask):
     yield "two values", np.where(mask, 0.9, 0.3)
     yield "only large", np.where(rng.random(mask.shape) < 0.1, 0.9999999, 1)
     yield "tiny", rng.random(mask.shape) * 1e-6
-    for value in (0, 0.1, 1 / 3, 0.5, 0.7, 1):
+    for value in (0, 1e-7, 0.1, 1 / 3, 0.5, 0.7, 0.9999999, 1):
         yield f"all {value}", np.full(mask.shape, value)
 
 

@@ -24,11 +24,12 @@ def test_empty_quadrants_count_nothing():
     assert StructureMeasure(alpha=0)(mask, mask).item() == pytest.approx(1)
 
 
-def test_constant_quadrants_that_no_float_can_hold_are_found():
+@pytest.mark.parametrize("surroundings", [1e-7, 0.3, 0.9999999])
+def test_constant_quadrants_that_no_float_can_hold_are_found(surroundings):
     # SSIM is 1 where mask and prediction are constant, whatever their values; 0 where only the mask is
-    mask = torch.zeros(1, 1, 40, 40)
-    mask[..., :20, :20] = 1
-    probability = torch.full_like(mask, 0.3)
+    mask = torch.zeros(1, 1, 150, 170)
+    mask[..., :60, :70] = 1
+    probability = torch.full_like(mask, surroundings)
     probability[..., :10, :10] = torch.rand(10, 10, generator=torch.Generator().manual_seed(0))
     value = StructureMeasure(alpha=0)(probability, mask).item()
     reference = py_sod_metrics.Smeasure(0)
