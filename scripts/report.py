@@ -22,7 +22,7 @@ def write_report(
     published: dict[str, dict[str, float]],
     record: dict[str, Any],
 ) -> None:
-    """Write table.md, table.json and table.png.
+    """Write <table>.md, <table>.json and <table>.png.
 
     Args:
         folder: to write into.
@@ -31,13 +31,14 @@ def write_report(
         published: the paper's figures by row and column; rows that are not in ``titles`` are cited as they are.
         record: how the results were made.
     """
+    name = record["table"]
     ours = {row: _summary([r["figures"] for r in results if r["row"] == row]) for row in titles}
     columns = list(dict.fromkeys(column for result in results for column in result["figures"]))
-    write_json(folder / "table.json", {**record, "runs": results, "ours": ours, "published": published})
+    write_json(folder / f"{name}.json", {**record, "runs": results, "ours": ours, "published": published})
     starts = {r["row"]: r["start"].split(" ")[0] for r in results}
     text = _markdown(titles, starts, columns, ours, published, record)
-    write_whole(folder / "table.md", lambda path: path.write_text(text, encoding="utf-8"))
-    write_whole(folder / "table.png", lambda path: _plot(path, titles, columns, ours, published))
+    write_whole(folder / f"{name}.md", lambda path: path.write_text(text, encoding="utf-8"))
+    write_whole(folder / f"{name}.png", lambda path: _plot(path, titles, columns, ours, published))
 
 
 def _summary(runs: list[dict[str, float]]) -> Figures:

@@ -90,12 +90,12 @@ def reproduce(
     encoder_weights: str = "auto",
     **options: Any,
 ) -> None:
-    """Write table.md, table.json and table.png of one of the paper's tables into a folder.
+    """Write <table>.md, .json and .png of one of the paper's tables into a folder.
 
     Args:
         table: table1, table2 or table3.
         dataset: a prepared dataset; for table2 BCSS-WSSS.
-        output: folder of the runs and the table.
+        output: folder of the runs and the table; tables of one dataset can share it, and their runs.
         rows: of the table, by name with commas between; by default all of the paper's.
         seeds: whole numbers with commas between; the figures are means over them.
         tasks: of table3, binary or multiclass; by default both.
@@ -132,7 +132,7 @@ def reproduce(
     titles = {name: ROWS[name][0] for name in chosen_rows}
     record = {**environment(), "table": table, **_dataset(dataset), "seeds": chosen_seeds, "options": options}
     write_report(folder, titles, results, published[table], record)
-    print(f"{folder}: table.md, table.json, table.png")
+    print(f"{folder}: {table}.md, {table}.json, {table}.png")
 
 
 def _start(name: str, encoder_weights: str) -> str:

@@ -47,11 +47,11 @@ def test_table_has_our_figure_the_papers_and_their_difference(script, calls, dat
     script.reproduce("table3", dataset, tmp_path, rows="v1", tasks="binary,multiclass", seeds="1,2", **OPTIONS)
     runs = [f"v1-{task}-seed{seed}" for task in ("binary", "multiclass") for seed in (1, 2)]
     assert calls == [(key, run) for run in runs for key in ("training", "evaluating")]
-    assert "table.md" in capsys.readouterr().out
+    assert "table3.md" in capsys.readouterr().out
 
     scores = [json.loads((tmp_path / run / "test" / "run.json").read_text())["metrics"] for run in runs]
     dice = [100 * metrics["val_mean_dice"] for metrics in scores[:2]]
-    markdown = (tmp_path / "table.md").read_text()
+    markdown = (tmp_path / "table3.md").read_text()
     row = cells(markdown, "LightMuSeg V1")
     mean = statistics.fmean(dice)
     assert row["dice"] == f"{mean:.2f} ± {statistics.stdev(dice):.2f} (76.15; {mean - 76.15:+.2f})"
@@ -64,12 +64,12 @@ def test_table_has_our_figure_the_papers_and_their_difference(script, calls, dat
     cited = cells(markdown, "vit, as published")
     assert (cited["dice"], cited["iou"]) == ("(79.32)", "(69.66)")
 
-    record = json.loads((tmp_path / "table.json").read_text())
+    record = json.loads((tmp_path / "table3.json").read_text())
     assert record["seeds"] == [1, 2]
     assert record["options"]["max_epochs"] == 1
     assert len(record["runs"]) == 4
     assert str(tmp_path) not in markdown
-    assert Image.open(tmp_path / "table.png").size[0] > 500
+    assert Image.open(tmp_path / "table3.png").size[0] > 500
 
     # started again, what is done is left: trainings see that they have ended, evaluations are not run
     before = (tmp_path / "v1-binary-seed1" / "test" / "run.json").stat().st_mtime_ns
@@ -85,7 +85,7 @@ def test_checkpoints_are_evaluated_without_training(script, calls, dataset, weig
     options = {key: OPTIONS[key] for key in ("tile_size", "num_workers")}
     script.reproduce("table1", dataset, tmp_path / "out", rows="v2", checkpoints=str(tmp_path / "given"), **options)
     assert [key for key, _ in calls] == ["evaluating"]
-    assert cells((tmp_path / "out" / "table.md").read_text(), "LightMuSeg V2")["started from"] == "v2-binary.pt"
+    assert cells((tmp_path / "out" / "table1.md").read_text(), "LightMuSeg V2")["started from"] == "v2-binary.pt"
 
 
 @pytest.mark.parametrize(
