@@ -34,7 +34,7 @@ class Prepare:
         tile_size: int = 512,
         overlap: float = 0.0,
         min_annotated: float = 0.0,
-        tile_files: bool = True,
+        tile_files: str = "png",
         check: bool = False,
     ) -> None:
         """Cut a BCSS folder into tiles, split by patient.
@@ -57,7 +57,8 @@ class Prepare:
             tile_size: side of a tile in pixels.
             overlap: share of a tile that neighbours have in common at least, 0 to 0.9.
             min_annotated: leave out tiles with a smaller share of annotated pixels, 0 to 1.
-            tile_files: false to write the manifest only, from the masks alone, for training straight from slides.
+            tile_files: "png", "tiff" (not compressed: twice the size, read 14 times as fast, for fast GPUs), or "none" to write
+                the manifest only, from the masks alone, for training straight from slides.
             check: afterwards prove that every tile equals its source and no patient is in two splits.
         """
         from lightmuseg.data.prepare import prepare_bcss
@@ -78,7 +79,7 @@ class Prepare:
             tile_size=_number("tile_size", tile_size, int),
             overlap=_number("overlap", overlap, float),
             min_annotated=_number("min_annotated", min_annotated, float),
-            tile_files=_truth("tile_files", tile_files),
+            tile_files=tile_files,
         )
         _report(manifest, output)
         if _truth("check", check):

@@ -91,7 +91,8 @@ def place(tmp_path_factory):
 
 
 BAD = {
-    "not true or false": ["prepare", "bcss", "1e5", "out", "--masks", "2024", "--tile_files", "no"],
+    "not a kind of file": ["prepare", "bcss", "1e5", "out", "--masks", "2024", "--tile_files", "webp"],
+    "not true or false": ["prepare", "bcss", "1e5", "out", "--masks", "2024", "--check=no"],
     "not a fold": ["prepare", "bcss", "1e5", "out", "--masks", "2024", "--folds", "3", "--fold", "3"],
     "no pseudo-labels": ["prepare", "bcss-wsss", "weak", "out", "--pseudo_labels", "elsewhere"],
     "no dataset": ["stats", "1e5"],
@@ -106,9 +107,9 @@ BAD = {
     "missing weights": ["segment", "picture.png", "out", "--bundle", "{bundle}", "--model", "no.pt", "--mpp", "0.25"],
 }
 GOOD = {
-    "places only": ["prepare", "bcss", "1e5", "places", "--masks", "2024", "--tile_files", "false", "--tile_size=64",
+    "places only": ["prepare", "bcss", "1e5", "places", "--masks", "2024", "--tile_files", "none", "--tile_size=64",
                     "--overlap", "0.25", "--folds", "4", "--fold", "1"],
-    "check first": ["prepare", "bcss", "--check", "1e5", "places too", "--masks", "2024", "--tile_files=False"],
+    "check first": ["prepare", "bcss", "--check", "1e5", "places too", "--masks", "2024", "--tile_files=none"],
     "weak": ["prepare", "bcss-wsss", "--source", "weak", "--output", "weak tiles", "--check"],
     "shares": ["stats", "places"],
     "drawn": ["stats", "weak tiles", "--output", "shares"],
@@ -126,8 +127,18 @@ for number, words in enumerate(json.loads(sys.argv[1])):
         for stream, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(f"{number}.{name}", os.O_WRONLY | os.O_CREAT), stream)
         sys.argv = ["lightmuseg", *words]
-        lightmuseg.cli.main()
-        sys.exit()
+        status = 0
+        try:
+            lightmuseg.cli.main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            status = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # without the seconds that taking down the libraries costs
+        os._exit(status)
     statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 print(json.dumps(statuses))
 """
@@ -175,7 +186,8 @@ def test_damaged_source_ends_in_one_line_that_names_it(run, place):
 @pytest.mark.parametrize(
     ("command", "named"),
     [
-        ("not true or false", "--tile_files no"),
+        ("not true or false", "--check no"),
+        ("not a kind of file", "tile_files='webp'"),
         ("not a fold", "--fold 3"),
         ("no pseudo-labels", "weak/elsewhere"),
         ("no dataset", "1e5"),
@@ -212,7 +224,7 @@ def test_dataset_without_tile_files_is_a_manifest(results, place):
     assert output_of(results, "places only") == ["places: 12 train tiles, 6 val tiles, 6 test tiles"]
     assert [path.name for path in (place / "places").iterdir()] == ["manifest.json"]
     options = json.loads((place / "places" / "manifest.json").read_text(encoding="utf-8"))["options"]
-    assert {**options, "tile_files": False, "overlap": 0.25, "folds": 4, "fold": 1, "seed": 42} == options
+    assert {**options, "tile_files": "none", "overlap": 0.25, "folds": 4, "fold": 1, "seed": 42} == options
 
 
 def test_check_may_stand_before_the_source(results):

@@ -42,7 +42,7 @@ def check_dataset(source: Path, output: Path) -> str:
         regions = [patch for _, patch in find_patches(source, options["pseudo_labels"])]
         read = read_labels
     else:
-        regions = find_regions(source, options["masks"], options["tile_files"])
+        regions = find_regions(source, options["masks"], options["tile_files"] != "none")
         read = partial(read_mask, coding=options["mask_coding"])
     patients = _patients(output, manifest["tiles"], regions, published=options["split"] == "published")
     entries = {entry["roi"]: entry for entry in manifest["sources"]}

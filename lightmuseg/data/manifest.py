@@ -65,7 +65,7 @@ def load_tiles(dataset_dir: str | Path, split: str) -> list[dict[str, Any]]:
             f"{root}: has no tiles in the split {split!r}; prepare it with more patients, or choose a split that has."
         )
     if "image" not in tiles[0]:
-        raise InputError(f"{root}: holds no tile files (--tile_files false); train on it with train_wsi.json.")
+        raise InputError(f"{root}: holds no tile files (--tile_files none); train on it with train_wsi.json.")
     for tile in tiles:
         check_tile(root, tile)
     sizes = {source["roi"]: (source["width"], source["height"]) for source in manifest["sources"]}

@@ -11,7 +11,7 @@ from lightmuseg.errors import InputError
 from .bcss import MASK_CODINGS, find_regions, read_mask
 from .bcss_wsss import PATCH_SIZE, PSEUDO_LABELS, find_patches, read_labels
 from .split import plan_split
-from .tiles import Cut, write_dataset
+from .tiles import TILE_ENDINGS, Cut, write_dataset
 
 # Regions whose um/px differ by more are not of one dataset.
 SCALE_TOLERANCE = 1.05
@@ -25,7 +25,7 @@ def prepare_bcss(
     tile_size: int = 512,
     overlap: float = 0.0,
     min_annotated: float = 0.0,
-    tile_files: bool = True,
+    tile_files: str = "png",
     **split_options: Any,
 ) -> dict[str, Any]:
     """Write a BCSS folder as a prepared dataset, split by patient; see ``lightmuseg prepare bcss --help``.
@@ -38,7 +38,7 @@ def prepare_bcss(
         tile_size: side in pixels.
         overlap: share of a tile that neighbours have in common at least.
         min_annotated: tiles with a smaller share of annotated pixels are left out.
-        tile_files: False to write the manifest only, from the masks alone.
+        tile_files: a key of :data:`.tiles.TILE_ENDINGS`, or "none" to write the manifest only, from the masks alone.
         split_options: as of :func:`.split.plan_split`.
 
     Returns:
@@ -55,7 +55,9 @@ def prepare_bcss(
         raise InputError(f"min_annotated={min_annotated} must be a share between 0 and 1.")
     if not 0 <= overlap <= 0.9:
         raise InputError(f"overlap={overlap} must be a share between 0 and 0.9.")
-    regions = find_regions(source, masks, images=tile_files)
+    if tile_files not in (*TILE_ENDINGS, "none"):
+        raise InputError(f"tile_files={tile_files!r} is not known; one of {', '.join(TILE_ENDINGS)}, none.")
+    regions = find_regions(source, masks, images=tile_files != "none")
     scales = sorted({region.mpp for region in regions})
     if scales[-1] > SCALE_TOLERANCE * scales[0]:
         raise InputError(f"{source}: regions of {scales[0]} and of {scales[-1]} um/px; one dataset has one scale.")
@@ -71,9 +73,9 @@ def prepare_bcss(
         **used,
     }
     cuts = [Cut(region, split[region.patient]) for region in regions]
-    return write_dataset(
-        cuts, output, options, tile_size, partial(read_mask, coding=mask_coding), min_annotated, overlap
-    )
+    read = partial(read_mask, coding=mask_coding)
+    ending = TILE_ENDINGS.get(tile_files, "")
+    return write_dataset(cuts, output, options, tile_size, read, min_annotated, overlap, ending)
 
 
 def prepare_bcss_wsss(source: Path, output: Path, pseudo_labels: str = PSEUDO_LABELS) -> dict[str, Any]:

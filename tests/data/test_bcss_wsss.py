@@ -98,6 +98,15 @@ def test_pseudo_labels_that_show_a_denied_class_are_counted(prepared):
     assert on_disk["tiles_denied_by_image_label"] == 1
 
 
+def test_label_that_denies_everything_is_a_label(source, tmp_path):
+    stem = f"{OTHER}+0[0100]"
+    for folder in ("training", "train_PM/PM_bn7"):
+        (source.folder / folder / f"{stem}.png").rename(source.folder / folder / f"{OTHER}+0[0000].png")
+    manifest = prepare_bcss_wsss(source.folder, tmp_path / "out")
+    assert [tile["image_label"] for tile in manifest["tiles"] if tile["split"] == "train"][2] == []
+    assert manifest["tiles_denied_by_image_label"] == 1
+
+
 def test_background_is_never_denied(source, tmp_path):
     for path in (source.folder / "train_PM" / "PM_bn7").iterdir():
         palette_image(stripes([4])).save(path)
@@ -209,6 +218,8 @@ def made(root, tmp_path_factory):
         codes = np.where(rows + columns < 1000, 1, 2).astype(np.uint8)
         codes[600:] = 3
         codes[:224, 448:672] = 9
+        # beside patches of tumor only, so that the distortion brings it into them
+        codes[:448, 224:234] = 4
         truth[name] = codes
         if "A0SP" not in name:
             Image.fromarray(codes).save(folder / "BCSS/masks" / f"{name}.png")
@@ -223,6 +234,7 @@ def test_made_set_has_the_layout_and_prepares(made, tmp_path):
     assert sum(count.values()) == 2 * 19
     assert count["train"] == 26
     assert min(count.values()) > 0
+    assert manifest["tiles_denied_by_image_label"] > 0
     assert Image.open(next((made.output / "val" / "mask").iterdir())).getpalette()[:15] == PALETTE
     assert "0 in more" not in check_dataset(made.output, tmp_path / "tiles")
 

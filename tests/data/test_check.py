@@ -137,7 +137,7 @@ def test_wrong_size_of_a_region_is_found(prepared):
 
 
 def test_wrong_pixel_counts_are_found_without_tile_files(bcss, tmp_path):
-    places = made(bcss, tmp_path / "places", tile_files=False)
+    places = made(bcss, tmp_path / "places", tile_files="none")
     assert "have the pixel counts of their crops of 6 regions, 6 source files" in places.check()
     places.edit(lambda manifest: manifest["tiles"][6]["code_pixels"].update({"21": 1}))
     with refused(places.output, "counts other pixels", places.manifest["tiles"][6]["roi"]):

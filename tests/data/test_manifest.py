@@ -47,7 +47,7 @@ def test_regions_can_be_put_together_again_from_their_tiles(bcss, dataset):
 
 
 def test_dataset_without_tile_files_names_the_way_to_train_on_it(bcss, tmp_path):
-    prepare_bcss(bcss.folder, tmp_path / "out", tile_size=128, tile_files=False)
+    prepare_bcss(bcss.folder, tmp_path / "out", tile_size=128, tile_files="none")
     with pytest.raises(InputError, match=f"{tmp_path / 'out'}: holds no tile files.*train_wsi.json"):
         load_tiles(tmp_path / "out", "train")
 

@@ -138,7 +138,7 @@ def test_each_tile_has_its_name(prepared):
 
 def test_manifest_without_tile_files_is_enough(prepared, tmp_path):
     options = {"tile_size": TILE, "val": ["TCGA-B2-BBBB"], "test": ["TCGA-C3-CCCC"]}
-    prepare_bcss(prepared.folder, tmp_path / "out", tile_files=False, **options)
+    prepare_bcss(prepared.folder, tmp_path / "out", tile_files="none", **options)
     assert [path.name for path in (tmp_path / "out").iterdir()] == [MANIFEST]
     assert load_slide_tiles(tmp_path / "out", "train", prepared.slides, prepared.masks) == load(prepared)
 

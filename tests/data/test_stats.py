@@ -38,7 +38,7 @@ def test_split_without_tiles_has_no_rows(bcss, tmp_path):
 
 
 def test_dataset_without_tile_files_has_the_same_shares(bcss, dataset, tmp_path):
-    options = {"tile_size": 128, "val": ["TCGA-A1-AAAA"], "test": ["TCGA-E5-EEEE"], "tile_files": False}
+    options = {"tile_size": 128, "val": ["TCGA-A1-AAAA"], "test": ["TCGA-E5-EEEE"], "tile_files": "none"}
     prepare_bcss(bcss.folder, tmp_path / "places", **options)
     assert class_shares(tmp_path / "places") == class_shares(dataset)
 

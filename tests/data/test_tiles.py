@@ -17,6 +17,7 @@ from PIL import Image
 import lightmuseg
 from lightmuseg.data import load_tiles
 from lightmuseg.data.bcss import CODES
+from lightmuseg.data.images import read_rgb
 from lightmuseg.data.prepare import prepare_bcss
 from lightmuseg.data.tiles import tile_starts
 from lightmuseg.errors import InputError
@@ -104,12 +105,22 @@ def test_sources_say_place_size_and_hash(prepared):
 def without_files(bcss, tmp_path):
     shutil.rmtree(bcss.folder / "rgbs")
     output = tmp_path / "places only"
-    return SimpleNamespace(output=output, manifest=prepare_bcss(bcss.folder, output, tile_size=TILE, tile_files=False))
+    return SimpleNamespace(output=output, manifest=prepare_bcss(bcss.folder, output, tile_size=TILE, tile_files="none"))
+
+
+def test_tiff_tiles_hold_the_same_pixels_without_compression(bcss, prepared, tmp_path):
+    manifest = prepare_bcss(bcss.folder, tmp_path / "tiff", tile_size=TILE, tile_files="tiff")
+    assert len(manifest["tiles"]) == len(prepared.manifest["tiles"])
+    for tile, png in zip(manifest["tiles"], prepared.manifest["tiles"]):
+        path = tmp_path / "tiff" / tile["image"]
+        assert path.suffix == ".tif"
+        assert path.stat().st_size >= 3 * TILE**2
+        assert np.array_equal(read_rgb(path), read_rgb(prepared.output / png["image"]))
 
 
 def test_without_tile_files_there_is_the_manifest_only_and_no_image_is_read(without_files):
     assert [path.name for path in without_files.output.iterdir()] == ["manifest.json"]
-    assert without_files.manifest["options"]["tile_files"] is False
+    assert without_files.manifest["options"]["tile_files"] == "none"
     keys = {"split", "patient", "roi", "x", "y", "code_pixels"}
     assert all(set(tile) == keys for tile in without_files.manifest["tiles"])
     keys = {"roi", "patient", "x0", "y0", "mpp", "width", "height", "mask", "mask_sha256"}
@@ -124,7 +135,7 @@ def test_without_tile_files_the_tiles_are_the_same(prepared, without_files):
 
 def test_second_run_without_tile_files_changes_nothing(bcss, without_files, snapshot):
     before = snapshot(without_files.output)
-    again = prepare_bcss(bcss.folder, without_files.output, tile_size=TILE, tile_files=False)
+    again = prepare_bcss(bcss.folder, without_files.output, tile_size=TILE, tile_files="none")
     assert snapshot(without_files.output) == before
     assert again["tiles"] == without_files.manifest["tiles"]
 
@@ -190,7 +201,7 @@ def test_second_run_changes_nothing(prepared, snapshot):
         ("val", ["TCGA-A1-AAAA"]),
         ("overlap", 0.25),
         ("folds", 3),
-        ("tile_files", False),
+        ("tile_files", "none"),
     ],
 )
 def test_output_of_other_options_is_refused_and_left_alone(prepared, snapshot, option, value):
@@ -293,9 +304,10 @@ def test_min_annotated_leaves_out_tiles_with_less(bcss, tmp_path):
     assert {tile["image"] for tile in kept["tiles"]} == expected
 
 
-def test_min_annotated_that_leaves_nothing_is_refused(bcss, tmp_path):
+@pytest.mark.parametrize("name", ["outside_roi", "exclude"])
+def test_min_annotated_that_leaves_nothing_is_refused(bcss, tmp_path, name):
     for path in (bcss.folder / "masks").iterdir():
-        Image.fromarray(np.zeros_like(pixels(path))).save(path)
+        Image.fromarray(np.full_like(pixels(path), CODES[name])).save(path)
     with pytest.raises(InputError, match="--min_annotated"):
         prepare_bcss(bcss.folder, tmp_path / "out", tile_size=TILE, min_annotated=0.01)
     assert not (tmp_path / "out").exists()
