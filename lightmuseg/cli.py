@@ -57,8 +57,8 @@ class Prepare:
             tile_size: side of a tile in pixels.
             overlap: share of a tile that neighbours have in common at least, 0 to 0.9.
             min_annotated: leave out tiles with a smaller share of annotated pixels, 0 to 1.
-            tile_files: "png", "tiff" (not compressed: twice the size, read 14 times as fast, for fast GPUs), or "none" to write
-                the manifest only, from the masks alone, for training straight from slides.
+            tile_files: "png", "tiff" (not compressed: twice the size, read 14 times as fast, for fast GPUs), or "none"
+                to write the manifest only, from the masks alone, for training straight from slides.
             check: afterwards prove that every tile equals its source and no patient is in two splits.
         """
         from lightmuseg.data.prepare import prepare_bcss
