@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 
 from lightmuseg.record import write_json, write_whole
 
-# Published figures of hardware and size are not percent; speeds on other hardware have no difference worth a cell.
+# Figures that are not percent, and have no spread over seeds.
 PLAIN = ("tiles_per_second", "million_parameters")
 Figures = dict[str, tuple[float, float]]
 
@@ -34,8 +34,9 @@ def write_report(
     name = record["table"]
     ours = {row: _summary([r["figures"] for r in results if r["row"] == row]) for row in titles}
     columns = list(dict.fromkeys(column for result in results for column in result["figures"]))
-    write_json(folder / f"{name}.json", {**record, "runs": results, "ours": ours, "published": published})
     starts = {r["row"]: r["start"].split(" ")[0] for r in results}
+    record = {**record, "hardware": ", ".join(dict.fromkeys(result["hardware"] for result in results))}
+    write_json(folder / f"{name}.json", {**record, "runs": results, "ours": ours, "published": published})
     text = _markdown(titles, starts, columns, ours, published, record)
     write_whole(folder / f"{name}.md", lambda path: path.write_text(text, encoding="utf-8"))
     write_whole(folder / f"{name}.png", lambda path: _plot(path, titles, columns, ours, published))
@@ -91,6 +92,7 @@ def _markdown(
             "commit",
             "python",
             "packages",
+            "hardware",
             "platform",
             "processors",
         )

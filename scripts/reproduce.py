@@ -21,7 +21,7 @@ from typing import Any
 import fire
 import torch
 from monai.bundle import ConfigParser
-from report import write_report
+from report import PLAIN, write_report
 
 from lightmuseg.data import manifest_hash
 from lightmuseg.errors import InputError, report_faults_in_one_line
@@ -114,7 +114,7 @@ def reproduce(
     manifest_hash(dataset)
     folder, results = Path(output), []
     for name in chosen_rows:
-        speed = _speed(name, folder / f"{name}-speed.json", options)
+        speed = _speed(name, folder / f"{name}-speed.json")
         for task in chosen_tasks:
             for seed in chosen_seeds:
                 run = folder / f"{name}-{task}-seed{seed}"
@@ -127,7 +127,16 @@ def reproduce(
                 scores = {column: metrics.get(metric) for column, metric in TASKS[task][1].items()}
                 figures = {column: 100 * score for column, score in scores.items() if score is not None}
                 start = _read(run / "train" / "run.json")["encoder_weights"] if not checkpoints else weights.name
-                results.append({"row": name, "task": task, "seed": seed, "start": start, "figures": figures | speed})
+                results.append(
+                    {
+                        "row": name,
+                        "task": task,
+                        "seed": seed,
+                        "start": start,
+                        "figures": figures | {key: speed[key] for key in PLAIN},
+                        "hardware": speed["hardware"],
+                    }
+                )
     published = json.loads((Path(__file__).parent / "paper_tables.json").read_text(encoding="utf-8"))
     titles = {name: ROWS[name][0] for name in chosen_rows}
     record = {**environment(), "table": table, **_dataset(dataset), "seeds": chosen_seeds, "options": options}
@@ -213,8 +222,8 @@ def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _speed(name: str, path: Path, options: dict[str, Any]) -> dict[str, float]:
-    """Trainable parameters in millions, and 512 x 512 tiles a second through the network, one at a time."""
+def _speed(name: str, path: Path) -> dict[str, Any]:
+    """Trainable parameters in millions, 512 x 512 tiles a second through the network, one at a time, and on what."""
     if not path.is_file():
         config = ConfigParser()
         config.read_config(_configs(name, "binary"))
@@ -230,8 +239,7 @@ def _speed(name: str, path: Path, options: dict[str, Any]) -> dict[str, float]:
         )
         figures = {"tiles_per_second": 1 / statistics.median(seconds), "million_parameters": parameters / 1e6}
         write_json(path, {**figures, "seconds": seconds, "hardware": hardware})
-    stored = _read(path)
-    return {key: stored[key] for key in ("tiles_per_second", "million_parameters")}
+    return _read(path)
 
 
 def _seconds(network: torch.nn.Module, tile: torch.Tensor) -> float:

@@ -68,6 +68,7 @@ def test_table_has_our_figure_the_papers_and_their_difference(script, calls, dat
     assert record["seeds"] == [1, 2]
     assert record["options"]["max_epochs"] == 1
     assert len(record["runs"]) == 4
+    assert "- hardware: CPU" in markdown
     assert str(tmp_path) not in markdown
     assert Image.open(tmp_path / "table3.png").size[0] > 500
 
