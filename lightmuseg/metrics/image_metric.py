@@ -8,8 +8,6 @@ import torch
 from monai.metrics import CumulativeIterationMetric, do_metric_reduction
 from monai.utils import MetricReduction, convert_to_tensor
 
-CPU_PIXELS = 2**18  # of the images a CPU takes at once, so that they stay in its cache
-
 
 class ImageMetric(CumulativeIterationMetric):
     """A measure of each image and channel by itself, then reduced over all of them.
@@ -22,6 +20,8 @@ class ImageMetric(CumulativeIterationMetric):
         ignore_index: pixels of ``y`` with this value count in nothing.
         reduction: over images and channels, as in MONAI's metrics.
     """
+
+    cpu_pixels = 2**18  # of the images a CPU takes at once, so that they stay in its cache
 
     def __init__(self, ignore_index: int = 255, reduction: MetricReduction | str = "mean") -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class ImageMetric(CumulativeIterationMetric):
             raise ValueError(f"y_pred {tuple(y_pred.shape)} must be [B, C, H, W], and y of the same shape.")
         probability = convert_to_tensor(y_pred, track_meta=False).flatten(0, 1)
         mask = convert_to_tensor(y, track_meta=False).flatten(0, 1)
-        at_once = len(mask) if mask.is_cuda else max(1, CPU_PIXELS // mask[0].numel())
+        at_once = len(mask) if mask.is_cuda else max(1, self.cpu_pixels // mask[0].numel())
         parts = [self._part(*pair) for pair in zip(probability.split(at_once), mask.split(at_once))]
         sums, annotated, in_range = (torch.cat(part) for part in zip(*parts))
         values = torch.where(annotated, self._score(sums), torch.nan)

@@ -44,6 +44,8 @@ class StructureMeasure(ImageMetric):
         Cheng and Fan, "Structure-measure: a new way to evaluate foreground maps", IJCV 2021.
     """
 
+    cpu_pixels = 2**20  # more, since it goes band by band
+
     def __init__(self, alpha: float = 0.5, ignore_index: int = 255, reduction: MetricReduction | str = "mean") -> None:
         super().__init__(ignore_index=ignore_index, reduction=reduction)
         if not 0 <= alpha <= 1:
@@ -55,19 +57,20 @@ class StructureMeasure(ImageMetric):
         images, _, width = truth.shape
         rows, columns = _halves(truth)
         # float64, and p(1 - p) for p squared: variances are differences of these sums, and small near 0 and 1
-        buffer = rows.new_empty(images, BAND, 6, width)
-        by_column = rows.new_zeros(images, 2, 6 * width)
-        for band, fg, pixels, half in zip(*(x.split(BAND, dim=1) for x in (probability, truth, valid, rows))):
+        buffer = rows.new_empty(images, BAND, 4, width)
+        by_column = rows.new_zeros(images, 2, 4 * width)
+        for band, fg, half in zip(*(x.split(BAND, dim=1) for x in (probability, truth, rows))):
             values = buffer[:, : band.shape[1]]
-            n, n_fg, p, p_fg, doubt, doubt_fg = values.unbind(2)
-            n.copy_(pixels)
-            n_fg.copy_(fg)
+            p, p_fg, doubt, doubt_fg = values.unbind(2)
             p.copy_(band)
-            torch.mul(p, n_fg, out=p_fg)
-            torch.mul(p, 1 - p, out=doubt)
-            torch.mul(doubt, n_fg, out=doubt_fg)
+            torch.mul(p, fg, out=p_fg)
+            torch.addcmul(p, p, p, value=-1, out=doubt)
+            torch.mul(doubt, fg, out=doubt_fg)
             by_column.baddbmm_(half.mT, values.flatten(2))
-        return by_column.unflatten(2, (6, width)).transpose(1, 2) @ columns[:, None]
+        # counts are exact in float32 as well
+        counts = torch.stack([rows.mT.to(truth) @ pixels for pixels in (valid, truth)], dim=1).to(rows)
+        by_column = torch.cat([counts, by_column.unflatten(2, (4, width)).transpose(1, 2)], dim=1)
+        return by_column @ columns[:, None]
 
     def _score(self, sums: torch.Tensor) -> torch.Tensor:
         similarity = _similarity(*sums.unbind(1)[:5])
