@@ -124,8 +124,7 @@ def reproduce(
                     start = _start(name, encoder_weights)
                     _train(name, task, dataset, run / "train", {**options, "seed": seed, "encoder_weights": start})
                 metrics = _evaluate(name, task, dataset, run / "test", weights, options)
-                scores = {column: metrics.get(metric) for column, metric in TASKS[task][1].items()}
-                figures = {column: 100 * score for column, score in scores.items() if score is not None}
+                figures = _figures(metrics, TASKS[task][1])
                 start = _read(run / "train" / "run.json")["encoder_weights"] if not checkpoints else weights.name
                 results.append(
                     {
@@ -212,6 +211,13 @@ def _evaluate(
         shared = {key: value for key, value in options.items() if key in SHARED}
         _bundle("evaluating", _configs(name, task, "evaluate.json"), {**paths, **ROWS[name][2], **shared})
     return _read(record)["metrics"]
+
+
+def _figures(metrics: dict[str, float | None], columns: dict[str, str]) -> dict[str, float]:
+    """The columns' figures in percent, without those of classes that the test tiles do not have."""
+    absent = tuple(f"_{name}" for name in CLASSES if metrics.get(f"val_sensitivity_{name}", 0.0) is None)
+    scores = {column: metrics.get(metric) for column, metric in columns.items()}
+    return {c: 100 * score for c, score in scores.items() if score is not None and not c.endswith(absent)}
 
 
 def _dataset(dataset: str) -> dict[str, str]:
