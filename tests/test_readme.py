@@ -16,6 +16,8 @@ DOCUMENTS = (
     "docs/one_region.md",
     "docs/protocol.md",
     "docs/two_regions.md",
+    "docs/benchmarks/metrics.md",
+    "docs/benchmarks/training.md",
     "bundle/docs/README.md",
 )
 # Words put behind a command so that a training ends soon; what it does stays the same.
@@ -132,11 +134,13 @@ def regions(clone, data):
 
 @pytest.mark.slow
 def test_commands_of_the_page_on_two_regions(regions):
-    listed = commands((regions / "docs" / "two_regions.md").read_text(encoding="utf-8"))
+    pages = [(regions / "docs" / name).read_text("utf-8") for name in ("two_regions.md", "benchmarks/training.md")]
+    listed = [command for page in pages for command in commands(page)]
     script = "\n".join(["set -e", "bash scripts/setup.sh", *(shortened(command) for command in listed)])
     shell(script, regions)
-    tables = sorted(path.relative_to(regions / "results") for path in (regions / "results").glob("*/table?.md"))
-    assert [str(table) for table in tables] == ["codes/table3.md", "two_regions/table1.md", "two_regions/table3.md"]
+    for table in ("two_regions/table1", "two_regions/table3", "codes/table3", "a0d2-weak/table2"):
+        assert "| LightMuSeg V2 | mobilenet_v2.pth |" in (regions / "results" / f"{table}.md").read_text("utf-8")
+    assert "| bundle, mixed precision | 2 |" in (regions / "results" / "training.md").read_text("utf-8")
 
 
 @pytest.mark.slow
