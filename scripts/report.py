@@ -78,7 +78,7 @@ def _markdown(
     for row, title in titles.items():
         cells = [_cell(column, ours[row], published.get(row, {}), spread) for column in columns]
         lines.append(f"| {title} | {starts[row]} | " + " | ".join(cells) + " |")
-    for row in (row for row in published if row not in titles):
+    for row in (row for row in published if row not in titles and published[row].keys() & set(columns)):
         cells = [f"({published[row][column]:g})" if column in published[row] else "" for column in columns]
         lines.append(f"| {row}, as published | | " + " | ".join(cells) + " |")
     made = {
