@@ -9,12 +9,13 @@ from monai.networks.nets.efficientnet import EfficientNetEncoder, url_map
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import nn
 
+from .encoder import RegisteredEncoder
 from .weights import download_weights, load_published
 
 MODEL = "efficientnet-b0"
 
 
-class EfficientNetB0Encoder(EfficientNetEncoder):
+class EfficientNetB0Encoder(RegisteredEncoder, EfficientNetEncoder):
     """MONAI's EfficientNet-B0 without its classifier, registered in MONAI's ``FLEXUNET_BACKBONE`` as "efficientnet_b0".
 
     MONAI's own "efficientnet-b0" keeps the classifier's 1.7 million parameters, which nothing uses and distributed
@@ -33,14 +34,12 @@ class EfficientNetB0Encoder(EfficientNetEncoder):
         Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019.
     """
 
+    backbone = "efficientnet_b0"
     imagenet_url = url_map[MODEL]
     channels = EfficientNetEncoder.num_channels_per_output()[EfficientNetEncoder.backbone_names.index(MODEL)]
 
     def __init__(self, spatial_dims: int = 2, in_channels: int = 3, pretrained: bool = False) -> None:
-        if spatial_dims != 2:
-            raise ValueError(f"EfficientNetB0Encoder is for 2 spatial dimensions, got spatial_dims={spatial_dims}.")
-        if pretrained and in_channels != 3:
-            raise ValueError(f"The ImageNet weights are for 3 input channels, got in_channels={in_channels}.")
+        self.check_arguments(spatial_dims, in_channels, pretrained)
         super().__init__(MODEL, pretrained=False, spatial_dims=spatial_dims, in_channels=in_channels)
         del self._conv_head, self._bn1, self._fc
         for module in self.modules():
@@ -54,22 +53,6 @@ class EfficientNetB0Encoder(EfficientNetEncoder):
         own_names = {re.sub(r"^_blocks\.\d+\.", "_blocks.", name): name for name in self.state_dict()}
         classifier = ("_conv_head.", "_bn1.", "_fc.")
         return {own_names.get(key, key): value for key, value in weights.items() if not key.startswith(classifier)}
-
-    @classmethod
-    def get_encoder_parameters(cls) -> list[dict]:
-        return [{"spatial_dims": 2, "in_channels": 3, "pretrained": False}]
-
-    @classmethod
-    def num_channels_per_output(cls) -> list[tuple[int, ...]]:
-        return [cls.channels]
-
-    @classmethod
-    def num_outputs(cls) -> list[int]:
-        return [len(cls.channels)]
-
-    @classmethod
-    def get_encoder_names(cls) -> list[str]:
-        return ["efficientnet_b0"]
 
 
 FLEXUNET_BACKBONE.register_class(EfficientNetB0Encoder)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from monai.networks.blocks import BaseEncoder
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import nn
 
+from .encoder import RegisteredEncoder
 from .weights import download_weights, load_published
 
 # (expansion, channels, repeats, first stride): Table 2 of the MobileNetV2 paper, without its last 1x1 convolution.
@@ -45,7 +45,7 @@ class InvertedResidual(nn.Module):
         return x + self.conv(x) if self.residual else self.conv(x)
 
 
-class MobileNetV2Encoder(nn.Module, BaseEncoder):
+class MobileNetV2Encoder(nn.Module, RegisteredEncoder):
     """MobileNetV2 1.0 without its last 1x1 convolution, registered in MONAI's ``FLEXUNET_BACKBONE`` as "mobilenet_v2".
 
     Parameter names are torchvision's (``features.0.0.weight``, ...), so that its weight files load.
@@ -63,15 +63,13 @@ class MobileNetV2Encoder(nn.Module, BaseEncoder):
         Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018.
     """
 
+    backbone = "mobilenet_v2"
     imagenet_url = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
     channels = (16, 24, 32, 96, 320)
 
     def __init__(self, spatial_dims: int = 2, in_channels: int = 3, pretrained: bool = False) -> None:
         super().__init__()
-        if spatial_dims != 2:
-            raise ValueError(f"MobileNetV2Encoder is for 2 spatial dimensions, got spatial_dims={spatial_dims}.")
-        if pretrained and in_channels != 3:
-            raise ValueError(f"The ImageNet weights are for 3 input channels, got in_channels={in_channels}.")
+        self.check_arguments(spatial_dims, in_channels, pretrained)
         blocks: list[nn.Module] = [ConvNormActivation(in_channels, 32, kernel_size=3, stride=2)]
         last_of_stride: list[int] = []
         channels = 32
@@ -106,22 +104,6 @@ class MobileNetV2Encoder(nn.Module, BaseEncoder):
     def from_published(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Torchvision's weights without its last 1x1 convolution and its classifier."""
         return {key: value for key, value in weights.items() if not key.startswith(("features.18.", "classifier."))}
-
-    @classmethod
-    def get_encoder_parameters(cls) -> list[dict]:
-        return [{"spatial_dims": 2, "in_channels": 3, "pretrained": False}]
-
-    @classmethod
-    def num_channels_per_output(cls) -> list[tuple[int, ...]]:
-        return [cls.channels]
-
-    @classmethod
-    def num_outputs(cls) -> list[int]:
-        return [len(cls.channels)]
-
-    @classmethod
-    def get_encoder_names(cls) -> list[str]:
-        return ["mobilenet_v2"]
 
 
 FLEXUNET_BACKBONE.register_class(MobileNetV2Encoder)

@@ -6,10 +6,11 @@ from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
-from monai.networks.blocks import BaseEncoder, Convolution
+from monai.networks.blocks import Convolution
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import nn
 
+from .encoder import RegisteredEncoder
 from .weights import download_weights, load_published
 
 PATCH = 16  # pixels
@@ -135,7 +136,7 @@ def _convolution(in_channels: int, out_channels: int, **options) -> Convolution:
     return Convolution(2, in_channels, out_channels, act="relu", norm="batch", adn_ordering="NA", bias=False, **options)
 
 
-class ViTEncoder(nn.Module, BaseEncoder):
+class ViTEncoder(nn.Module, RegisteredEncoder):
     """ViT-S/16 as an encoder, registered in MONAI's ``FLEXUNET_BACKBONE`` as "vit".
 
     The plain transformer has one resolution. As in UNETR, maps are taken after blocks 3, 6, 9 and 12, the shallow ones
@@ -159,15 +160,13 @@ class ViTEncoder(nn.Module, BaseEncoder):
         data-efficient image transformers and distillation through attention, ICML 2021 (weights).
     """
 
+    backbone = "vit"
     imagenet_url = "https://dl.fbaipublicfiles.com/deit/deit_small_patch16_224-cd65a155.pth"
     channels = (16, 24, 32, 96, 320)
 
     def __init__(self, spatial_dims: int = 2, in_channels: int = 3, pretrained: bool = False) -> None:
         super().__init__()
-        if spatial_dims != 2:
-            raise ValueError(f"ViTEncoder is for 2 spatial dimensions, got spatial_dims={spatial_dims}.")
-        if pretrained and in_channels != 3:
-            raise ValueError(f"The ImageNet weights are for 3 input channels, got in_channels={in_channels}.")
+        self.check_arguments(spatial_dims, in_channels, pretrained)
         self.trunk = VisionTransformer(in_channels)
         self.stem = _convolution(in_channels, self.channels[0], kernel_size=3, strides=2)
         self.adapters = nn.ModuleList(Adapter(c, stride) for c, stride in zip(self.channels[1:], (4, 8, 16, 32)))
@@ -181,22 +180,6 @@ class ViTEncoder(nn.Module, BaseEncoder):
         for index, adapter in enumerate(self.adapters):
             maps.append(adapter(taps[index]))
         return maps
-
-    @classmethod
-    def get_encoder_parameters(cls) -> list[dict]:
-        return [{"spatial_dims": 2, "in_channels": 3, "pretrained": False}]
-
-    @classmethod
-    def num_channels_per_output(cls) -> list[tuple[int, ...]]:
-        return [cls.channels]
-
-    @classmethod
-    def num_outputs(cls) -> list[int]:
-        return [len(cls.channels)]
-
-    @classmethod
-    def get_encoder_names(cls) -> list[str]:
-        return ["vit"]
 
 
 FLEXUNET_BACKBONE.register_class(ViTEncoder)
