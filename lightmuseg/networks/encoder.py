@@ -6,7 +6,7 @@ from monai.networks.blocks import BaseEncoder
 
 
 class RegisteredEncoder(BaseEncoder):
-    """One encoder of MONAI's ``FLEXUNET_BACKBONE``; its arguments are ``spatial_dims``, ``in_channels``, ``pretrained``.
+    """An encoder of MONAI's ``FLEXUNET_BACKBONE``, with the arguments that this passes.
 
     A class derives from it beside ``nn.Module`` and says its name in the registry and its maps' channels.
     """
