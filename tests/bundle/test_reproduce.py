@@ -92,6 +92,34 @@ def test_checkpoints_are_evaluated_without_training(script, calls, dataset, weig
     assert cells((tmp_path / "out" / "table1.md").read_text(), "LightMuSeg V2")["started from"] == "v2-binary.pt"
 
 
+def test_rows_run_the_tasks_that_the_paper_gives_figures_of(script, monkeypatch, dataset, tmp_path):
+    ran = []
+    monkeypatch.setattr(script, "_speed", lambda name, path: dict.fromkeys((*script.PLAIN, "hardware"), 1))
+    monkeypatch.setattr(script, "_train", lambda name, task, *rest: ran.append((name, task)))
+    monkeypatch.setattr(script, "_evaluate", lambda *arguments: {})
+    monkeypatch.setattr(script, "_read", lambda path: {"encoder_weights": "random"} if path.name == "run.json" else {})
+    monkeypatch.setattr(script, "write_report", lambda *arguments: None)
+    script.reproduce("table3", dataset, tmp_path, rows="v3,v1_no_msffm,v3_no_msffm,resnet34")
+    both = [(name, task) for name in ("v3", "resnet34") for task in ("binary", "multiclass")]
+    assert sorted(ran) == sorted([*both, ("v1_no_msffm", "binary"), ("v3_no_msffm", "multiclass")])
+
+
+def test_other_dataset_is_evaluated_anew(script, calls, dataset, weights, tmp_path):
+    (tmp_path / "v2-binary.pt").write_bytes(weights.read_bytes())
+    options = {
+        "rows": "v2",
+        "checkpoints": str(tmp_path),
+        **{key: OPTIONS[key] for key in ("tile_size", "num_workers")},
+    }
+    script.reproduce("table1", dataset, tmp_path / "out", **options)
+    script.reproduce("table1", dataset, tmp_path / "out", **options)
+    assert len(calls) == 1
+    record = tmp_path / "out" / "v2-binary-seed42" / "test" / "run.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "manifest_sha256": "another's"}))
+    script.reproduce("table1", dataset, tmp_path / "out", **options)
+    assert len(calls) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
