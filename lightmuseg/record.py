@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -71,6 +72,19 @@ def write_json(path: str | Path, content: Any) -> None:
     """Write ``content`` as indented JSON, whole."""
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``rows`` as a table, whole; its columns are their keys, those of the first row first."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, columns)
+            table.writeheader()
+            table.writerows(rows)
+
+    write_whole(path, write)
 
 
 def require_space(folder: str | Path, needed_bytes: int) -> None:

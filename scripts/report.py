@@ -6,7 +6,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
+try:
+    import matplotlib.pyplot as plt
+except ModuleNotFoundError as error:
+    raise SystemExit("report: error: needs matplotlib: pip install 'lightmuseg[plots]'.") from error
 
 from lightmuseg.record import write_json, write_whole
 

@@ -30,7 +30,7 @@ from lightmuseg.record import environment, sha256_of, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "bundle" / "configs"
-CLASSES = ("tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris")
+CLASSES = tuple(json.loads((CONFIGS / "multiclass.json").read_text(encoding="utf-8"))["classes"])
 
 # What a row adds to train.json: overrides, and options of its own.
 ROWS: dict[str, tuple[str, list[str], dict[str, Any]]] = {

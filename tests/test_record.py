@@ -11,7 +11,7 @@ import torch
 
 import lightmuseg
 from lightmuseg.errors import InputError
-from lightmuseg.record import environment, require_space, sha256_of, write_json, write_whole
+from lightmuseg.record import environment, require_space, sha256_of, write_csv, write_json, write_whole
 
 
 @pytest.fixture
@@ -151,3 +151,9 @@ def test_environment_names_versions_and_command():
     assert record["command"] == sys.argv
     assert "no-such-package" not in record["packages"]
     assert json.loads(json.dumps(record)) == record
+
+
+def test_table_has_the_columns_of_every_row(tmp_path):
+    write_csv(tmp_path / "rows é.csv", [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25, "dice": 0.1}])
+    assert (tmp_path / "rows é.csv").read_text(encoding="utf-8") == "epoch,loss,dice\n1,0.5,\n2,0.25,0.1\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["rows é.csv"]

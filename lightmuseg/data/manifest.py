@@ -68,18 +68,17 @@ def load_tiles(dataset_dir: str | Path, split: str) -> list[dict[str, Any]]:
         raise InputError(f"{root}: holds no tile files (--tile_files none); train on it with train_wsi.json.")
     for tile in tiles:
         check_tile(root, tile)
-    sizes = {source["roi"]: (source["width"], source["height"]) for source in manifest["sources"]}
-    return [_item(root, tile, sizes[tile["roi"]]) for tile in tiles]
+    sources = {source["roi"]: source for source in manifest["sources"]}
+    return [
+        {"image": str(root / tile["image"]), "label": str(root / tile["mask"]), **place_of(tile, sources[tile["roi"]])}
+        for tile in tiles
+    ]
 
 
-def _item(root: Path, tile: dict[str, Any], region_size: tuple[int, int]) -> dict[str, Any]:
-    return {
-        "image": str(root / tile["image"]),
-        "label": str(root / tile["mask"]),
-        **{key: tile[key] for key in ("patient", "roi", "x", "y")},
-        "region_width": region_size[0],
-        "region_height": region_size[1],
-    }
+def place_of(tile: dict[str, Any], source: dict[str, Any]) -> dict[str, Any]:
+    """Where a tile of the manifest lies, in pixels of its region; ``source`` is the region's entry."""
+    place = {key: tile[key] for key in ("patient", "roi", "x", "y")}
+    return place | {"region_width": source["width"], "region_height": source["height"]}
 
 
 def check_tile(root: Path, tile: dict[str, Any]) -> None:

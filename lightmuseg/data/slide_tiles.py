@@ -19,7 +19,7 @@ from lightmuseg.errors import InputError
 from lightmuseg.record import sha256_of
 
 from .bcss import CODES, read_mask
-from .manifest import MANIFEST, read_manifest
+from .manifest import MANIFEST, place_of, read_manifest
 from .slide_transforms import MaskTile, SlideTile
 from .tiff import SLIDE_SUFFIXES, checked_mpp, first_page, stated_mpp
 from .tiles import filled
@@ -176,7 +176,5 @@ def _sample(
             size=size,
         ),
         "label": MaskTile(name, zlib.compress(mask.tobytes(), 1), size),
-        **{key: tile[key] for key in ("patient", "roi", "x", "y")},
-        "region_width": source["width"],
-        "region_height": source["height"],
+        **place_of(tile, source),
     }

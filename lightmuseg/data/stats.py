@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
 from lightmuseg.errors import InputError
-from lightmuseg.record import write_whole
+from lightmuseg.record import write_csv, write_whole
 
 from .bcss import CODE_NAMES, CODES, UNANNOTATED
 from .manifest import read_manifest
 from .pictures import COLOURS
 from .split import SPLITS
-
-COLUMNS = ("split", "tiles", "patients", "code", "name", "pixels", "share")
 
 
 def class_shares(dataset_dir: str | Path) -> list[dict[str, Any]]:
@@ -24,8 +21,8 @@ def class_shares(dataset_dir: str | Path) -> list[dict[str, Any]]:
         dataset_dir: what ``lightmuseg prepare`` wrote.
 
     Returns:
-        A row with the keys :data:`COLUMNS` for each split that has tiles and each code of the dataset, in order;
-        ``share`` is that of the split's pixels.
+        A row with the keys split, tiles, patients, code, name, pixels and share for each split that has tiles and
+        each code of the dataset, in order; ``share`` is that of the split's pixels.
 
     Raises:
         InputError: where there is no manifest.
@@ -80,15 +77,8 @@ def write_shares(rows: list[dict[str, Any]], output: Path) -> None:
         raise InputError("plots need matplotlib; install it with: pip install 'lightmuseg[plots]'") from error
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     _draw(rows, figure)
-    write_whole(output / "class_shares.csv", lambda temporary: _write_csv(rows, temporary))
+    write_csv(output / "class_shares.csv", rows)
     write_whole(output / "class_shares.png", lambda temporary: figure.savefig(temporary, dpi=150))
-
-
-def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _draw(rows: list[dict[str, Any]], figure: Any) -> None:

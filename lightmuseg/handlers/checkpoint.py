@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import logging
 import math
@@ -15,7 +14,7 @@ from ignite.engine import Engine, Events
 
 from lightmuseg.errors import InputError
 from lightmuseg.networks.weights import check_fit, load_weights
-from lightmuseg.record import write_whole
+from lightmuseg.record import write_csv, write_whole
 
 logger = logging.getLogger(__name__)
 KEEP = ("best", "last")
@@ -163,22 +162,11 @@ class TrainingCheckpoint:
             "options": self.options,
         }
         # the table first: what last.pt holds is written out already when a kill falls between the two
-        self._write_history()
+        write_csv(self.output_dir / "metrics.csv", self.history)
         _write_checkpoint(self.output_dir / "last.pt", state)
 
     def _validated(self, engine: Engine) -> bool:
         return getattr(self.evaluator.state, "epoch", 0) == engine.state.epoch
-
-    def _write_history(self) -> None:
-        columns = list(dict.fromkeys(name for row in self.history for name in row))
-
-        def write(temporary: Path) -> None:
-            with open(temporary, "w", newline="", encoding="utf-8") as file:
-                table = csv.DictWriter(file, columns)
-                table.writeheader()
-                table.writerows(self.history)
-
-        write_whole(self.output_dir / "metrics.csv", write)
 
 
 def _write_checkpoint(path: Path, content: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from ignite.engine import Engine, Events
 
 from lightmuseg.data.pictures import compare, save_class_map
 from lightmuseg.data.transforms import IGNORED
-from lightmuseg.record import write_whole
+from lightmuseg.record import write_csv, write_whole
 
 logger = logging.getLogger(__name__)
 PICTURE_SIDE = 900
@@ -75,14 +74,7 @@ class RegionMaps:
         total = np.sum(list(self._counts.values()), axis=0)
         regions = {**self._counts, "all": total}
         rows = [row for name, counts in regions.items() for row in scores(name, counts, self.class_names)]
-
-        def write(temporary: Path) -> None:
-            with open(temporary, "w", newline="", encoding="utf-8") as file:
-                table = csv.DictWriter(file, list(rows[0]))
-                table.writeheader()
-                table.writerows(rows)
-
-        write_whole(self.output_dir / "regions.csv", write)
+        write_csv(self.output_dir / "regions.csv", rows)
 
     def _write_region(self) -> None:
         if self._region is None:
