@@ -41,6 +41,7 @@ setup(
         "baselines": ["segmentation-models-pytorch>=0.6,<0.7"],
         "test": [
             "pytest>=8.0",
+            "pytest-timeout>=2.3",  # a test that hangs fails and says where
             "ruff>=0.8",
             "jsonschema>=4.0",  # metadata.json against the Model Zoo's schema
             "transformers>=4.45",  # an independent MobileNetV2 and ViT

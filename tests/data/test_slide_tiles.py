@@ -374,8 +374,9 @@ def test_forked_process_opens_slides_anew(prepared):
     item = load(prepared)[0]
     LoadSlideTiled("image")(item)
     assert slides_opened_by_reading(item) == 0
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        assert pool.apply(slides_opened_by_reading, (item,)) == 1
+    # one thread, as in a loader's worker: OpenMP's threads do not live on after a fork
+    with multiprocessing.get_context("fork").Pool(1, torch.set_num_threads, (1,)) as pool:
+        assert pool.apply_async(slides_opened_by_reading, (item,)).get(timeout=60) == 1
 
 
 def copied(prepared, tmp_path):
