@@ -31,12 +31,24 @@ setup(
         "pillow>=10.0",  # PNG and JPEG, through MONAI's PILReader
         "scipy>=1.11",  # distance transform of the weighted F-measure, through MONAI
         "tqdm>=4.65",  # progress bars
+        "scikit-image>=0.22",  # tissue mask
+        "shapely>=2.1",  # regions as polygons, and regions of interest; coverage_simplify is new in 2.1
+        "rasterio>=1.3",  # class map to polygons
+        "filelock>=3.12",  # one process at a slide
     ],
     extras_require={
         # in place of cucim-cu13, on machines whose driver is for CUDA 12; see README
         "cuda12": [f"cucim-cu12>=25.10; {LINUX_X86}"],
         "plots": ["matplotlib>=3.8"],  # class shares, tables and curves as pictures
-        "openslide": ["openslide-python>=1.3", "openslide-bin>=4.0"],  # a second reader of slides
+        # all readers and writers of slides; without it cuCIM reads, and maps are TIFF, GeoJSON, PNG and CSV
+        "slides": [
+            "openslide-python>=1.3",
+            "openslide-bin>=4.0",
+            "imagecodecs>=2023.7",  # JPEG and JPEG 2000 for tifffile
+            "wsidicom>=0.20",  # DICOM slides
+            "highdicom>=0.24",  # DICOM SEG
+            "zarr>=3.0; python_version >= '3.11'",  # maps of probability
+        ],
         # the U-Nets of the paper's Table 1; 0.7 is to drop the names timm-*
         "baselines": ["segmentation-models-pytorch>=0.6,<0.7"],
         "test": [
@@ -46,7 +58,7 @@ setup(
             "jsonschema>=4.0",  # metadata.json against the Model Zoo's schema
             "transformers>=4.45",  # an independent MobileNetV2 and ViT
             "pysodmetrics>=1.4",  # reference of the S-, E- and weighted F-measure
-            "lightmuseg[plots,openslide,baselines]",
+            "lightmuseg[plots,slides,baselines]",
         ],
     },
     entry_points={"console_scripts": ["lightmuseg = lightmuseg.cli:main"]},

@@ -120,21 +120,77 @@ class Prepare:
         _report(prepare_demo(Path(output), Path(wheels) if wheels else None), output)
 
 
-def segment(slide: str, output: str, model: str = "", bundle: str = "bundle", mpp: float | None = None) -> None:
-    """Segment one slide or image: class map, overlay and areas in OUTPUT/<name of the slide>/.
+def segment(
+    *slides: str,
+    output: str,
+    model: str = "",
+    bundle: str = "bundle",
+    override: str = "",
+    mpp: float | None = None,
+    output_mpp: float | None = None,
+    overlap: float | None = None,
+    batch_size: int | None = None,
+    tissue_mask: bool = True,
+    region: str = "",
+    backend: str = "",
+    read_device: str = "",
+    workers: int | None = None,
+    device: str = "",
+    ome: bool = False,
+    probabilities: bool = False,
+    dicom_seg: bool = False,
+    tolerance: float | None = None,
+    resume: bool = False,
+) -> None:
+    """Segment slides or images: maps, regions, overlay and measurements of each in OUTPUT/<name of the slide>/.
 
     Args:
-        slide: an SVS or TIFF slide, or a PNG or JPEG image.
-        output: folder of the results.
+        slides: SVS, TIFF and other slides, DICOM files or folders, PNG or JPEG images.
+        output: folder of the folders of results, and of report.csv.
         model: weights, the model.pt of a training; by default the bundle's.
-        bundle: the bundle's folder, whose inference.json says network, classes and um/px.
-        mpp: um per pixel of SLIDE, where its file does not say.
+        bundle: the bundle's folder; its inference_wsi.json says network, classes and um/px.
+        override: a config that changes inference_wsi.json, such as bundle/configs/multiclass.json.
+        mpp: um per pixel of the slides, where their files do not say.
+        output_mpp: um per pixel of the map, 0.25 or 0.5, 1, 2 ...; by default twice the model's.
+        overlap: share of a tile that neighbours have in common, 0 to 0.5.
+        batch_size: tiles to the network at once.
+        tissue_mask: segment tissue only; --no-tissue-mask takes the whole slide.
+        region: segment only x,y,width,height in level-0 pixels, or the polygons of a GeoJSON file.
+        backend: auto, cucim, openslide, tifffile, dicom or image.
+        read_device: cuda decodes the slides' JPEG on a GPU.
+        workers: threads that read.
+        device: of the network, such as cuda:0 or cpu.
+        ome: write classes.ome.tif instead of classes.tif.
+        probabilities: also write probabilities.zarr.
+        dicom_seg: also write classes.dcm, a DICOM segmentation; for slides in DICOM.
+        tolerance: um by which regions.geojson may differ from the map.
+        resume: go on with slides that were interrupted, leave out those that are done.
     """
-    from lightmuseg.slides.segment import segment_slide
+    if not slides:
+        raise InputError("lightmuseg segment: no slide is given; name at least one.")
+    given = {
+        "checkpoint": Path(model) if model else None,
+        "slide_mpp": _number("mpp", mpp, float),
+        "output_mpp": _number("output_mpp", output_mpp, float),
+        "overlap": _number("overlap", overlap, float),
+        "batch_size": _number("batch_size", batch_size, int),
+        "tissue_mask": _truth("tissue_mask", tissue_mask),
+        "region": Path(region) if Path(region).is_file() else region or None,
+        "backend": backend or None,
+        "read_device": read_device or None,
+        "workers": _number("workers", workers, int),
+        "device": f"$torch.device({device!r})" if device else None,
+        "ome": _truth("ome", ome),
+        "probabilities": _truth("probabilities", probabilities),
+        "dicom_seg": _truth("dicom_seg", dicom_seg),
+        "tolerance": _number("tolerance", tolerance, float),
+        "resume": _truth("resume", resume),
+    }
+    from lightmuseg.slides.bundle import run_bundle
 
-    um_per_pixel = None if mpp is None else _number("mpp", mpp, float)
-    folder = segment_slide(Path(slide), Path(output), Path(bundle), Path(model) if model else None, um_per_pixel)
-    print(f"{folder}: classes.png, overlay.png, areas.csv, run.json")
+    values = {name: value for name, value in given.items() if value is not None}
+    run_bundle(Path(bundle), Path(override) if override else None, [Path(slide) for slide in slides], Path(output), values)
+    print(f"{output}: {', '.join(sorted(path.name for path in Path(output).iterdir() if path.name[0] != '.'))}")
 
 
 def stats(dataset: str, output: str = "") -> None:
@@ -191,12 +247,16 @@ def _argument(word: str, options: Any, command: str) -> str:
     if not word.startswith("--"):
         return repr(word)
     option, equals, value = word[2:].partition("=")
-    if option.replace("-", "_") not in options:
+    option = option.replace("-", "_")
+    positive = option.removeprefix("no_")
+    if positive != option and not equals and positive in options and options[positive].default is True:
+        return f"--{positive}=False"
+    if option not in options or options[option].kind is inspect.Parameter.VAR_POSITIONAL:
         raise InputError(f"{word}: '{command}' has no such option; see '{command} --help'.")
-    if not equals and options[option.replace("-", "_")].default is False:
+    if not equals and isinstance(options[option].default, bool):
         # or Fire would take the next word for the flag's value
         return f"--{option}=True"
-    return f"--{option}={value!r}" if equals else word
+    return f"--{option}={value!r}" if equals else f"--{option}"
 
 
 def _number(option: str, value: Any, kind: type) -> Any:

@@ -28,7 +28,7 @@ def refuse_text_for_truth(options: Mapping[str, Any]) -> None:
             raise InputError(f"--{name} {value}: is read as text; write {value.capitalize()}.")
 
 
-def _user_fault(error: BaseException | None) -> str | None:
+def user_fault(error: BaseException | None) -> str | None:
     """The line to show for ``error`` or for the fault it was raised from; None where it is a bug."""
     while error is not None:
         # A loader's worker process sends its error back as a traceback's text, in an error of the outermost kind.
@@ -56,7 +56,7 @@ def report_faults_in_one_line() -> None:
         if isinstance(error, KeyboardInterrupt):
             print("\nlightmuseg: interrupted", file=sys.stderr)
             return
-        line = _user_fault(error)
+        line = user_fault(error)
         if line is None:
             sys.__excepthook__(kind, error, trace)
         else:

@@ -54,7 +54,7 @@ def overlay(pixels: np.ndarray, classes: np.ndarray, class_names: Sequence[str],
     small = np.asarray(Image.fromarray(classes).resize(picture.size, Image.Resampling.NEAREST))
     table = np.full((256, 3), UNANNOTATED, dtype=np.float32)
     table[: len(class_names) + 1] = palette_of(class_names)
-    opacity = np.where(small > 0, OPACITY, 0.0)[..., None]
+    opacity = np.where(small > 0, np.float32(OPACITY), np.float32(0))[..., None]
     blended = np.asarray(picture) * (1 - opacity) + table[small] * opacity
     return Image.fromarray(blended.round().astype(np.uint8))
 

@@ -5,7 +5,6 @@ Frames: ``x0, y0`` are level-0 pixels of the slide, ``xl, yl`` pixels of one of 
 
 from __future__ import annotations
 
-import math
 import os
 import zlib
 from collections.abc import Hashable, Mapping
@@ -19,10 +18,10 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor, WSIReader
 from monai.transforms import MapTransform
 from monai.utils import OptionalImportError
-from PIL import Image
 
 from lightmuseg.errors import InputError, first_line
 
+from .resampling import level_for, resampled_box
 from .tiles import filled
 
 # Each backend and the package that brings it.
@@ -146,28 +145,16 @@ def _pixels(tile: SlideTile, backend: str) -> np.ndarray:
 def _resampled(tile: SlideTile, reader: WSIReader, slide: Any) -> np.ndarray:
     # the error of a scale that is called equal stays under half a pixel at the tile's far edge
     tolerance = 0.5 / tile.size
+    size = tile.width, tile.height
     finest = min(tile.width0 / tile.width, tile.height0 / tile.height) * (1 + tolerance)
     downsamples = [float(reader.get_downsample_ratio(slide, index)) for index in range(reader.get_level_count(slide))]
-    level = max((index for index, downsample in enumerate(downsamples) if downsample <= finest), default=0)
+    level = level_for(downsamples, finest)
     xl, yl, width, height = (n / downsamples[level] for n in (tile.x0, tile.y0, tile.width0, tile.height0))
-    scales = width / tile.width, height / tile.height
-    if all(abs(scale - 1) < tolerance for scale in scales):
-        return _level_pixels(reader, slide, level, (round(xl), round(yl)), (tile.width, tile.height))
-    # the filter's reach, so that a tile's edge is as its region's middle; the slide's own edge ends it
-    margin = math.ceil(3 * max(1.0, *scales))
-    right, lower = xl + width, yl + height
+    if all(abs(extent / n - 1) < tolerance for extent, n in zip((width, height), size)):
+        return _level_pixels(reader, slide, level, (round(xl), round(yl)), size)
     level_height, level_width = reader.get_size(slide, level)
-    x_from, y_from = max(0, math.floor(xl) - margin), max(0, math.floor(yl) - margin)
-    x_to = max(math.ceil(right), min(level_width, math.ceil(right) + margin))
-    y_to = max(math.ceil(lower), min(level_height, math.ceil(lower) + margin))
-    pixels = _level_pixels(reader, slide, level, (x_from, y_from), (x_to - x_from, y_to - y_from))
-    return np.asarray(
-        Image.fromarray(pixels).resize(
-            (tile.width, tile.height),
-            Image.Resampling.LANCZOS if max(scales) > 1 else Image.Resampling.BICUBIC,
-            box=(xl - x_from, yl - y_from, right - x_from, lower - y_from),
-        )
-    )
+    box = resampled_box((xl, yl), (width, height), size, (level_width, level_height))
+    return box.resampled(_level_pixels(reader, slide, level, box.corner, box.size))
 
 
 def _level_pixels(

@@ -14,6 +14,18 @@ from lightmuseg.errors import InputError, first_line
 SLIDE_SUFFIXES = (".svs", ".tif", ".tiff")
 # um/px that a microscope's scanner can mean; anything else is a wrong unit or a wrong entry.
 MPP_RANGE = (0.05, 10.0)
+_UM_PER_UNIT = {tifffile.RESUNIT.CENTIMETER: 10_000.0, tifffile.RESUNIT.INCH: 25_400.0}
+_UM_PER_OME_UNIT = {"nm": 1e-3, "um": 1.0, "\u00b5m": 1.0, "\u03bcm": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
+# What tifffile raises of a file that is no TIFF or a damaged one.
+UNREADABLE_TAGS = (
+    tifffile.TiffFileError, OSError, IndexError, ValueError, KeyError, TypeError, AttributeError, OverflowError,
+    MemoryError, struct.error,
+)  # fmt: skip
+_JPEG2000 = (
+    tifffile.COMPRESSION.JPEG2000,
+    tifffile.COMPRESSION.APERIO_JP2000_RGB,
+    tifffile.COMPRESSION.APERIO_JP2000_YCBC,
+)
 
 
 def first_page(path: Path) -> tifffile.TiffPage:
@@ -25,31 +37,66 @@ def first_page(path: Path) -> tifffile.TiffPage:
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages[0]
-    except (tifffile.TiffFileError, OSError, IndexError, ValueError, KeyError, struct.error) as error:
+    except UNREADABLE_TAGS as error:
         raise InputError(f"{path}: not a TIFF that can be read ({first_line(error)}); export it again.") from error
-    colour = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
-    if page.bitspersample != 8 or page.samplesperpixel != 3 or page.photometric not in colour:
-        photometric = getattr(page.photometric, "name", page.photometric)
-        raise InputError(
-            f"{path}: is {page.bitspersample}-bit {photometric} with {page.samplesperpixel} channels, not 8-bit RGB; "
-            "convert it to 8-bit RGB first."
-        )
+    check_pixels(path, page)
     return page
 
 
+def check_pixels(path: Path, page: tifffile.TiffPage) -> None:
+    """Let pass only 8-bit RGB, or JPEG's YCbCr, in one plane.
+
+    Raises:
+        InputError: for other pixels.
+    """
+    # YCbCr is converted back to RGB by decoders of these only
+    as_jpeg = page.compression in (tifffile.COMPRESSION.JPEG, *_JPEG2000)
+    colour = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR) if as_jpeg else (tifffile.PHOTOMETRIC.RGB,)
+    plain = page.planarconfig == tifffile.PLANARCONFIG.CONTIG and page.sampleformat == tifffile.SAMPLEFORMAT.UINT
+    if page.bitspersample != 8 or page.samplesperpixel != 3 or page.photometric not in colour or not plain:
+        photometric = getattr(page.photometric, "name", page.photometric)
+        planes = "" if page.planarconfig == tifffile.PLANARCONFIG.CONTIG else " in planes of their own"
+        raise InputError(
+            f"{path}: is {page.bitspersample}-bit {photometric} with {page.samplesperpixel} channels{planes}, not "
+            "8-bit RGB; convert it to 8-bit RGB first."
+        )
+
+
 def stated_mpp(page: tifffile.TiffPage) -> float | None:
-    """um/px that the file states: Aperio's MPP, or the resolution per centimetre or inch; None where it does not."""
+    """um/px that the file states, along x; None where it does not."""
+    stated = stated_mpps(page)
+    return None if stated is None else stated[0]
+
+
+def stated_mpps(page: tifffile.TiffPage) -> tuple[float, float] | None:
+    """um/px along x and y: Aperio's or OME's, or the resolution per centimetre or inch; None where there are none."""
     aperio = re.search(r"\|\s*MPP\s*=\s*(\d*\.?\d+)\s*(?:\||$)", page.description) if page.is_svs else None
     if aperio is not None:
-        return float(aperio[1])
-    units = {tifffile.RESUNIT.CENTIMETER: 10_000.0, tifffile.RESUNIT.INCH: 25_400.0}
-    tag = page.tags.get("XResolution")
-    um_per_unit = units.get(page.tags.valueof("ResolutionUnit"))
-    if um_per_unit is None or tag is None or not all(tag.value):
+        return float(aperio[1]), float(aperio[1])
+    ome = _ome_mpps(page.description) if page.is_ome else None
+    if ome is not None:
+        return ome
+    um_per_unit = _UM_PER_UNIT.get(page.tags.valueof("ResolutionUnit"))
+    tags = [page.tags.get(f"{axis}Resolution") for axis in "XY"]
+    if um_per_unit is None or None in tags or not all(all(tag.value) for tag in tags):
         return None
-    mpp = um_per_unit * tag.value[1] / tag.value[0]
+    mpp_x, mpp_y = (um_per_unit * tag.value[1] / tag.value[0] for tag in tags)
     # 72 or 300 per inch are meant for screens and paper
-    return mpp if mpp <= MPP_RANGE[1] else None
+    return (mpp_x, mpp_y) if max(mpp_x, mpp_y) <= MPP_RANGE[1] else None
+
+
+def _ome_mpps(description: str) -> tuple[float, float] | None:
+    """PhysicalSizeX and PhysicalSizeY of the first image, in um."""
+    image = re.search(r"<Pixels\b[^>]*>", description)
+    sizes = []
+    for axis in "XY":
+        size = re.search(rf'\bPhysicalSize{axis}="([0-9.eE+-]+)"', image[0]) if image else None
+        unit = re.search(rf'\bPhysicalSize{axis}Unit="([^"]*)"', image[0]) if image else None
+        um = _UM_PER_OME_UNIT.get(unit[1] if unit else "um")
+        if size is None or um is None:
+            return None
+        sizes.append(float(size[1]) * um)
+    return sizes[0], sizes[1]
 
 
 def checked_mpp(path: Path, mpp: float | None, option: str) -> float:

@@ -55,9 +55,10 @@ class LightMuSeg(nn.Module):
         msffm: False replaces each MSFFM by the identity (the paper's ablation).
         dropout: share of channels dropped behind each up-sampling block; 0 in the paper. Left on at inference it
             gives Monte Carlo samples.
+        output_stride: 2 leaves the output at the head's own resolution, half the image's, where not training.
 
     Raises:
-        ValueError: for an unknown backbone, or ``dropout`` outside [0, 1), or counts below 1.
+        ValueError: for an unknown backbone, ``dropout`` outside [0, 1), counts below 1, or another stride than 1 or 2.
         InputError: for encoder weights that do not fit.
 
     Example:
@@ -80,14 +81,18 @@ class LightMuSeg(nn.Module):
         deep_supervision: bool = False,
         msffm: bool = True,
         dropout: float = 0.0,
+        output_stride: int = 1,
     ) -> None:
         super().__init__()
+        if output_stride not in (1, 2):
+            raise ValueError(f"output_stride={output_stride} must be 1 or 2.")
         if in_channels < 1 or out_channels < 1:
             raise ValueError(f"in_channels={in_channels} and out_channels={out_channels} must be at least 1.")
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout={dropout} must be in [0, 1).")
         self.freeze_encoder = freeze_encoder
         self.deep_supervision = deep_supervision
+        self.output_stride = output_stride
         self.encoder = build_encoder(backbone, in_channels, encoder_weights)
         pretrained_part(self.encoder).requires_grad_(not freeze_encoder)
 
@@ -116,8 +121,8 @@ class LightMuSeg(nn.Module):
                 mean and standard deviation.
 
         Returns:
-            [B, out_channels, H, W]; in training with deep supervision [B, 4, out_channels, H, W], the network's own
-            output first, then the side heads' from deep to shallow.
+            [B, out_channels, H, W], or H / 2 and W / 2 for ``output_stride`` 2; in training with deep supervision
+            [B, 4, out_channels, H, W], the network's own output first, then the side heads' from deep to shallow.
 
         Raises:
             ValueError: for a height or width that is no multiple of 32.
@@ -140,7 +145,10 @@ class LightMuSeg(nn.Module):
                     x = frfm(x, skips[3 - index])
             levels.append(x)
 
-        logits = F.interpolate(self.head(x), size=size, mode="bilinear", align_corners=False)
+        logits = self.head(x)
+        if self.output_stride == 2 and not self.training:
+            return logits
+        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
         if not (self.training and self.deep_supervision):
             return logits
         outputs = [logits]

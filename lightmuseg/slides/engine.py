@@ -1,0 +1,188 @@
+"""The slide engine: tiles are read, segmented, merged and stored, each while the others go on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+from scipy.special import expit, softmax
+from tqdm import tqdm
+
+from lightmuseg.runtimes import Runtime
+
+from .area import Area
+from .merge import Merger
+from .plan import Plan
+from .readers.reader import UnreadablePixels
+from .rows import RowStore
+from .view import ModelView
+from .writers.measurements import Counts
+
+# of the map, where the slide's pixels could not be read
+UNREAD = 255
+# batches that wait between two stages
+DEPTH = 2
+T = TypeVar("T")
+
+
+def segment_slide(
+    view: ModelView, area: Area, plan: Plan, runtime: Runtime, store: RowStore, batch_size: int, probabilities: bool
+) -> None:
+    """Fill ``store`` with the rows it has not, by the network's maps of the plan's tiles.
+
+    Batches are the same ones wherever a run begins, so that a resumed one gives the same bits.
+
+    Args:
+        view: the slide at the model's um/px.
+        area: what is wanted; the map is 0 elsewhere.
+        plan: of the tiles.
+        runtime: the network.
+        store: of the rows.
+        batch_size: tiles to the network at once.
+        probabilities: keep them too.
+    """
+    finished = store.finished()
+    if finished == len(store):
+        return
+    first_row = _first_row(plan, finished)
+    first = next((index for index, tile in enumerate(plan.tiles) if tile[0] >= first_row), len(plan.tiles))
+    starts = range(first // batch_size * batch_size, len(plan.tiles), batch_size)
+    batches = [plan.tiles[start : start + batch_size] for start in starts]
+    rows = RowWriter(plan, runtime, store, area, view.scale, finished, probabilities)
+    with tqdm(total=len(plan.tiles), initial=starts.start, unit="tile", desc=view.reader.path.name) as bar, \
+            ThreadPoolExecutor(1, "merge") as merging:  # fmt: skip
+        pending: deque[Future[None]] = deque()
+        for tiles, pixels in _ahead(_read(view, plan, batches)):
+            pending.append(merging.submit(rows.add, tiles, _logits(runtime, pixels)))
+            if len(pending) > DEPTH:
+                pending.popleft().result()
+            bar.update(len(tiles))
+        for future in pending:
+            future.result()
+        merging.submit(rows.close).result()
+
+
+def _first_row(plan: Plan, finished: int) -> int:
+    """The first row of tiles that reaches into the first row that is not finished."""
+    edges = plan.edges_y
+    side = plan.tile_size // plan.factor
+    return next(row for row in range(finished + 1) if edges[row] + side > edges[finished])
+
+
+def _read(view: ModelView, plan: Plan, batches: list) -> Iterator[tuple[Any, list[np.ndarray | UnreadablePixels]]]:
+    for tiles in batches:
+        yield tiles, view.read_batch([plan.corner_m(tile) for tile in tiles], plan.tile_size)
+
+
+def _logits(runtime: Runtime, pixels: list[np.ndarray | UnreadablePixels]) -> list[np.ndarray | UnreadablePixels]:
+    """The logits of each tile that was read; the errors of the others in their places."""
+    read = [tile for tile in pixels if not isinstance(tile, UnreadablePixels)]
+    logits = iter(runtime(np.stack(read)) if read else ())
+    return [tile if isinstance(tile, UnreadablePixels) else next(logits) for tile in pixels]
+
+
+def _ahead(items: Iterable[T]) -> Iterator[T]:
+    """The items, made by a thread of their own a little ahead of their use."""
+    items = iter(items)
+    end = object()
+    with ThreadPoolExecutor(1, "read") as thread:
+        waiting = deque(thread.submit(next, items, end) for _ in range(DEPTH))
+        try:
+            while (item := waiting.popleft().result()) is not end:
+                waiting.append(thread.submit(next, items, end))
+                yield item
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class RowWriter:
+    """Make classes of merged logits and hand each finished row to the store."""
+
+    def __init__(
+        self, plan: Plan, runtime: Runtime, store: RowStore, area: Area, scale: float, finished: int,
+        probabilities: bool,
+    ) -> None:  # fmt: skip
+        self._plan, self._store, self._area = plan, store, area
+        self._step0 = scale * plan.factor
+        self._reduction = plan.factor // runtime.output_stride
+        self._channels = runtime.out_channels
+        self._keep_probabilities = probabilities
+        self._merger = Merger(plan, runtime.output_stride, runtime.out_channels, self._finish_cell)
+        self._row = finished
+        self._unread: list[str] = []
+        self._begin()
+
+    def add(self, tiles: Iterable[tuple[int, int]], logits: list[np.ndarray | UnreadablePixels]) -> None:
+        """Take a batch."""
+        for tile, one in zip(tiles, logits):
+            if isinstance(one, UnreadablePixels):
+                if tile[0] >= self._row:
+                    self._unread.append(str(one))
+                self._merger.add(tile, None)
+            else:
+                self._merger.add(tile, one)
+
+    def close(self) -> None:
+        """Store the remaining rows."""
+        self._merger.close()
+        self._store_until(len(self._store))
+
+    def _begin(self) -> None:
+        edges, limit = self._plan.edges_y, self._plan.height
+        if self._row < len(self._store):
+            height = min(edges[self._row + 1], limit) - min(edges[self._row], limit)
+            self._classes = np.zeros((height, self._plan.width), np.uint8)
+            self._counts = Counts.of(self._store.class_names)
+            if self._keep_probabilities:
+                self._probabilities = np.zeros((self._channels, height, self._plan.width), np.uint8)
+
+    def _store_until(self, row: int) -> None:
+        while self._row < row:
+            record = {"counts": dataclasses.asdict(self._counts), "unread": self._unread}
+            self._store.save(self._row, self._classes, self._probabilities if self._keep_probabilities else None, record)
+            self._row += 1
+            self._unread = []
+            self._begin()
+
+    def _finish_cell(self, row: int, column: int, logits: np.ndarray, missing: np.ndarray) -> None:
+        if row < self._row:
+            # of a row that the interrupted run had finished
+            return
+        self._store_until(row)
+        left, right = (min(edge, self._plan.width) for edge in self._plan.edges_x[column : column + 2])
+        height, width = len(self._classes), right - left
+        upper = self._plan.edges_y[row]
+        wanted = self._area.mask(left * self._step0, upper * self._step0, self._step0, width, height)
+        if not wanted.any():
+            return
+        if self._reduction > 1 or self._keep_probabilities:
+            logits = self._reduced(_probabilities(logits))
+            missing = self._reduced(missing[None].astype(np.float32))[0] == 1
+            threshold = 0.5
+        else:
+            threshold = 0.0
+        logits, missing = logits[:, :height, :width], missing[:height, :width]
+        classes = (logits[0] > threshold).astype(np.uint8) if len(logits) == 1 else logits.argmax(0).astype(np.uint8)
+        classes[missing] = UNREAD
+        classes[~wanted] = 0
+        self._classes[:, left:right] = classes
+        self._counts.add(classes, wanted)
+        if self._keep_probabilities:
+            self._probabilities[:, :, left:right] = np.rint(255 * np.where(wanted & ~missing, logits, 0))
+
+    def _reduced(self, values: np.ndarray) -> np.ndarray:
+        """Means of squares: [C, h, w] at the logits' resolution to the output's."""
+        if self._reduction == 1:
+            return values
+        channels, height, width = values.shape
+        n = self._reduction
+        return values.reshape(channels, height // n, n, width // n, n).mean(axis=(2, 4))
+
+
+def _probabilities(logits: np.ndarray) -> np.ndarray:
+    return expit(logits) if len(logits) == 1 else softmax(logits, axis=0)

@@ -1,0 +1,191 @@
+"""One slide: from its file to the folder of its results, whole or resumable."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from lightmuseg.errors import InputError
+from lightmuseg.record import environment, require_space, sha256_of, write_json
+from lightmuseg.runtimes import Runtime
+
+from .area import Area, Intersection, WholeSlide
+from .engine import segment_slide
+from .options import Options
+from .plan import Plan, plan_tiles
+from .readers.opening import open_slide
+from .region import read_region
+from .rows import RowStore
+from .tissue import find_tissue
+from .view import ModelView, thumbnail
+from .writers.measurements import Counts, write_measurements
+from .writers.overlay import write_overlay
+from .writers.pyramid import write_pyramid
+from .writers.regions import write_regions
+
+TISSUE_MPP, TISSUE_SIDE = 8.0, 12_000
+OVERLAY_SIDE = 2000
+# places of corrupt pixels that a record names
+MAX_PLACES = 100
+NEEDED_BYTES = 10_000_000
+
+
+class SlideJob:
+    """Segment one slide.
+
+    Args:
+        slide: its file, or the folder of a DICOM series.
+        runtime: the network.
+        options: of the run.
+        model: what is recorded of the network, and must be the same when a run is resumed.
+    """
+
+    def __init__(self, slide: Path, runtime: Runtime, options: Options, model: dict[str, Any]) -> None:
+        self.slide, self.runtime, self.options, self.model = slide, runtime, options, model
+        self.folder = options.output_dir / result_name(slide)
+        self.partial = self.folder.with_name(f".{self.folder.name}.partial")
+        self._seconds: dict[str, float] = {}
+
+    def run(self) -> dict[str, Any]:
+        """Make the folder of results, and return its record.
+
+        Raises:
+            InputError: for a slide that cannot be read, results that are there, or a state of other options.
+        """
+        if self.folder.exists():
+            raise InputError(f"{self.folder}: is there already; choose another --output, or delete it.")
+        options = self.options
+        with open_slide(
+            self.slide, options.backend, options.slide_mpp, options.workers, options.read_device
+        ) as reader, self._state(reader.backend):  # fmt: skip
+            view = ModelView(reader, options.mpp)
+            with self._timed("planning"):
+                area = self._area(view)
+                plan = plan_tiles(
+                    (view.width, view.height), view.scale, area, self.runtime.tile_size, options.overlap, options.factor
+                )
+            store = RowStore(
+                self.partial / "rows", plan, options.mpp * options.factor, view.scale * options.factor,
+                options.class_names,
+            )  # fmt: skip
+            with self._timed("segmenting"):
+                segment_slide(view, area, plan, self.runtime, store, options.batch_size, options.probabilities)
+            with self._timed("writing"):
+                record = self._write(view, area, plan, store)
+        os.replace(self.partial / "results", self.folder)
+        shutil.rmtree(self.partial)
+        return record
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self._seconds[stage] = round(time.monotonic() - started, 2)
+
+    @contextmanager
+    def _state(self, backend: str) -> Iterator[None]:
+        """The hidden folder of an unfinished run, for this process alone."""
+        identity = {**self.options.identity(), **self.model, "slide_bytes": _size(self.slide), "backend": backend}
+        path = self.partial / "options.json"
+        if self.partial.exists() and not self.options.resume and path.exists():
+            raise InputError(f"{self.partial}: holds an interrupted run; go on with it by --resume, or delete it.")
+        require_space(self.partial, NEEDED_BYTES)
+        try:
+            with filelock.FileLock(self.partial / "lock", timeout=0):
+                if path.exists():
+                    _refuse_others(path, identity)
+                else:
+                    write_json(path, identity)
+                yield
+        except filelock.Timeout as error:
+            raise InputError(f"{self.partial}: another process is at this slide; wait for it.") from error
+
+    def _area(self, view: ModelView) -> Area:
+        level0 = view.reader.levels[0]
+        areas: list[Area] = [WholeSlide(level0.width, level0.height)]
+        if self.options.region:
+            areas.append(read_region(self.options.region, level0.width, level0.height))
+        if self.options.tissue_mask:
+            pixels, step0 = thumbnail(view.reader, TISSUE_MPP, TISSUE_SIDE)
+            areas.append(find_tissue(pixels, step0, view.reader.mpp))
+        return areas[0] if len(areas) == 1 else Intersection(areas)
+
+    def _write(self, view: ModelView, area: Area, plan: Plan, store: RowStore) -> dict[str, Any]:
+        results = self.partial / "results"
+        shutil.rmtree(results, ignore_errors=True)
+        results.mkdir()
+        options, names = self.options, self.options.class_names
+        rows = list(store.records())
+        counts = Counts.of(names)
+        for row in rows:
+            counts.merge(Counts(**row["counts"]))
+        write_pyramid(results / ("classes.ome.tif" if options.ome else "classes.tif"), store, options.ome)
+        write_regions(results / "regions.geojson", store, options.tolerance)
+        level0 = view.reader.levels[0]
+        pixels, step0 = thumbnail(view.reader, view.reader.mpp, OVERLAY_SIDE)
+        write_overlay(results / "overlay.png", pixels, store, step0)
+        write_measurements(results / "measurements.csv", counts, names, store.mpp)
+        if options.probabilities:
+            from .writers.probabilities import write_probabilities
+
+            write_probabilities(results / "probabilities.zarr", store)
+        if options.dicom_seg:
+            from .writers.dicom_seg import write_dicom_seg
+
+            write_dicom_seg(results / "classes.dcm", store, self.slide)
+        unread = Counter(place for row in rows for place in row["unread"])
+        record = {
+            **environment(),
+            "slide": str(self.slide),
+            "slide_sha256": sha256_of(self.slide) if self.slide.is_file() else None,
+            "reader": view.reader.backend,
+            "level0_size": [level0.width, level0.height],
+            "level0_mpp": view.reader.mpp,
+            "map_size": [store.width, store.height],
+            "map_mpp": store.mpp,
+            "tiles": len(plan.tiles),
+            "tiles_of_whole_slide": len(plan.xs_m) * len(plan.ys_m),
+            "analysed_share": round(area.area0 / (level0.width * level0.height), 6),
+            "unread_tiles": unread.total(),
+            "unread_places": dict(unread.most_common(MAX_PLACES)),
+            "options": options.identity(),
+            "model": self.model,
+            "seconds": dict(self._seconds),
+        }
+        write_json(results / "run.json", record)
+        return record
+
+
+def result_name(slide: Path) -> str:
+    """The name of a slide's folder of results."""
+    return slide.resolve().name if slide.is_dir() else slide.stem
+
+
+def _size(slide: Path) -> int:
+    """Bytes of a slide's file or of the files in its folder."""
+    files = slide.rglob("*") if slide.is_dir() else [slide]
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
+def _refuse_others(path: Path, identity: dict[str, Any]) -> None:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: is damaged; delete {path.parent} and begin again.") from error
+    now = json.loads(json.dumps(identity))
+    different = sorted(name for name in kept.keys() | now.keys() if kept.get(name) != now.get(name))
+    if different:
+        name = different[0]
+        raise InputError(
+            f"{path.parent}: was begun with {name} {kept.get(name)!r}, not {now.get(name)!r}; "
+            "give the same options, or delete it."
+        )

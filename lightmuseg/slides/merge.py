@@ -1,0 +1,98 @@
+"""Logits of overlapping tiles become one map, row by row, in bounded memory.
+
+The columns' and rows' starts cut the output into cells: cell (i, j) reaches from the corner of tile (i, j) to those of
+its neighbours. It is final once its own tile has come, because later tiles begin further right or below; so only the
+strips that reach into the row below are kept.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from monai.data.utils import compute_importance_map
+
+from .plan import Plan
+
+
+def blending_window(tile_size: int, stride: int) -> np.ndarray:
+    """Weights float32 [tile / stride, tile / stride] of a tile's logits: those of MONAI's inferer, mode "gaussian"."""
+    window = compute_importance_map((tile_size, tile_size), mode="gaussian", sigma_scale=0.125, dtype=torch.float32)
+    # the inferer takes the nearest weight too where a network's output is smaller than its tile
+    first = stride // 2
+    return window.clamp(min=max(float(window.min()), 1e-3))[first::stride, first::stride].contiguous().numpy()
+
+
+class Merger:
+    """Weighted mean of the logits of overlapping tiles.
+
+    Args:
+        plan: of the tiles.
+        stride: model pixels to one of the logits; the plan's factor is a multiple of it.
+        channels: C of the logits.
+        finish: called with (row, column, logits, missing) for each cell that a tile reaches, rows and columns in order:
+            float32 [C, h, w] at the logits' resolution, and bool [h, w] where no tile of those that should have come
+            did.
+    """
+
+    def __init__(
+        self, plan: Plan, stride: int, channels: int, finish: Callable[[int, int, np.ndarray, np.ndarray], None]
+    ) -> None:
+        self._side = plan.tile_size // stride
+        self._window = blending_window(plan.tile_size, stride)
+        self._channels = channels
+        scale = plan.factor // stride
+        self._edges_x = [scale * edge for edge in plan.edges_x]
+        self._edges_y = [scale * edge for edge in plan.edges_y]
+        self._finish = finish
+        # of each cell the parts of tiles in it: (rows, columns) of the cell, (rows, columns) of the tile, logits * window
+        self._parts: defaultdict[tuple[int, int], list] = defaultdict(list)
+        self._next = (0, 0)
+
+    def add(self, tile: tuple[int, int], logits: np.ndarray | None) -> None:
+        """Take the logits float32 [C, h, w] of the next tile; None for one that could not be read."""
+        self._finish_before(tile)
+        weighted = None if logits is None else logits * self._window
+        row, column = tile
+        for i, rows, tile_rows in self._overlaps(self._edges_y, row):
+            for j, columns, tile_columns in self._overlaps(self._edges_x, column):
+                # a copy, so that the part below does not keep the whole tile
+                part = None if weighted is None else weighted[:, tile_rows, tile_columns]
+                own = (i, j) == tile
+                self._parts[i, j].append(
+                    (rows, columns, tile_rows, tile_columns, part if own or part is None else part.copy())
+                )
+
+    def close(self) -> None:
+        """Finish what is left, after the last tile."""
+        self._finish_before((len(self._edges_y), 0))
+
+    def _overlaps(self, edges: list[int], index: int) -> list[tuple[int, slice, slice]]:
+        """The cells that tile ``index`` reaches along one axis: number, its part of the cell, that of the tile."""
+        start, end = edges[index], edges[index] + self._side
+        result = []
+        for cell in range(index, len(edges) - 1):
+            low, high = edges[cell], min(edges[cell + 1], end)
+            if low >= end:
+                break
+            result.append((cell, slice(0, high - low), slice(low - start, high - start)))
+        return result
+
+    def _finish_before(self, tile: tuple[int, int]) -> None:
+        for cell in sorted(cell for cell in self._parts if cell < tile):
+            self._finish_cell(*cell, self._parts.pop(cell))
+
+    def _finish_cell(self, row: int, column: int, parts: list) -> None:
+        height = self._edges_y[row + 1] - self._edges_y[row]
+        width = self._edges_x[column + 1] - self._edges_x[column]
+        total = np.zeros((self._channels, height, width), np.float32)
+        weight = np.zeros((height, width), np.float32)
+        for rows, columns, tile_rows, tile_columns, part in parts:
+            if part is not None:
+                total[:, rows, columns] += part
+                weight[rows, columns] += self._window[tile_rows, tile_columns]
+        missing = weight == 0
+        np.divide(total, weight, out=total, where=~missing)
+        self._finish(row, column, total, missing)

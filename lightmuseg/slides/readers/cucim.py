@@ -1,0 +1,119 @@
+"""Tiled TIFF and SVS by cuCIM."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lightmuseg.errors import InputError, first_line
+
+from .reader import NotForThisReader, SlideReader
+from .tiff_tiles import DEFLATE, JPEG, JPEG2000, NONE, TiffTiles, x0_of
+
+logger = logging.getLogger(__name__)
+
+# Those of which damage is seen, by the bytes or by cuCIM; of LZW and others it gives what it has.
+COMPRESSIONS = (NONE, JPEG, *JPEG2000, *DEFLATE)
+# MB of decoded tiles that are kept for the boxes that overlap them.
+CACHE_MB = 128
+
+
+class CuCIMReader(SlideReader):
+    """Boxes decoded by cuCIM, one for each thread.
+
+    cuCIM's own threads are not used: an error in one of them, as by a damaged tile, ends the process.
+
+    Args:
+        path: of a tiled TIFF or SVS.
+        workers: threads of :meth:`read_batch`.
+        device: "cpu", or "cuda" to decode on a GPU.
+
+    Raises:
+        NotForThisReader: where cuCIM is not installed, or does not open the file or all of its levels.
+        InputError: for pixels that are not 8-bit RGB, or tags that cannot be read.
+    """
+
+    backend = "cucim"
+
+    def __init__(self, path: Path, workers: int = 1, device: str = "cpu") -> None:
+        try:
+            from cucim import CuImage
+        except ImportError as error:
+            raise NotForThisReader(f"{path}: cuCIM is not installed; pip install cucim-cu13 (Linux).") from error
+        self.path = path
+        self.workers = workers
+        self._tiles = TiffTiles(path)
+        self.levels = self._tiles.levels
+        self.stated_mpps = self._tiles.stated_mpps
+        try:
+            self._indices = self._opened(CuImage)
+            self._device = _usable_device(self, device)
+        except InputError:
+            self.close()
+            raise
+
+    def _opened(self, image: type) -> list[int]:
+        """cuCIM's numbers of the levels."""
+        for level in self.levels:
+            compression = level.page.compression
+            if not level.page.is_tiled or compression not in COMPRESSIONS:
+                name = getattr(compression, "name", compression)
+                raise NotForThisReader(f"{self.path}: cuCIM is for tiles, not for {name} or strips.")
+        _keep_tiles(image)
+        try:
+            self._image = image(str(self.path))
+            resolutions = self._image.resolutions
+        except (RuntimeError, ValueError, OSError) as error:
+            raise NotForThisReader(f"{self.path}: cuCIM does not open it ({first_line(error)}).") from error
+        sizes = [tuple(size) for size in resolutions["level_dimensions"]]
+        missing = [(level.width, level.height) for level in self.levels if (level.width, level.height) not in sizes]
+        if missing:
+            raise NotForThisReader(f"{self.path}: cuCIM does not see its level of {missing[0][0]} x {missing[0][1]}.")
+        indices = [sizes.index((level.width, level.height)) for level in self.levels]
+        self._downsamples = [resolutions["level_downsamples"][index] for index in indices]
+        return indices
+
+    def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
+        def decode() -> np.ndarray:
+            corner = tuple(x0_of(n, self._downsamples[level]) for n in (xl, yl))
+            box = self._image.read_region(corner, (width, height), self._indices[level], device=self._device)
+            return np.asarray(box) if self._device == "cpu" else torch.as_tensor(box, device=self._device).cpu().numpy()
+
+        try:
+            return self._tiles.read(self.levels[level], (xl, yl, width, height), decode)
+        except (RuntimeError, OSError) as error:
+            raise self.unreadable(level, xl, yl, width, height, error) from error
+
+    def close(self) -> None:
+        if hasattr(self, "_image"):
+            self._image.close()
+        self._tiles.close()
+        super().close()
+
+
+@lru_cache
+def _keep_tiles(image: type) -> None:
+    """Set up cuCIM's cache, once: it is the process's, and others may be reading."""
+    image.cache("per_process", memory_capacity=CACHE_MB)
+
+
+def _usable_device(reader: CuCIMReader, device: str) -> str:
+    """``device`` where cuCIM decodes on it, else "cpu" with a warning."""
+    if device == "cpu":
+        return device
+    if device.split(":")[0] != "cuda":
+        raise InputError(f"device={device!r} is not known; one of cpu, cuda.")
+    reason = "there is none"
+    if torch.cuda.is_available():
+        try:
+            reader._device = device
+            reader.read(0, 0, 0, 1, 1)
+            return device
+        except (RuntimeError, ValueError, TypeError, OSError) as error:
+            reason = first_line(error)
+    logger.warning(f"{reader.path}: is decoded on the CPU, not on a GPU ({reason}).")
+    return "cpu"

@@ -1,0 +1,116 @@
+"""Slides of many scanners by OpenSlide."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lightmuseg.errors import first_line
+
+from .reader import WHITE, Level, NotForThisReader, SlideReader
+from .tiff_tiles import TiffTiles
+
+INSTALL = "OpenSlide is not installed; pip install 'lightmuseg[slides]'."
+# Formats that are plain pyramids of tiles, whose bytes can be checked: OpenSlide hides what is wrong with JPEG 2000.
+PLAIN = ("generic-tiff", "aperio")
+
+
+def format_of(path: Path) -> str | None:
+    """OpenSlide's name of a file's format; None where it knows none or is not installed."""
+    try:
+        import openslide
+    except ImportError:
+        return None
+    try:
+        return openslide.OpenSlide.detect_format(path)
+    except (openslide.OpenSlideError, OSError):
+        return None
+
+
+class OpenSlideReader(SlideReader):
+    """Boxes read by OpenSlide; what a slide leaves out is white.
+
+    OpenSlide counts in level 0. In levels whose downsample is no whole number a box's corner lies between two pixels,
+    and OpenSlide blends them.
+
+    Args:
+        path: of the slide.
+        workers: threads of :meth:`read_batch`.
+
+    Raises:
+        NotForThisReader: where OpenSlide is not installed, or does not open the file or all of its levels.
+        InputError: for pixels that are not 8-bit RGB, or tags that cannot be read.
+    """
+
+    backend = "openslide"
+
+    def __init__(self, path: Path, workers: int = 1) -> None:
+        try:
+            import openslide
+        except ImportError as error:
+            raise NotForThisReader(f"{path}: {INSTALL}") from error
+        self.path = path
+        self.workers = workers
+        self._failures = (openslide.OpenSlideError, OSError)
+        self._open = openslide.OpenSlide
+        self._swap = threading.Lock()
+        try:
+            self._slide = self._open(path)
+        except (*self._failures, ValueError) as error:
+            raise NotForThisReader(f"{path}: OpenSlide does not open it ({first_line(error)}).") from error
+        sizes, downsamples = self._slide.level_dimensions, self._slide.level_downsamples
+        self.levels = tuple(Level(*size, downsample) for size, downsample in zip(sizes, downsamples))
+        self._indices = list(range(len(self.levels)))
+        self._tiles = None
+        if format_of(path) in PLAIN:
+            self._tiles = TiffTiles(path)
+            self.levels = self._tiles.levels
+            missing = [(level.width, level.height) for level in self.levels if (level.width, level.height) not in sizes]
+            if missing:
+                self.close()
+                raise NotForThisReader(
+                    f"{path}: OpenSlide does not see its level of {missing[0][0]} x {missing[0][1]}."
+                )
+            self._indices = [sizes.index((level.width, level.height)) for level in self.levels]
+        self._downsamples = [downsamples[index] for index in self._indices]
+        self.stated_mpps = self._tiles.stated_mpps if self._tiles is not None else self._mpps()
+
+    def _mpps(self) -> tuple[float, float] | None:
+        mpp_x, mpp_y = (self._slide.properties.get(f"openslide.mpp-{axis}") for axis in "xy")
+        return None if mpp_x is None or mpp_y is None else (float(mpp_x), float(mpp_y))
+
+    def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
+        def decode() -> np.ndarray:
+            corner = tuple(round(n * self._downsamples[level]) for n in (xl, yl))
+            return self._box(corner, self._indices[level], (width, height))
+
+        try:
+            if self._tiles is None:
+                return decode()
+            return self._tiles.read(self.levels[level], (xl, yl, width, height), decode)
+        except self._failures as error:
+            raise self.unreadable(level, xl, yl, width, height, error) from error
+
+    def _box(self, corner0: tuple[int, int], index: int, size: tuple[int, int]) -> np.ndarray:
+        slide = self._slide
+        try:
+            image = slide.read_region(corner0, index, size)
+        except self._failures:
+            # after an error a handle gives errors only; this one may be another thread's
+            with self._swap:
+                if self._slide is slide:
+                    self._slide = self._open(self.path)
+            with self._open(self.path) as own:
+                image = own.read_region(corner0, index, size)
+        if image.getextrema()[3][0] == 255:
+            return np.asarray(image.convert("RGB"))
+        return np.asarray(Image.alpha_composite(Image.new("RGBA", size, (WHITE,) * 4), image).convert("RGB"))
+
+    def close(self) -> None:
+        self._slide.close()
+        if self._tiles is not None:
+            self._tiles.close()
+        super().close()

@@ -1,0 +1,98 @@
+"""TIFF by tifffile: tiles or strips decoded one by one."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+
+from lightmuseg.data.tiff import UNREADABLE_TAGS
+from lightmuseg.errors import InputError
+
+from .reader import NotForThisReader, SlideReader
+from .tiff_tiles import TiffTiles
+
+# Bytes of decoded tiles that are kept for the boxes that overlap them.
+CACHE_BYTES = 128_000_000
+
+
+class TifffileReader(SlideReader):
+    """Boxes put together from tiles that tifffile decodes.
+
+    Args:
+        path: of the TIFF or SVS.
+        workers: threads of :meth:`read_batch`.
+
+    Raises:
+        NotForThisReader: where its compression needs a package that is not installed.
+        InputError: for pixels that are not 8-bit RGB, too large tiles or strips, or tags that cannot be read.
+    """
+
+    backend = "tifffile"
+
+    def __init__(self, path: Path, workers: int = 1) -> None:
+        self.path = path
+        self.workers = workers
+        self._tiles = TiffTiles(path)
+        self.levels = self._tiles.levels
+        self.stated_mpps = self._tiles.stated_mpps
+        self._cache: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
+        self._cached_bytes = 0
+        self._lock = threading.Lock()
+        try:
+            for level in self.levels:
+                # both are kept by the page, and read from the file when first asked for
+                _ = level.page.is_jfif, level.page.decode
+        except (*UNREADABLE_TAGS, ImportError) as error:
+            self.close()
+            raise NotForThisReader(f"{path}: tifffile cannot decode it ({error}); pip install imagecodecs.") from error
+
+    def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
+        try:
+            at, box = self.levels[level], (xl, yl, width, height)
+            return self._tiles.read(at, box, lambda: self._assembled(level, *box))
+        except InputError:
+            raise
+        # the errors of codecs derive from RuntimeError
+        except (*UNREADABLE_TAGS, RuntimeError) as error:
+            raise self.unreadable(level, xl, yl, width, height, error) from error
+
+    def _assembled(self, index: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
+        level = self.levels[index]
+        box = np.empty((height, width, 3), np.uint8)
+        rows = range(yl // level.tile_height, -(-(yl + height) // level.tile_height))
+        columns = range(xl // level.tile_width, -(-(xl + width) // level.tile_width))
+        for row, column in itertools.product(rows, columns):
+            if not level.counts[row, column]:
+                continue
+            upper, left = row * level.tile_height - yl, column * level.tile_width - xl
+            tile = self._tile(index, row, column)[max(0, -upper) :, max(0, -left) :]
+            target = box[max(0, upper) :, max(0, left) :][: tile.shape[0], : tile.shape[1]]
+            target[...] = tile[: target.shape[0], : target.shape[1]]
+        return box
+
+    def _tile(self, index: int, row: int, column: int) -> np.ndarray:
+        key = (index, row, column)
+        with self._lock:
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+        level = self.levels[index]
+        data = self._tiles.bytes_of(level, row, column)
+        number = row * level.counts.shape[1] + column
+        segment, _, shape = level.page.decode(data, number, jpegtables=level.page.jpegtables)
+        tile = segment[0, : shape[1], : shape[2]]
+        with self._lock:
+            if key not in self._cache:
+                self._cache[key] = tile
+                self._cached_bytes += segment.nbytes
+            while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+                self._cached_bytes -= self._cache.popitem(last=False)[1].base.nbytes
+        return tile
+
+    def close(self) -> None:
+        self._tiles.close()
+        super().close()

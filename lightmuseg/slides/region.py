@@ -1,0 +1,162 @@
+"""The part of a slide that a user asks for: a rectangle, or polygons of a GeoJSON as QuPath exports it.
+
+Coordinates are level-0 pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+
+from lightmuseg.errors import InputError, first_line
+
+from .area import RegionOfInterest
+
+logger = logging.getLogger(__name__)
+
+MAX_BYTES = 50_000_000
+MAX_VERTICES = 500_000
+# Boxes of edges that overlap, per edge and altogether; neighbours' always do. Above both, uniting the polygons would
+# take time and memory without end.
+OVERLAPS_AN_EDGE, MAX_OVERLAPS = 10, 1_000_000
+EDGES_AT_ONCE = 64
+EXAMPLE = "--region 1000,2000,4096,4096"
+
+
+def read_region(text: str, width0: int, height0: int) -> RegionOfInterest:
+    """What ``--region`` says.
+
+    Args:
+        text: "x,y,w,h": left, upper, width and height in level-0 pixels; or the path of a GeoJSON whose polygons are
+            in level-0 pixels.
+        width0, height0: of the slide; what reaches over its edge is cut off with a warning.
+
+    Raises:
+        InputError: where it is neither, has no area, or none on the slide.
+    """
+    path = Path(text)
+    name = f"--region {text if len(text) <= 200 else text[:200] + '...'}"
+    if _is_file(path):
+        shape = _united(list(_polygons(_parsed(path, name), name)), name)
+    else:
+        shape = _rectangle(text, name)
+    return RegionOfInterest(_on_slide(shape, name, width0, height0))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        # too long for a name, or a character that names cannot hold
+        return False
+
+
+def _rectangle(text: str, name: str) -> shapely.Polygon:
+    try:
+        x0, y0, width0, height0 = (float(number) for number in text.split(","))
+    except ValueError as error:
+        raise InputError(
+            f"{name}: is neither a GeoJSON file that is there nor x,y,width,height in level-0 pixels; give {EXAMPLE}."
+        ) from error
+    if not all(map(math.isfinite, (x0, y0, width0, height0))) or min(width0, height0) <= 0:
+        raise InputError(f"{name}: width and height must be above 0, and all four finite; give {EXAMPLE}.")
+    return shapely.box(x0, y0, x0 + width0, y0 + height0)
+
+
+def _parsed(path: Path, name: str) -> Any:
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise InputError(f"{name}: {size / 1e6:.0f} MB, more than {MAX_BYTES / 1e6:.0f}; simplify the annotation.")
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise InputError(f"{name}: is nested too deeply for a GeoJSON; export it again.") from error
+    except ValueError as error:
+        raise InputError(f"{name}: is no GeoJSON ({first_line(error)}); export it again.") from error
+
+
+def _polygons(content: Any, name: str) -> Iterator[shapely.Polygon]:
+    """Those of a GeoJSON, in whatever it wraps them."""
+    vertices = 0
+    waiting = [content]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, list):
+            waiting += item[::-1]
+            continue
+        kind = item.get("type") if isinstance(item, dict) else None
+        members = {"FeatureCollection": "features", "Feature": "geometry", "GeometryCollection": "geometries"}
+        if isinstance(kind, str) and kind in members:
+            waiting.append(item.get(members[kind]))
+        elif kind in ("Polygon", "MultiPolygon"):
+            parts = [item.get("coordinates")] if kind == "Polygon" else item.get("coordinates")
+            for rings in parts if isinstance(parts, list) else [None]:
+                points = [_ring(ring, name) for ring in rings] if isinstance(rings, list) and rings else [_ring([], name)]
+                vertices += sum(map(len, points))
+                if vertices > MAX_VERTICES:
+                    raise InputError(f"{name}: has more than {MAX_VERTICES} vertices; simplify the annotation.")
+                yield shapely.Polygon(points[0], points[1:])
+        else:
+            what = f"a {str(kind)[:40]}" if kind else "something that is no geometry"
+            raise InputError(f"{name}: holds {what}; a region is made of Polygon and MultiPolygon, delete the rest.")
+
+
+def _ring(points: Any, name: str) -> np.ndarray:
+    """float64 [n, 2]."""
+    try:
+        ring = np.asarray(points)
+    except ValueError:
+        ring = np.empty(0)
+    if ring.ndim != 2 or ring.shape[0] < 3 or ring.shape[1] not in (2, 3) or ring.dtype.kind not in "iuf":
+        raise InputError(f"{name}: holds a polygon that is no list of three or more points [x, y]; export it again.")
+    ring = ring[:, :2].astype(np.float64)
+    if not np.isfinite(ring).all():
+        raise InputError(f"{name}: holds a coordinate that is not finite; export it again.")
+    return ring
+
+
+def _united(polygons: list[shapely.Polygon], name: str) -> shapely.Geometry:
+    if not polygons:
+        raise InputError(f"{name}: holds no polygon; draw one, or leave --region out.")
+    _refuse_tangle(polygons, name)
+    broken = sum(not polygon.is_valid for polygon in polygons)
+    if broken:
+        logger.warning("%s: %d polygons cross themselves and were repaired; check their outlines.", name, broken)
+    return shapely.union_all([shapely.make_valid(polygon) for polygon in polygons])
+
+
+def _refuse_tangle(polygons: list[shapely.Polygon], name: str) -> None:
+    """Raise where edges cross each other so often that to unite them would not end."""
+    rings = [np.asarray(ring.coords) for polygon in polygons for ring in (polygon.exterior, *polygon.interiors)]
+    edges = shapely.linestrings(np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in rings]))
+    tree = shapely.STRtree(edges)
+    limit = max(MAX_OVERLAPS, OVERLAPS_AN_EDGE * len(edges))
+    overlaps = 0
+    for start in range(0, len(edges), EDGES_AT_ONCE):
+        overlaps += tree.query(edges[start : start + EDGES_AT_ONCE]).shape[1]
+        if overlaps > limit:
+            raise InputError(f"{name}: its outlines cross each other too often; draw plain ones.")
+
+
+def _on_slide(shape: shapely.Geometry, name: str, width0: int, height0: int) -> shapely.Polygon | shapely.MultiPolygon:
+    """The part on the slide, without the lines and points that cutting and repairing leave."""
+    if not shape.area > 0:
+        raise InputError(f"{name}: has no area; draw a larger one.")
+    inside = shapely.intersection(shape, shapely.box(0, 0, width0, height0))
+    inside = shapely.union_all([part for part in shapely.get_parts(inside) if part.geom_type.endswith("Polygon")])
+    if inside.is_empty:
+        left, upper, right, lower = shape.bounds
+        raise InputError(
+            f"{name}: x {left:g} to {right:g}, y {upper:g} to {lower:g} lies outside the slide, which is {width0} x "
+            f"{height0} level-0 pixels; give a region on it."
+        )
+    lost = 1 - inside.area / shape.area
+    if lost > 1e-9:
+        logger.warning("%s: %.2g%% of it lies outside the slide and is left out.", name, 100 * lost)
+    return inside

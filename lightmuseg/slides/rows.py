@@ -1,0 +1,104 @@
+"""The map of a slide on disk while it grows: rows of cells, each whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightmuseg.record import write_whole
+
+from .plan import Plan
+
+# what zipfile raises on a file that a power failure cut short
+_BROKEN = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+
+
+class RowStore:
+    """Rows of cells, from the top, as files in a folder; and the class map that they make together.
+
+    Attributes:
+        width, height: of the map in output pixels.
+        mpp: um per output pixel.
+        downsample: level-0 pixels of the slide to one of the output.
+        class_names: of the indices from 1.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, mpp: float, downsample: float, class_names: Sequence[str]) -> None:
+        self.width, self.height = plan.width, plan.height
+        self.mpp = mpp
+        self.downsample = downsample
+        self.class_names = tuple(class_names)
+        self._folder = folder
+        self._ends = [min(edge, plan.height) for edge in plan.edges_y[1:]]
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def save(self, row: int, classes: np.ndarray, probabilities: np.ndarray | None, record: dict[str, Any]) -> None:
+        """Keep a row: class indices uint8 [h, width], probabilities uint8 [C, h, width], and plain values of it."""
+        arrays = {"classes": classes, "record": np.frombuffer(json.dumps(record).encode(), np.uint8)}
+        if probabilities is not None:
+            arrays["probabilities"] = probabilities
+
+        def write(temporary: Path) -> None:
+            with open(temporary, "wb") as file:
+                # the fastest level packs maps well enough
+                with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+                    for name, array in arrays.items():
+                        with packed.open(f"{name}.npy", "w", force_zip64=True) as member:
+                            np.lib.format.write_array(member, array, allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
+
+        write_whole(self._path(row), write)
+
+    def finished(self) -> int:
+        """The number of rows, from the top, that are there and whole."""
+        for row in range(len(self)):
+            try:
+                with zipfile.ZipFile(self._path(row)) as packed:
+                    if packed.testzip() is not None:
+                        return row
+            except _BROKEN:
+                return row
+        return len(self)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The plain values kept with each row."""
+        for row in range(len(self)):
+            yield json.loads(self._load(row, "record").tobytes())
+
+    def bands(self, height: int) -> Iterator[np.ndarray]:
+        """Class indices uint8 [<= height, width], from the top."""
+        return self._bands("classes", height)
+
+    def probability_bands(self, height: int) -> Iterator[np.ndarray]:
+        """Probabilities uint8 [C, <= height, width], from the top; 255 is 1."""
+        return self._bands("probabilities", height)
+
+    def _path(self, row: int) -> Path:
+        return self._folder / f"{row:06d}.npz"
+
+    def _load(self, row: int, name: str) -> np.ndarray:
+        with np.load(self._path(row), allow_pickle=False) as arrays:
+            return arrays[name]
+
+    def _bands(self, name: str, height: int) -> Iterator[np.ndarray]:
+        waiting: list[np.ndarray] = []
+        count = 0
+        for row in range(len(self)):
+            waiting.append(self._load(row, name))
+            count += waiting[-1].shape[-2]
+            while count >= height or (row == len(self) - 1 and count):
+                joined = waiting[0] if len(waiting) == 1 else np.concatenate(waiting, axis=-2)
+                yield joined[..., :height, :]
+                waiting = [joined[..., height:, :]]
+                count = waiting[0].shape[-2]

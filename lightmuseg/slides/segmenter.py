@@ -1,0 +1,106 @@
+"""Many slides, one after the other, and a report of all."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightmuseg.errors import InputError, user_fault
+from lightmuseg.record import require_space, write_csv
+from lightmuseg.runtimes import Runtime
+
+from .job import NEEDED_BYTES, SlideJob, result_name
+from .options import Options
+
+REPORT = "report.csv"
+
+
+class SlideSegmenter:
+    """Segment slides with one network.
+
+    Args:
+        runtime: the network.
+        options: of the run.
+        model: what is recorded of the network as plain values, such as its weights' hash.
+    """
+
+    def __init__(self, runtime: Runtime, options: Options, model: dict[str, Any]) -> None:
+        channels = 1 if len(options.class_names) == 1 else 1 + len(options.class_names)
+        if runtime.out_channels != channels:
+            raise InputError(
+                f"the network has {runtime.out_channels} outputs, not {channels} for the classes "
+                f"{', '.join(options.class_names)}; give the config that it was trained with."
+            )
+        self.runtime, self.options = runtime, options
+        self.model = {**model, **runtime.describe()}
+
+    def run(self, slides: str | Sequence[str]) -> list[dict[str, Any]]:
+        """Make a folder of results for each slide, and ``report.csv`` of all in the output folder.
+
+        A slide that fails is reported and the others go on.
+
+        Args:
+            slides: files, or folders of DICOM series.
+
+        Returns:
+            The rows of the report on these slides.
+
+        Raises:
+            InputError: where a slide failed, after the others.
+        """
+        paths = [Path(slide) for slide in ([slides] if isinstance(slides, str) else slides)]
+        _refuse_same_names(paths)
+        require_space(self.options.output_dir, NEEDED_BYTES)
+        report = self.options.output_dir / REPORT
+        rows = _read_report(report)
+        for path in paths:
+            rows[str(path)] = self._one(path)
+            write_csv(report, list(rows.values()))
+        failed = [rows[str(path)] for path in paths if rows[str(path)]["status"] == "failed"]
+        if failed and len(paths) == 1:
+            raise InputError(failed[0]["message"])
+        if failed:
+            raise InputError(f"{len(failed)} of {len(paths)} slides failed; see {report}.")
+        return [rows[str(path)] for path in paths]
+
+    def _one(self, path: Path) -> dict[str, Any]:
+        job = SlideJob(path, self.runtime, self.options, self.model)
+        row = {"slide": str(path), "status": "done", "tiles": "", "seconds": "", "unread_tiles": "", "message": ""}
+        if self.options.resume and job.folder.exists():
+            return {**row, "message": "was done before"}
+        try:
+            record = job.run()
+        except KeyboardInterrupt:
+            print(f"\n{path}: stopped; --resume goes on where it was", file=sys.stderr)
+            raise
+        except Exception as error:  # whatever is wrong with one slide, the others go on
+            fault = user_fault(error)
+            if fault is None:
+                traceback.print_exc()
+                fault = f"{path}: {type(error).__name__}: {error}"
+            print(f"\nlightmuseg: error: {fault}", file=sys.stderr)
+            return {**row, "status": "failed", "message": fault}
+        seconds = round(sum(record["seconds"].values()), 1)
+        return {**row, "tiles": record["tiles"], "seconds": seconds, "unread_tiles": record["unread_tiles"]}
+
+
+def _refuse_same_names(paths: Sequence[Path]) -> None:
+    if not paths:
+        raise InputError("no slide is given; name at least one.")
+    by_name: dict[str, Path] = {}
+    for path in paths:
+        other = by_name.setdefault(result_name(path), path)
+        if other is not path:
+            raise InputError(f"{path}: would have the same folder of results as {other}; give them to two calls.")
+
+
+def _read_report(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of an earlier report by slide; none where there is none."""
+    if not path.is_file():
+        return {}
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row["slide"]: row for row in csv.DictReader(file) if row.get("slide")}

@@ -1,0 +1,262 @@
+"""The class map as a DICOM segmentation that lies over its DICOM slide."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lightmuseg import __version__
+from lightmuseg.data.pictures import palette_of
+from lightmuseg.errors import InputError, first_line
+
+if TYPE_CHECKING:
+    from highdicom.seg import Segmentation
+    from pydicom import Dataset
+
+TILE = 512
+# The length of pixel data is a 32-bit number, and even.
+MAX_BYTES = 2**32 - 2
+WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+# SNOMED CT by their names in pydicom: category and type of each class; other classes are plain tissue.
+CODES = {
+    "tumor": ("MorphologicallyAbnormalStructure", "Neoplasm"),
+    "stroma": ("Tissue", "ConnectiveTissue"),
+    "lymphocytic_infiltrate": ("MorphologicallyAbnormalStructure", "InflammationMorphologic"),
+    "necrosis_or_debris": ("MorphologicallyAbnormalStructure", "Necrosis"),
+}
+OTHER_CODES = ("Tissue", "Tissue")
+# Without these the place of the slide's pixels, or the slide itself, cannot be referred to.
+NEEDED = (
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
+    "FrameOfReferenceUID",
+    "ImageOrientationSlide",
+    "TotalPixelMatrixOriginSequence",
+    "ContainerIdentifier",
+    "SpecimenDescriptionSequence",
+)
+# May be empty in DICOM, so some slides leave them out.
+OPTIONAL = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+)
+
+
+def write_dicom_seg(path: Path, class_map: Any, source: Path) -> None:
+    """Write a class map as DICOM SEG, BINARY, one segment a class, in the slide's frame of reference.
+
+    Tiles are TILED_FULL, which needs no description of each frame: memory stays that of a row of tiles, and tiles
+    without a class are holes in the file where the file system has them. UIDs follow from the map and the slide, dates
+    are the slide's. Pixels that could not be read belong to no segment.
+
+    Args:
+        path: of the new file.
+        class_map: width, height, downsample, class_names and bands; see the engine.
+        source: the slide, a DICOM file or the folder of its series.
+
+    Raises:
+        InputError: where the slide is not in DICOM or does not say where its pixels lie, or the map is too large.
+
+    Reference: DICOM PS3.3, A.51 and C.8.20; TILED_FULL is C.7.6.17.3.
+    """
+    slide = _slide(source)
+    rows, columns = -(-class_map.height // TILE), -(-class_map.width // TILE)
+    frames = len(class_map.class_names) * rows * columns
+    length = frames * TILE * TILE // 8
+    if length > MAX_BYTES:
+        raise InputError(
+            f"{path}: {class_map.width} x {class_map.height} pixels of {len(class_map.class_names)} classes are more "
+            f"than the {MAX_BYTES / 1e9:.1f} GB of a DICOM file; choose a coarser --output-mpp."
+        )
+    header = _header(slide, source, class_map)
+    header.NumberOfFrames = frames
+    header.TotalPixelMatrixRows, header.TotalPixelMatrixColumns = class_map.height, class_map.width
+    del header.PixelData
+    with open(path, "wb") as file:
+        header.save_as(file, enforce_file_format=True)
+        # tag 7FE0,0010, its kind OB, and its length
+        file.write(b"\xe0\x7f\x10\x00OB\x00\x00" + length.to_bytes(4, "little"))
+        start = file.tell()
+        file.truncate(start + length)
+        for row, band in enumerate(class_map.bands(TILE)):
+            for column in range(columns):
+                tile = band[:, column * TILE : (column + 1) * TILE]
+                for segment in range(len(class_map.class_names)):
+                    mask = tile == segment + 1
+                    if mask.any():
+                        frame = np.zeros((TILE, TILE), dtype=bool)
+                        frame[: mask.shape[0], : mask.shape[1]] = mask
+                        place = (segment * rows + row) * columns + column
+                        file.seek(start + place * TILE * TILE // 8)
+                        file.write(np.packbits(frame, bitorder="little").tobytes())
+
+
+def _slide(source: Path) -> Dataset:
+    """The tags of the slide's finest level."""
+    try:
+        from pydicom import dcmread
+        from pydicom.errors import InvalidDicomError
+    except ImportError as error:
+        raise InputError(f"{source}: DICOM SEG needs highdicom; pip install 'lightmuseg[slides]'.") from error
+    levels = []
+    for path in sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]:
+        try:
+            tags = dcmread(path, stop_before_pixels=True)
+        except InvalidDicomError:
+            continue
+        kind = tags.get("ImageType") or ["ORIGINAL", "PRIMARY", "VOLUME"]
+        if tags.get("SOPClassUID") == WHOLE_SLIDE and "VOLUME" in kind:
+            levels.append(tags)
+    if not levels:
+        raise InputError(
+            f"{source}: is no DICOM whole-slide image, and a DICOM segmentation refers to one; "
+            "leave out --dicom-seg, or convert the slide to DICOM first."
+        )
+    return max(levels, key=lambda tags: tags.get("TotalPixelMatrixColumns", 0))
+
+
+def _header(slide: Dataset, source: Path, class_map: Any) -> Segmentation:
+    """A segmentation of one empty tile, whose size and pixels are still to be put in."""
+    try:
+        import highdicom as hd
+    except ImportError as error:
+        raise InputError(f"{source}: DICOM SEG needs highdicom; pip install 'lightmuseg[slides]'.") from error
+    spacing = _spacing(slide)
+    missing = [name for name in NEEDED if not slide.get(name)] + ([] if spacing else ["PixelSpacing"])
+    if missing:
+        raise InputError(
+            f"{source}: lacks {', '.join(missing)}, by which a DICOM segmentation refers to its slide; "
+            "leave out --dicom-seg, or convert the slide to DICOM again."
+        )
+    for name in OPTIONAL:
+        if name not in slide:
+            setattr(slide, name, None)
+    # as large as the stand-in for the map, or highdicom refuses a map that lies pixel on pixel
+    slide.TotalPixelMatrixRows = slide.TotalPixelMatrixColumns = TILE
+    identity = _identity(slide, class_map)
+    date = slide.get("ContentDate") or slide.StudyDate or "19700101"
+    time = slide.get("ContentTime") or slide.StudyTime or "000000"
+    try:
+        header = hd.seg.Segmentation(
+            source_images=[slide],
+            pixel_array=np.zeros((TILE, TILE), dtype=np.uint8),
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=_segments(class_map.class_names),
+            series_instance_uid=_uid(identity, "series"),
+            series_number=1,
+            sop_instance_uid=_uid(identity, "instance"),
+            instance_number=1,
+            manufacturer="LightMuSeg",
+            manufacturer_model_name="LightMuSeg",
+            software_versions=__version__,
+            device_serial_number="1",
+            content_label="CLASSES",
+            content_date=date,
+            content_time=time,
+            series_date=date,
+            series_time=time,
+            pixel_measures=hd.PixelMeasuresSequence(
+                pixel_spacing=[side * class_map.downsample for side in spacing],
+                slice_thickness=_measures(slide).get("SliceThickness", 0.001),
+            ),
+            plane_positions=[_origin(slide, spacing, class_map.downsample)],
+            dimension_organization_type=hd.DimensionOrganizationTypeValues.TILED_FULL,
+            tile_pixel_array=True,
+            tile_size=(TILE, TILE),
+            omit_empty_frames=False,
+        )
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{source}: its DICOM tags cannot be referred to ({first_line(error)}); "
+            "leave out --dicom-seg, or convert the slide to DICOM again."
+        ) from error
+    # the moment of writing, which would make every file another
+    del header.InstanceCreationDate, header.InstanceCreationTime
+    del header.ContributingEquipmentSequence[-1].ContributionDateTime
+    header.DimensionOrganizationSequence[0].DimensionOrganizationUID = _uid(identity, "dimensions")
+    return header
+
+
+def _measures(slide: Dataset) -> Dataset:
+    from pydicom import Dataset
+
+    shared = slide.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    return (shared[0].get("PixelMeasuresSequence") or [Dataset()])[0]
+
+
+def _spacing(slide: Dataset) -> list[float]:
+    """Distance of rows and of columns in mm; empty where the slide does not say it."""
+    return [float(side) for side in _measures(slide).get("PixelSpacing") or []]
+
+
+def _origin(slide: Dataset, spacing: Sequence[float], downsample: float) -> Any:
+    """Where the middle of the map's first pixel lies, from where that of the slide's first pixel lies."""
+    import highdicom as hd
+
+    origin = slide.TotalPixelMatrixOriginSequence[0]
+    corner = np.array(
+        [
+            float(origin.XOffsetInSlideCoordinateSystem),
+            float(origin.YOffsetInSlideCoordinateSystem),
+            float(origin.get("ZOffsetInSlideCoordinateSystem") or 0),
+        ]
+    )
+    along_row, along_column = np.array(slide.ImageOrientationSlide, dtype=float).reshape(2, 3)
+    row_spacing, column_spacing = spacing
+    offset = (downsample - 1) / 2
+    place = corner + offset * (along_row * column_spacing + along_column * row_spacing)
+    return hd.PlanePositionSequence(
+        coordinate_system=hd.CoordinateSystemNames.SLIDE, image_position=place.tolist(), pixel_matrix_position=(1, 1)
+    )
+
+
+def _segments(class_names: Sequence[str]) -> list[Any]:
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name="LightMuSeg", version=__version__, family=codes.DCM.ArtificialIntelligence
+    )
+    segments = []
+    for number, (name, colour) in enumerate(zip(class_names, palette_of(class_names)[1:], strict=True), 1):
+        category, kind = (getattr(codes.SCT, code) for code in CODES.get(name, OTHER_CODES))
+        segments.append(
+            hd.seg.SegmentDescription(
+                segment_number=number,
+                segment_label=name[:64],
+                segmented_property_category=category,
+                segmented_property_type=kind,
+                algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+                algorithm_identification=algorithm,
+                display_color=hd.color.CIELabColor.from_rgb(*colour),
+            )
+        )
+    return segments
+
+
+def _identity(slide: Dataset, class_map: Any) -> str:
+    """A hash of all that the file says, for its UIDs."""
+    digest = hashlib.sha256(
+        f"{__version__} {slide.SOPInstanceUID} {class_map.width} {class_map.height} {class_map.downsample} "
+        f"{class_map.class_names}".encode()
+    )
+    for band in class_map.bands(TILE):
+        digest.update(np.ascontiguousarray(band))
+    return digest.hexdigest()
+
+
+def _uid(identity: str, part: str) -> str:
+    digest = hashlib.sha256(f"{identity} {part}".encode()).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"

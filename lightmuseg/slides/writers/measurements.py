@@ -1,0 +1,93 @@
+"""Areas of the classes and the ratios that pathologists know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lightmuseg.record import write_csv
+
+from .pyramid import UNREAD
+
+# measure: the part that the first class has of both
+RATIOS = (
+    ("tumor_stroma_ratio", "stroma", "tumor"),
+    ("lymphocyte_share_of_stroma", "lymphocytic_infiltrate", "stroma"),
+)
+
+
+@dataclass
+class Counts:
+    """Pixels of each class, gathered block by block; ``dataclasses.asdict`` keeps them, ``Counts(**kept)`` is back.
+
+    Attributes:
+        analysed: by index, from 0 (other tissue), of the analysed pixels that could be read.
+        unread: pixels whose slide is corrupt there, analysed or not.
+
+    >>> counts = Counts.of(["tumor"])
+    >>> counts.add(np.array([[0, 1, 255]], np.uint8), np.array([[True, True, True]]))
+    >>> counts
+    Counts(analysed=[1, 1], unread=1)
+    """
+
+    analysed: list[int] = field(default_factory=list)
+    unread: int = 0
+
+    @classmethod
+    def of(cls, class_names: Sequence[str]) -> Counts:
+        """Nothing counted yet of these classes."""
+        return cls([0] * (len(class_names) + 1))
+
+    def add(self, classes: np.ndarray, analysed: np.ndarray) -> None:
+        """Count a block: class indices uint8 [H, W], and bool [H, W], True inside tissue and region of interest."""
+        for index in range(len(self.analysed)):
+            self.analysed[index] += int(np.count_nonzero((classes == index) & analysed))
+        self.unread += int(np.count_nonzero(classes == UNREAD))
+
+    def merge(self, other: Counts) -> None:
+        """Count what ``other`` counted."""
+        self.analysed = [mine + theirs for mine, theirs in zip(self.analysed, other.analysed)]
+        self.unread += other.unread
+
+
+def write_measurements(path: Path, counts: Counts, class_names: Sequence[str], mpp: float) -> None:
+    """Write a table of one number a row: ``measure``, ``value``, ``unit`` and, for parts of a whole, ``definition``.
+
+    The tumor-stroma ratio is the part that stroma has of tumor and stroma, as pathologists score it; they score the
+    field with most stroma, and here it is all the tissue analysed. The lymphocyte share of stroma is a part of the
+    area, as that of stromal tumor-infiltrating lymphocytes is, and no count of cells. A ratio is there where the model
+    has its classes, and empty where none of them was found.
+
+    Args:
+        path: such as ``measurements.csv``.
+        counts: of the whole map.
+        class_names: of the indices from 1.
+        mpp: um per pixel of the map.
+
+    References:
+        van Pelt et al., Virchows Archiv 473 (2018) 405-412, doi:10.1007/s00428-018-2408-z.
+        Salgado et al., Annals of Oncology 26 (2015) 259-271, doi:10.1093/annonc/mdu450.
+    """
+    pixels = dict(zip([*class_names, "other_tissue"], [*counts.analysed[1:], counts.analysed[0]]))
+    sizes = {**pixels, "analysed_tissue": sum(counts.analysed), "unread": counts.unread}
+    rows = [_row(f"{name}_area", f"{size * (mpp / 1000) ** 2:.6f}", "mm2") for name, size in sizes.items()]
+    rows += [_part(f"{name}_share", sizes, name, ["analysed_tissue"]) for name in pixels]
+    for measure, part, other in RATIOS:
+        if part in class_names and other in class_names:
+            rows.append(_part(measure, sizes, part, [part, other]))
+    write_csv(path, rows)
+
+
+def _part(measure: str, sizes: Mapping[str, int], part: str, whole: Sequence[str]) -> dict[str, str]:
+    """What ``part`` has of the sum of ``whole``; empty where that is nothing."""
+    total = sum(sizes[name] for name in whole)
+    value = f"{sizes[part] / total:.6f}" if total else ""
+    names = f"({' + '.join(whole)})" if len(whole) > 1 else whole[0]
+    return _row(measure, value, "fraction", f"{part} / {names}")
+
+
+def _row(measure: str, value: str, unit: str, definition: str = "") -> dict[str, str]:
+    return {"measure": measure, "value": value, "unit": unit, "definition": definition}

@@ -1,0 +1,181 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from monai.inferers import SlidingWindowInferer
+from scipy.ndimage import gaussian_filter
+
+from lightmuseg.networks import LightMuSeg
+from lightmuseg.runtimes import TorchRuntime
+from lightmuseg.slides.area import TissueMask, WholeSlide
+from lightmuseg.slides.engine import UNREAD, segment_slide
+from lightmuseg.slides.plan import plan_tiles
+from lightmuseg.slides.readers.opening import open_slide
+from lightmuseg.slides.readers.reader import UnreadablePixels
+from lightmuseg.slides.rows import RowStore
+from lightmuseg.slides.view import ModelView
+
+MEAN, STD = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+NAMES = ["tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris"]
+
+
+def random_network(channels, stride=2):
+    """LightMuSeg whose random weights give maps that change from place to place."""
+    torch.manual_seed(1)
+    network = LightMuSeg(out_channels=channels, encoder_weights=None, output_stride=stride)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    smooth = torch.nn.functional.interpolate(torch.randn(2, 3, 16, 16), size=(256, 256), mode="bicubic")
+    with torch.no_grad():
+        network(smooth)
+        logits = network.eval()(smooth)
+        network.head.conv.bias -= logits.mean(dim=(0, 2, 3))
+    return network
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory):
+    """A lossless slide of smooth colours, and its pixels."""
+    rng = np.random.default_rng(0)
+    pixels = gaussian_filter(rng.standard_normal((1300, 1111, 3)), (9, 9, 0))
+    pixels = np.uint8(np.clip(128 + 60 * pixels / pixels.std(), 0, 255))
+    path = tmp_path_factory.mktemp("slides") / "smooth.tif"
+    options = {"tile": (256, 256), "photometric": "rgb", "compression": "adobe_deflate"}
+    with tifffile.TiffWriter(path) as file:
+        file.write(pixels, resolution=(40_000, 40_000), resolutionunit="CENTIMETER", **options)
+    return SimpleNamespace(path=path, pixels=pixels)
+
+
+def plain_reference(pixels, network, overlap, factor, tile=256):
+    """The whole region by MONAI's inferer; probabilities [C, H, W], or [1, H, W] of one class, averaged to factor."""
+    height, width = pixels.shape[:2]
+    padded = np.full((-(-height // factor) * factor, -(-width // factor) * factor, 3), 255, np.uint8)
+    padded[:height, :width] = pixels
+    image = (torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 255 - MEAN) / STD
+    with torch.inference_mode():
+        logits = SlidingWindowInferer((tile, tile), 2, overlap, mode="gaussian")(image, network)
+    probabilities = torch.sigmoid(logits) if logits.shape[1] == 1 else torch.softmax(logits, dim=1)
+    if factor > network.output_stride:
+        probabilities = torch.nn.functional.avg_pool2d(probabilities, factor // network.output_stride)
+    return probabilities[0].numpy()
+
+
+def classes_of(probabilities):
+    return np.uint8(probabilities[0] > 0.5) if len(probabilities) == 1 else np.uint8(probabilities.argmax(0))
+
+
+def segmented(path, runtime, folder, area=None, overlap=0.25, factor=2, names=("tumor",), batch_size=3, view=None):
+    """The map that the engine makes and, beside it, its probabilities and records."""
+    with open_slide(path) as reader:
+        view = view or ModelView(reader, 0.25)
+        area = area or WholeSlide(reader.levels[0].width, reader.levels[0].height)
+        plan = plan_tiles((view.width, view.height), view.scale, area, runtime.tile_size, overlap, factor)
+        store = RowStore(folder, plan, 0.25 * factor, view.scale * factor, names)
+        segment_slide(view, area, plan, runtime, store, batch_size, True)
+    whole = np.concatenate(list(store.bands(1000)))
+    return whole, np.concatenate(list(store.probability_bands(1000)), axis=1), list(store.records())
+
+
+@pytest.mark.parametrize(("channels", "stride", "factor"), [(1, 2, 2), (5, 2, 2), (5, 2, 8), (1, 1, 1), (5, 1, 2)])
+@pytest.mark.parametrize("overlap", [0.0, 0.25])
+def test_map_is_that_of_a_plain_sliding_window(slide, tmp_path, channels, stride, factor, overlap):
+    network = random_network(channels, stride)
+    runtime = TorchRuntime(network, tile_size=256)
+    names = NAMES[: max(1, channels - 1)]
+    whole, probabilities, _ = segmented(slide.path, runtime, tmp_path, None, overlap, factor, names)
+    expected = plain_reference(slide.pixels, network, overlap, factor)
+    assert whole.shape == expected.shape[1:]
+    assert np.mean(whole != classes_of(expected)) <= 1e-4
+    assert np.abs(probabilities / 255 - expected).max() <= 0.5 / 255 + 1e-4
+    assert len(np.unique(whole)) == max(2, channels)
+
+
+def test_real_slide_is_that_of_a_plain_sliding_window(data, tmp_path):
+    path = data / "slides" / "CMU-1-Small-Region.svs"
+    network = random_network(5)
+    with open_slide(path, mpp=0.25) as reader:
+        view = ModelView(reader, 0.25)
+        whole, _, _ = segmented(path, TorchRuntime(network, tile_size=512), tmp_path, None, 0.0, 2, NAMES, 4, view)
+    with open_slide(path, mpp=0.25) as reader:
+        expected = plain_reference(reader.read(0, 0, 0, 2220, 2967), network, 0.0, 2, 512)
+    assert np.mean(whole != classes_of(expected)) <= 1e-4
+
+
+def test_area_keeps_what_it_covers_and_counts_it(slide, tmp_path):
+    runtime = TorchRuntime(random_network(5), tile_size=256)
+    whole, *_ = segmented(slide.path, runtime, tmp_path / "whole", names=NAMES)
+    grid = np.zeros((41, 35), bool)
+    grid[5:12, 3:9] = grid[33:41, 30:35] = True
+    part, _, records = segmented(slide.path, runtime, tmp_path / "part", TissueMask(grid, 32.0), names=NAMES)
+    # an output pixel is two of level 0, a grid's 32
+    wanted = np.kron(grid, np.ones((16, 16), bool))[: part.shape[0], : part.shape[1]]
+    assert np.array_equal(part, np.where(wanted, whole, 0))
+    counted = np.sum([record["counts"]["analysed"] for record in records], axis=0)
+    assert np.array_equal(counted, np.bincount(whole[wanted], minlength=5))
+
+
+class Broken(ModelView):
+    """A slide that cannot be read in one place."""
+
+    def read_batch(self, corners_m, size):
+        tiles = super().read_batch(corners_m, size)
+        inside = [x <= 500 < x + size and y <= 620 < y + size for x, y in corners_m]
+        return [UnreadablePixels("slide: corrupt at 500, 620") if hit else tile for hit, tile in zip(inside, tiles)]
+
+
+def test_what_cannot_be_read_is_marked_and_the_rest_is_as_it_was(slide, tmp_path):
+    runtime = TorchRuntime(random_network(1), tile_size=256)
+    whole, *_ = segmented(slide.path, runtime, tmp_path / "whole", overlap=0.0)
+    with open_slide(slide.path) as reader:
+        part, probabilities, records = segmented(
+            slide.path, runtime, tmp_path / "part", overlap=0.0, view=Broken(reader, 0.25)
+        )
+    lost = np.zeros_like(whole, bool)
+    lost[512 // 2 : 768 // 2, 256 // 2 : 512 // 2] = True
+    assert np.array_equal(part == UNREAD, lost)
+    assert np.array_equal(part[~lost], whole[~lost])
+    assert (probabilities[0][lost] == 0).all()
+    assert [record["unread"] for record in records if record["unread"]] == [["slide: corrupt at 500, 620"]]
+    assert sum(record["counts"]["unread"] for record in records) == lost.sum()
+
+
+def test_run_that_goes_on_gives_the_same_bits(slide, tmp_path):
+    runtime = TorchRuntime(random_network(5), tile_size=256)
+    once = segmented(slide.path, runtime, tmp_path / "rows", overlap=0.4, names=NAMES)
+    rows = sorted((tmp_path / "rows").iterdir())
+    contents = [row.read_bytes() for row in rows]
+    for first in (0, 1, 2, len(rows) - 1):
+        for row in rows[first:]:
+            row.unlink()
+        again = segmented(slide.path, runtime, tmp_path / "rows", overlap=0.4, names=NAMES)
+        assert np.array_equal(again[0], once[0])
+        assert [row.read_bytes() for row in rows] == contents
+
+
+def test_finished_run_reads_nothing(slide, tmp_path):
+    runtime = TorchRuntime(random_network(1), tile_size=256)
+    segmented(slide.path, runtime, tmp_path)
+
+    class Closed(ModelView):
+        def read_batch(self, corners_m, size):
+            raise AssertionError("reads")
+
+    with open_slide(slide.path) as reader:
+        segmented(slide.path, runtime, tmp_path, view=Closed(reader, 0.25))
+
+
+def test_error_of_a_stage_ends_the_run(slide, tmp_path):
+    runtime = TorchRuntime(random_network(1), tile_size=256)
+
+    class Faulty(ModelView):
+        def read_batch(self, corners_m, size):
+            if (512, 512) in corners_m:
+                raise OSError(5, "Input/output error", "slide")
+            return super().read_batch(corners_m, size)
+
+    with open_slide(slide.path) as reader, pytest.raises(OSError, match="Input/output"):
+        segmented(slide.path, runtime, tmp_path, overlap=0.0, view=Faulty(reader, 0.25))
+    assert len(list(tmp_path.iterdir())) < 6
