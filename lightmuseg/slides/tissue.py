@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
-from skimage.filters import threshold_otsu
 from skimage.morphology import remove_small_holes, remove_small_objects
 
 from .area import TissueMask
 
-# Magenta is log10 of a ratio. Smoothed glass strays by 0.003; tissue has 0.05 to 0.3, as pale as three quarters white
-# still 0.02. Otsu's threshold is kept within these, for slides that are all glass or all tissue.
-THRESHOLDS = 0.010, 0.030
+# Magenta above the glass's, as log10 of a ratio. Smoothed glass strays by 0.003; tissue has 0.05 to 0.3, bleached to
+# three quarters white still 0.02. A fixed threshold, because a slide may be all tissue or all glass.
+THRESHOLD = 0.012
 # Added to grey values before the ratio, so that the noise of black borders and ink stays small.
 DARK = 16.0
-# Glass is bright and as smooth as its noise, and up to so magenta; beyond, it is pale tissue.
-GLASS_BRIGHTNESS, GLASS_ROUGHNESS, GLASS_MAGENTA = 180, 0.004, 0.018
+# Glass is bright, nearly grey (largest - smallest channel), no more magenta than this, and as smooth as its noise.
+GLASS_BRIGHTNESS, GLASS_COLOUR, GLASS_MAGENTA, GLASS_ROUGHNESS = 180, 40, 0.018, 0.003
 # Where all channels are above, nothing was scanned and the scanner's software filled in white.
 FILL = 253
-# Less of a slide than this tells nothing of its glass.
+# Less of a slide than this tells nothing of its glass, and that is taken for white.
 GLASS_SHARE = 0.01
-# Ink is more colourful (largest - smallest channel) than tissue of its hue. Red: of that no more blue above green
-# than this share; blood has more. Blue and violet: no more red above green than this share.
-INK_COLOUR, INK_SHARE = 100, 0.22
+# Red and violet ink, which is magenta too, by hue: less magenta (min(R, B) - G) to colour (largest - smallest channel)
+# than the second number, where there is more colour than the first. Of tissue at 8 um/px the lower percentile is 0.31
+# or more, and colour above 130 is rare.
+INKS = (30, 0.13), (110, 0.25)
 
 # Smoothing: less than a cell, more than noise.
 SIGMA_UM = 8.0
@@ -32,8 +32,8 @@ INK_MARGIN_UM = 40.0
 INK_MM2 = 0.04
 # Half the width of the gaps that are closed: fat cells are 50 to 100 um wide, with walls too thin for a thumbnail.
 CLOSING_UM = 48.0
-# Half the width of what is taken for the coloured fringe of dirt or of the coverslip; strands of tissue are wider.
-OPENING_UM = 8.0
+# What is nowhere wider than twice this is the coloured fringe of dirt or of the coverslip's edge.
+FRINGE_UM = 16.0
 # Less than one network tile of 0.128 mm: squames and floaters.
 SPECK_MM2 = 0.016
 # What covers more than this of a slide, which may be a small one, is no speck.
@@ -66,47 +66,51 @@ def find_tissue(thumbnail: np.ndarray, step0: float, mpp0: float) -> TissueMask:
         .. [2] Otsu, A threshold selection method from gray-level histograms, IEEE SMC 9(1):62-66, 1979.
     """
     um = step0 * mpp0
-    magenta, ink, bright = _measured(thumbnail)
-    magenta -= _magenta_of_glass(magenta, bright)
+    white = _white(thumbnail)
+    magenta, ink = _magenta_and_ink(thumbnail, white)
     ndimage.gaussian_filter(magenta, SIGMA_UM / um, output=magenta)
-    threshold = float(np.clip(threshold_otsu(magenta), *THRESHOLDS)) if np.ptp(magenta) > 0 else THRESHOLDS[1]
     ink = _grown(_without_specks(ink, INK_MM2, um), INK_MARGIN_UM, um)
-    tissue = (magenta > threshold) & ~ink
-    tissue = _grown(_shrunk(tissue, OPENING_UM, um), OPENING_UM, um)
+    tissue = (magenta > THRESHOLD) & ~ink
+    tissue = ndimage.binary_propagation(_shrunk(tissue, FRINGE_UM, um), mask=tissue)
     tissue = _without_specks(tissue, SPECK_MM2, um)
     tissue = _shrunk(_grown(tissue, CLOSING_UM, um), CLOSING_UM, um)
-    tissue = remove_small_holes(tissue, round(HOLE_MM2 * 1e6 / um**2))
+    tissue = _without_holes(tissue, HOLE_MM2, um)
     return TissueMask(_grown(tissue, MARGIN_UM, um) & ~ink, step0)
 
 
-def _measured(thumbnail: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Magenta float32 [h, w]; bool [h, w], whether a pixel is red or violet ink; whether it is as bright as glass."""
-    magenta = np.empty(thumbnail.shape[:2], np.float32)
-    ink, bright = np.empty(magenta.shape, bool), np.empty(magenta.shape, bool)
+def _magenta_and_ink(thumbnail: np.ndarray, white: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each pixel: magenta above ``white``, float32 [h, w]; whether it is red or violet ink, bool [h, w]."""
+    magenta, ink = np.empty(thumbnail.shape[:2], np.float32), np.empty(thumbnail.shape[:2], bool)
     for start in range(0, len(thumbnail), BAND):
         band = slice(start, start + BAND)
-        red, green, blue = np.moveaxis(thumbnail[band].astype(np.float32), 2, 0)
-        magenta[band] = np.log10((np.minimum(red, blue) + DARK) / (green + DARK))
-        least, most = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
-        ink[band] = (most - least > INK_COLOUR) & (np.minimum(red, blue) - green < INK_SHARE * (most - least))
-        bright[band] = (least >= GLASS_BRIGHTNESS) & (least < FILL)
-    return magenta, ink, bright
+        red, green, blue = np.moveaxis(thumbnail[band] * (255 / white).astype(np.float32), 2, 0)
+        red_or_blue = np.minimum(red, blue)
+        magenta[band] = np.log10((red_or_blue + DARK) / (green + DARK))
+        colour = np.maximum(np.maximum(red, blue), green) - np.minimum(red_or_blue, green)
+        ink[band] = np.any([(colour > least) & (red_or_blue - green < share * colour) for least, share in INKS], axis=0)
+    return magenta, ink
 
 
-def _magenta_of_glass(magenta: np.ndarray, bright: np.ndarray) -> float:
-    """The commonest value among bright pixels with smooth surroundings; 0 where a slide shows no glass."""
+def _white(thumbnail: np.ndarray) -> np.ndarray:
+    """Colour of the slide's glass, float64 [3]; white where it shows none."""
+    magenta, _ = _magenta_and_ink(thumbnail, np.full(3, 255.0))
     mean = ndimage.uniform_filter(magenta, 5)
-    variance = ndimage.uniform_filter(magenta**2, 5) - mean**2
-    glass = magenta[bright & (variance < GLASS_ROUGHNESS**2) & (np.abs(mean) < GLASS_MAGENTA)]
-    if len(glass) < GLASS_SHARE * magenta.size:
-        return 0.0
-    counts, edges = np.histogram(glass, bins=41, range=(-GLASS_MAGENTA, GLASS_MAGENTA))
-    # glass that is green or blue is no less far from tissue than white glass
-    return max(0.0, float(edges[counts.argmax() : counts.argmax() + 2].mean()))
+    smooth = ndimage.uniform_filter(magenta**2, 5) - mean**2 < GLASS_ROUGHNESS**2
+    least, most = thumbnail.min(axis=2), thumbnail.max(axis=2)
+    glass = smooth & (mean < GLASS_MAGENTA) & (least >= GLASS_BRIGHTNESS) & (least < FILL)
+    glass &= most - least <= GLASS_COLOUR
+    if np.count_nonzero(glass) < max(1, GLASS_SHARE * glass.size):
+        return np.full(3, 255.0)
+    return np.array([np.bincount(thumbnail[..., channel][glass]).argmax() for channel in range(3)], float)
 
 
 def _without_specks(mask: np.ndarray, mm2: float, um: float) -> np.ndarray:
     return remove_small_objects(mask, round(min(mm2 * 1e6 / um**2, SPECK_SHARE * mask.size)))
+
+
+def _without_holes(mask: np.ndarray, mm2: float, um: float) -> np.ndarray:
+    # what reaches the slide's edge is no hole: the frame joins it to all else outside
+    return remove_small_holes(np.pad(mask, 1), round(mm2 * 1e6 / um**2))[1:-1, 1:-1]
 
 
 def _grown(mask: np.ndarray, by_um: float, um: float) -> np.ndarray:

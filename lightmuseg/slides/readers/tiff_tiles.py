@@ -126,7 +126,7 @@ class TiffTiles:
             (follows,) = struct.unpack(form.offsetformat, file.read(form.offsetsize))
         if follows:
             raise InputError(
-                f"{self.path}: a page is said to follow at byte {follows}, where there is none; copy or export it again."
+                f"{self.path}: says that a page follows at byte {follows}, where there is none; copy or export it again."
             )
 
     def _level(self, page: tifffile.TiffPage, base: tifffile.TiffPage) -> TiffLevel:

@@ -64,7 +64,7 @@ def write_pyramid(path: Path, class_map: Any, ome: bool = False) -> None:
         for width, height in reversed(sizes):
             file = opened.enter_context(tempfile.TemporaryFile(dir=path.parent))
             levels.insert(0, _Level(width, height, levels[0] if levels else None, file, pool))
-        # A file that tifffile opens itself would close without a word where its last bytes find no room.
+        # A file that tifffile opens itself it also closes, and is silent where that fails, as on a full network drive.
         output = opened.enter_context(open(path, "wb"))
         tiff = opened.enter_context(tifffile.TiffWriter(output, bigtiff=tile_bytes > CLASSIC_BYTES))
         for number, level in enumerate(levels):

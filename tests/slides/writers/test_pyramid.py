@@ -1,5 +1,7 @@
 """classes.tif, read back by OpenSlide, tifffile and Pillow."""
 
+import errno
+import io
 import json
 import resource
 from collections import Counter
@@ -197,7 +199,19 @@ def test_two_runs_write_the_same_bytes_and_leave_nothing_else(tmp_path, ome):
     assert files[0] == files[1]
 
 
+def test_tiles_of_one_class_are_as_true_as_others(tmp_path):
+    random = np.random.default_rng(0)
+    classes = random.choice(np.array([0, 1, 4, 255], np.uint8), (4, 5)).repeat(256, 0).repeat(256, 1)[:900, :1200]
+    write_pyramid(tmp_path / "classes.tif", class_map_of(classes))
+    levels = levels_of(tmp_path / "classes.tif")
+    assert np.array_equal(levels[0], classes)
+    assert np.array_equal(levels[1], classes[::2, ::2])
+    assert np.array_equal(levels[2], classes[::4, ::4])
+
+
 def test_what_does_not_fit_classic_tiff_is_big(tmp_path, monkeypatch):
+    # some for the tables, and for what deflate may add
+    assert pyramid.CLASSIC_BYTES * 1.01 < 2**32
     classes = blobs(600, 300)
     tiles = 3 * 2 + 2 * 1
     for limit, big in ((tiles * 256**2, False), (tiles * 256**2 - 1, True)):
@@ -207,11 +221,24 @@ def test_what_does_not_fit_classic_tiff_is_big(tmp_path, monkeypatch):
             assert file.is_bigtiff is big
         with openslide.OpenSlide(tmp_path / "classes.tif") as slide:
             assert slide.level_count == 2
-    assert pyramid.CLASSIC_BYTES < 2**32
+
+
+def test_what_fails_when_the_file_is_closed_is_an_error(tmp_path, monkeypatch):
+    """A full network drive may say so no earlier."""
+
+    class Full(io.FileIO):
+        def close(self):
+            if not self.closed:
+                super().close()
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pyramid, "open", lambda path, mode: Full(path, mode), raising=False)
+    with pytest.raises(OSError, match="No space"):
+        write_pyramid(tmp_path / "classes.tif", class_map_of(blobs(30, 20)))
 
 
 def test_a_full_disk_is_an_error_wherever_it_strikes(tmp_path):
-    """A limit on the size of files stands in for the disk; the last bytes fail only when the file is closed."""
+    """A limit on the size of files stands in for the disk."""
     path = tmp_path / "classes.tif"
     class_map = class_map_of(blobs(700, 600))
     write_pyramid(path, class_map)
