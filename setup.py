@@ -28,7 +28,7 @@ setup(
         "numpy>=1.26",
         "tensorboard>=2.15",
         "fire>=0.6",
-        "pillow>=10.0",  # PNG and JPEG, through MONAI's PILReader
+        "pillow>=10.1",  # PNG and JPEG, through MONAI's PILReader
         "scipy>=1.11",  # distance transform of the weighted F-measure, through MONAI
         "tqdm>=4.65",  # progress bars
         "scikit-image>=0.22",  # tissue mask

@@ -189,7 +189,9 @@ def segment(
     from lightmuseg.slides.bundle import run_bundle
 
     values = {name: value for name, value in given.items() if value is not None}
-    run_bundle(Path(bundle), Path(override) if override else None, [Path(slide) for slide in slides], Path(output), values)
+    run_bundle(
+        Path(bundle), Path(override) if override else None, [Path(slide) for slide in slides], Path(output), values
+    )
     print(f"{output}: {', '.join(sorted(path.name for path in Path(output).iterdir() if path.name[0] != '.'))}")
 
 

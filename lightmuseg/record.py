@@ -20,7 +20,11 @@ from typing import IO, Any
 from lightmuseg import __version__
 from lightmuseg.errors import InputError
 
-PACKAGES = ("monai", "torch", "pytorch-ignite", "numpy", "pillow", "tifffile", "nibabel", "cucim-cu13", "cucim-cu12")
+PACKAGES = (
+    "monai", "torch", "pytorch-ignite", "numpy", "scipy", "pillow", "tifffile", "nibabel", "cucim-cu13", "cucim-cu12",
+    "scikit-image", "shapely", "rasterio", "openslide-python", "openslide-bin", "imagecodecs", "wsidicom", "highdicom",
+    "zarr",
+)  # fmt: skip
 
 
 def sha256_of(path: str | Path) -> str:

@@ -181,9 +181,10 @@ class Ellipse:
 
     def distance(self, x0, y0):
         """From the edge, in level-0 pixels, negative inside; never further than in truth."""
-        along, across = (x0 - self.x0) * self.cos + (y0 - self.y0) * self.sin, (y0 - self.y0) * self.cos - (
-            x0 - self.x0
-        ) * self.sin
+        along, across = (
+            (x0 - self.x0) * self.cos + (y0 - self.y0) * self.sin,
+            (y0 - self.y0) * self.cos - (x0 - self.x0) * self.sin,
+        )
         return (np.hypot(along / self.first, across / self.second) - 1) * min(self.first, self.second)
 
 

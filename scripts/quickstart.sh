@@ -35,7 +35,7 @@ cat <<END
 Done. Look at
   $out/segment/hgsc_nest/overlay.png           the field, tumor in red; its lower right corner was held out
   $out/segment/cmu_small_region/overlay.png    the slide, of another tissue
-  $out/segment/cmu_small_region/areas.csv      areas in mm2
+  $out/segment/cmu_small_region/measurements.csv   areas in mm2
   $out/evaluate/metrics.csv                    scores on the held-out tiles
   $out/train/metrics.csv                       the training, epoch by epoch
   tensorboard --logdir $out/train              its curves and pictures (.venv/bin/tensorboard)

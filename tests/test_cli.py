@@ -23,7 +23,7 @@ CLI = ("python", "-m", "lightmuseg.cli")
         (["prepare", "bcss-wsss"], ["SOURCE", "OUTPUT", "--pseudo_labels", "train_PM/PM_bn7", "--check"]),
         (["stats"], ["DATASET", "--output"]),
         (["prepare", "demo"], ["--output", "--wheels"]),
-        (["segment"], ["SLIDE", "OUTPUT", "--model", "--bundle", "--mpp"]),
+        (["segment"], ["SLIDES", "--output", "--model", "--bundle", "--mpp", "--output_mpp", "--region", "--resume"]),
     ],
 )  # fmt: skip
 def test_help_names_commands_and_options(run, words, named):
@@ -85,7 +85,6 @@ def place(tmp_path_factory):
     write_spoilt(place / "1e5", place / "spoilt")
     damaged = write_regions(place / "damaged")[2]
     damaged.write_bytes(damaged.read_bytes()[:1000])
-    (place / "text.svs").write_text("not a slide")
     Image.new("RGB", (40, 30)).save(place / "picture.png")
     return place
 
@@ -100,11 +99,10 @@ BAD = {
     "missing source": ["prepare", "bcss", "nowhere", "out"],
     "not a number": ["prepare", "bcss", "1e5", "out", "--masks", "2024", "--tile_size", "large"],
     "not a finite number": ["prepare", "bcss", "1e5", "out", "--masks", "2024", "--val_fraction", "nan"],
-    "text as slide": ["segment", "text.svs", "out", "--bundle", "{bundle}"],
-    "missing bundle": ["segment", "picture.png", "out", "--bundle", "nowhere"],
-    "no um per pixel": ["segment", "picture.png", "out", "--bundle", "{bundle}"],
-    "not an um per pixel": ["segment", "picture.png", "out", "--mpp", "fine"],
-    "missing weights": ["segment", "picture.png", "out", "--bundle", "{bundle}", "--model", "no.pt", "--mpp", "0.25"],
+    "missing bundle": ["segment", "picture.png", "--output", "out", "--bundle", "nowhere"],
+    "missing override": ["segment", "picture.png", "--output", "out", "--bundle", "{bundle}", "--override", "no.json"],
+    "not an um per pixel": ["segment", "picture.png", "--output", "out", "--mpp", "fine"],
+    "missing weights": ["segment", "picture.png", "--output", "out", "--bundle", "{bundle}", "--model", "no.pt"],
 }
 GOOD = {
     "places only": ["prepare", "bcss", "1e5", "places", "--masks", "2024", "--tile_files", "none", "--tile_size=64",
@@ -119,7 +117,7 @@ MISSPELT = ["prepare", "bcss", "1e5", "misspelt", "--masks", "2024", "--min_anot
 # Importing the libraries takes seconds: once for all commands, of which each then is a process of its own.
 EACH_IN_A_PROCESS = """
 import json, os, sys
-import lightmuseg.cli, lightmuseg.data.prepare, lightmuseg.slides.segment
+import lightmuseg.cli, lightmuseg.data.prepare, lightmuseg.slides.bundle
 statuses = []
 for number, words in enumerate(json.loads(sys.argv[1])):
     child = os.fork()
@@ -195,9 +193,8 @@ def test_damaged_source_ends_in_one_line_that_names_it(run, place):
         ("missing source", "nowhere"),
         ("not a number", "large"),
         ("not a finite number", "nan"),
-        ("text as slide", "text.svs"),
+        ("missing override", "no.json"),
         ("missing bundle", "nowhere"),
-        ("no um per pixel", "picture.png"),
         ("not an um per pixel", "fine"),
         ("missing weights", "no.pt"),
     ],

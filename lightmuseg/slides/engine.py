@@ -144,7 +144,9 @@ class RowWriter:
     def _store_until(self, row: int) -> None:
         while self._row < row:
             record = {"counts": dataclasses.asdict(self._counts), "unread": self._unread}
-            self._store.save(self._row, self._classes, self._probabilities if self._keep_probabilities else None, record)
+            self._store.save(
+                self._row, self._classes, self._probabilities if self._keep_probabilities else None, record
+            )
             self._row += 1
             self._unread = []
             self._begin()
@@ -160,25 +162,22 @@ class RowWriter:
         wanted = self._area.mask(left * self._step0, upper * self._step0, self._step0, width, height)
         if not wanted.any():
             return
-        if self._reduction > 1 or self._keep_probabilities:
-            logits = self._reduced(_probabilities(logits))
-            missing = self._reduced(missing[None].astype(np.float32))[0] == 1
+        threshold = 0.0
+        if self._reduction > 1:
+            logits, missing = self._reduced(_probabilities(logits)), self._reduced(missing[None])[0] == 1
             threshold = 0.5
-        else:
-            threshold = 0.0
-        logits, missing = logits[:, :height, :width], missing[:height, :width]
-        classes = (logits[0] > threshold).astype(np.uint8) if len(logits) == 1 else logits.argmax(0).astype(np.uint8)
+        values, missing = logits[:, :height, :width], missing[:height, :width]
+        classes = (values[0] > threshold).astype(np.uint8) if len(values) == 1 else values.argmax(0).astype(np.uint8)
         classes[missing] = UNREAD
         classes[~wanted] = 0
         self._classes[:, left:right] = classes
         self._counts.add(classes, wanted)
         if self._keep_probabilities:
-            self._probabilities[:, :, left:right] = np.rint(255 * np.where(wanted & ~missing, logits, 0))
+            probabilities = values if self._reduction > 1 else _probabilities(values)
+            self._probabilities[:, :, left:right] = np.rint(255 * np.where(wanted & ~missing, probabilities, 0))
 
     def _reduced(self, values: np.ndarray) -> np.ndarray:
         """Means of squares: [C, h, w] at the logits' resolution to the output's."""
-        if self._reduction == 1:
-            return values
         channels, height, width = values.shape
         n = self._reduction
         return values.reshape(channels, height // n, n, width // n, n).mean(axis=(2, 4))

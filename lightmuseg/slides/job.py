@@ -79,8 +79,11 @@ class SlideJob:
             )  # fmt: skip
             with self._timed("segmenting"):
                 segment_slide(view, area, plan, self.runtime, store, options.batch_size, options.probabilities)
+            rows = list(store.records())
             with self._timed("writing"):
-                record = self._write(view, area, plan, store)
+                self._write(view, store, rows)
+            record = self._record(view, area, plan, store, rows)
+            write_json(self.partial / "results" / "run.json", record)
         os.replace(self.partial / "results", self.folder)
         shutil.rmtree(self.partial)
         return record
@@ -93,21 +96,30 @@ class SlideJob:
 
     @contextmanager
     def _state(self, backend: str) -> Iterator[None]:
-        """The hidden folder of an unfinished run, for this process alone."""
+        """The hidden folder of an unfinished run, for this process alone; it stays where there are rows."""
         identity = {**self.options.identity(), **self.model, "slide_bytes": _size(self.slide), "backend": backend}
         path = self.partial / "options.json"
-        if self.partial.exists() and not self.options.resume and path.exists():
-            raise InputError(f"{self.partial}: holds an interrupted run; go on with it by --resume, or delete it.")
         require_space(self.partial, NEEDED_BYTES)
         try:
             with filelock.FileLock(self.partial / "lock", timeout=0):
-                if path.exists():
+                if not self._has_rows():
+                    write_json(path, identity)
+                elif self.options.resume:
                     _refuse_others(path, identity)
                 else:
-                    write_json(path, identity)
-                yield
+                    raise InputError(
+                        f"{self.partial}: holds an interrupted run; go on with it by --resume, or delete it."
+                    )
+                try:
+                    yield
+                finally:
+                    if not self._has_rows():
+                        shutil.rmtree(self.partial)
         except filelock.Timeout as error:
             raise InputError(f"{self.partial}: another process is at this slide; wait for it.") from error
+
+    def _has_rows(self) -> bool:
+        return any((self.partial / "rows").glob("*.npz"))
 
     def _area(self, view: ModelView) -> Area:
         level0 = view.reader.levels[0]
@@ -119,18 +131,16 @@ class SlideJob:
             areas.append(find_tissue(pixels, step0, view.reader.mpp))
         return areas[0] if len(areas) == 1 else Intersection(areas)
 
-    def _write(self, view: ModelView, area: Area, plan: Plan, store: RowStore) -> dict[str, Any]:
+    def _write(self, view: ModelView, store: RowStore, rows: list[dict[str, Any]]) -> None:
         results = self.partial / "results"
         shutil.rmtree(results, ignore_errors=True)
         results.mkdir()
         options, names = self.options, self.options.class_names
-        rows = list(store.records())
         counts = Counts.of(names)
         for row in rows:
             counts.merge(Counts(**row["counts"]))
         write_pyramid(results / ("classes.ome.tif" if options.ome else "classes.tif"), store, options.ome)
         write_regions(results / "regions.geojson", store, options.tolerance)
-        level0 = view.reader.levels[0]
         pixels, step0 = thumbnail(view.reader, view.reader.mpp, OVERLAY_SIDE)
         write_overlay(results / "overlay.png", pixels, store, step0)
         write_measurements(results / "measurements.csv", counts, names, store.mpp)
@@ -142,8 +152,13 @@ class SlideJob:
             from .writers.dicom_seg import write_dicom_seg
 
             write_dicom_seg(results / "classes.dcm", store, self.slide)
+
+    def _record(
+        self, view: ModelView, area: Area, plan: Plan, store: RowStore, rows: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        level0 = view.reader.levels[0]
         unread = Counter(place for row in rows for place in row["unread"])
-        record = {
+        return {
             **environment(),
             "slide": str(self.slide),
             "slide_sha256": sha256_of(self.slide) if self.slide.is_file() else None,
@@ -157,12 +172,10 @@ class SlideJob:
             "analysed_share": round(area.area0 / (level0.width * level0.height), 6),
             "unread_tiles": unread.total(),
             "unread_places": dict(unread.most_common(MAX_PLACES)),
-            "options": options.identity(),
+            "options": self.options.identity(),
             "model": self.model,
-            "seconds": dict(self._seconds),
+            "seconds": self._seconds,
         }
-        write_json(results / "run.json", record)
-        return record
 
 
 def result_name(slide: Path) -> str:

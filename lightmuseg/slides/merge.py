@@ -47,9 +47,8 @@ class Merger:
         self._edges_x = [scale * edge for edge in plan.edges_x]
         self._edges_y = [scale * edge for edge in plan.edges_y]
         self._finish = finish
-        # of each cell the parts of tiles in it: (rows, columns) of the cell, (rows, columns) of the tile, logits * window
+        # of each cell the parts of tiles in it: rows and columns of the cell, those of the tile, logits * window
         self._parts: defaultdict[tuple[int, int], list] = defaultdict(list)
-        self._next = (0, 0)
 
     def add(self, tile: tuple[int, int], logits: np.ndarray | None) -> None:
         """Take the logits float32 [C, h, w] of the next tile; None for one that could not be read."""

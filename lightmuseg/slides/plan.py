@@ -41,7 +41,7 @@ class Plan:
 
     @property
     def edges_x(self) -> tuple[int, ...]:
-        """Borders of the columns of cells, in output pixels: a cell reaches from its tile's corner to the next one's."""
+        """Borders of the columns of cells in output pixels; a cell reaches from its tile's corner to the next one's."""
         return self._edges(self.xs_m)
 
     @property
@@ -84,7 +84,9 @@ def plan_tiles(size_m: tuple[int, int], scale: float, area: Area, tile_size: int
     if not 0 <= overlap <= MAX_OVERLAP:
         raise InputError(f"--overlap {overlap}: is not within 0 to {MAX_OVERLAP}; give 0.25.")
     if tile_size % factor:
-        raise InputError(f"--tile_size {tile_size}: is no multiple of {factor}, the model's pixels to one of the output's.")
+        raise InputError(
+            f"--tile_size {tile_size}: is no multiple of {factor}, the model's pixels to one of the map's."
+        )
     xs_m, ys_m = (tile_starts(size, tile_size, overlap, factor) for size in size_m)
     side0 = tile_size * scale
     tiles = tuple(

@@ -43,10 +43,7 @@ def read_region(text: str, width0: int, height0: int) -> RegionOfInterest:
     """
     path = Path(text)
     name = f"--region {text if len(text) <= 200 else text[:200] + '...'}"
-    if _is_file(path):
-        shape = _united(list(_polygons(_parsed(path, name), name)), name)
-    else:
-        shape = _rectangle(text, name)
+    shape = _of_geojson(path, name) if _is_file(path) else _rectangle(text, name)
     return RegionOfInterest(_on_slide(shape, name, width0, height0))
 
 
@@ -68,6 +65,17 @@ def _rectangle(text: str, name: str) -> shapely.Polygon:
     if not all(map(math.isfinite, (x0, y0, width0, height0))) or min(width0, height0) <= 0:
         raise InputError(f"{name}: width and height must be above 0, and all four finite; give {EXAMPLE}.")
     return shapely.box(x0, y0, x0 + width0, y0 + height0)
+
+
+def _of_geojson(path: Path, name: str) -> shapely.Geometry:
+    polygons = list(_polygons(_parsed(path, name), name))
+    if not polygons:
+        raise InputError(f"{name}: holds no polygon; draw one, or leave --region out.")
+    _refuse_tangle(polygons, name)
+    broken = sum(not polygon.is_valid for polygon in polygons)
+    if broken:
+        logger.warning("%s: %d polygons cross themselves and were repaired; check their outlines.", name, broken)
+    return shapely.union_all([shapely.make_valid(polygon) for polygon in polygons])
 
 
 def _parsed(path: Path, name: str) -> Any:
@@ -97,7 +105,9 @@ def _polygons(content: Any, name: str) -> Iterator[shapely.Polygon]:
         elif kind in ("Polygon", "MultiPolygon"):
             parts = [item.get("coordinates")] if kind == "Polygon" else item.get("coordinates")
             for rings in parts if isinstance(parts, list) else [None]:
-                points = [_ring(ring, name) for ring in rings] if isinstance(rings, list) and rings else [_ring([], name)]
+                points = (
+                    [_ring(ring, name) for ring in rings] if isinstance(rings, list) and rings else [_ring([], name)]
+                )
                 vertices += sum(map(len, points))
                 if vertices > MAX_VERTICES:
                     raise InputError(f"{name}: has more than {MAX_VERTICES} vertices; simplify the annotation.")
@@ -119,16 +129,6 @@ def _ring(points: Any, name: str) -> np.ndarray:
     if not np.isfinite(ring).all():
         raise InputError(f"{name}: holds a coordinate that is not finite; export it again.")
     return ring
-
-
-def _united(polygons: list[shapely.Polygon], name: str) -> shapely.Geometry:
-    if not polygons:
-        raise InputError(f"{name}: holds no polygon; draw one, or leave --region out.")
-    _refuse_tangle(polygons, name)
-    broken = sum(not polygon.is_valid for polygon in polygons)
-    if broken:
-        logger.warning("%s: %d polygons cross themselves and were repaired; check their outlines.", name, broken)
-    return shapely.union_all([shapely.make_valid(polygon) for polygon in polygons])
 
 
 def _refuse_tangle(polygons: list[shapely.Polygon], name: str) -> None:

@@ -6,6 +6,7 @@ import csv
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ class SlideSegmenter:
                 f"the network has {runtime.out_channels} outputs, not {channels} for the classes "
                 f"{', '.join(options.class_names)}; give the config that it was trained with."
             )
+        for package in [*(["zarr"] if options.probabilities else []), *(["highdicom"] if options.dicom_seg else [])]:
+            if find_spec(package) is None:
+                raise InputError(f"{package} is not installed; pip install 'lightmuseg[slides]', or ask for less.")
         self.runtime, self.options = runtime, options
         self.model = {**model, **runtime.describe()}
 
@@ -59,7 +63,11 @@ class SlideSegmenter:
         rows = _read_report(report)
         for path in paths:
             rows[str(path)] = self._one(path)
-            write_csv(report, list(rows.values()))
+            try:
+                write_csv(report, list(rows.values()))
+            except OSError as error:
+                # of a full disk the slide has said so; one that takes a next slide takes the report too
+                print(f"\nlightmuseg: warning: {report}: not written ({error.strerror})", file=sys.stderr)
         failed = [rows[str(path)] for path in paths if rows[str(path)]["status"] == "failed"]
         if failed and len(paths) == 1:
             raise InputError(failed[0]["message"])

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -21,7 +23,7 @@ def stored(plan, tmp_path):
     probabilities = rng.integers(0, 256, (3, 350, 201), dtype=np.uint8)
     store = RowStore(tmp_path / "rows", plan, 0.5, 4.0, ["tumor", "stroma"])
     edges = [min(edge, 350) for edge in plan.edges_y]
-    for row, (low, high) in enumerate(zip(edges, edges[1:])):
+    for row, (low, high) in enumerate(pairwise(edges)):
         store.save(row, classes[low:high], probabilities[:, low:high], {"row": row})
     return store, classes, probabilities
 

@@ -7,11 +7,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import tifffile
 import torch
 
 from lightmuseg.errors import InputError, first_line
 
-from .reader import NotForThisReader, SlideReader
+from .reader import NotForThisReader, SlideReader, UnreadablePixels
 from .tiff_tiles import DEFLATE, JPEG, JPEG2000, NONE, TiffTiles, x0_of
 
 logger = logging.getLogger(__name__)
@@ -63,17 +64,17 @@ class CuCIMReader(SlideReader):
             if not level.page.is_tiled or compression not in COMPRESSIONS:
                 name = getattr(compression, "name", compression)
                 raise NotForThisReader(f"{self.path}: cuCIM is for tiles, not for {name} or strips.")
+        for page in self._tiles.file.pages:
+            if "Predictor" in page.tags and page.compression != tifffile.COMPRESSION.LZW:
+                # at such a page, were it the label's, cuCIM ends the process
+                raise NotForThisReader(f"{self.path}: cuCIM cannot open a page that has a predictor.")
         _keep_tiles(image)
         try:
             self._image = image(str(self.path))
             resolutions = self._image.resolutions
         except (RuntimeError, ValueError, OSError) as error:
             raise NotForThisReader(f"{self.path}: cuCIM does not open it ({first_line(error)}).") from error
-        sizes = [tuple(size) for size in resolutions["level_dimensions"]]
-        missing = [(level.width, level.height) for level in self.levels if (level.width, level.height) not in sizes]
-        if missing:
-            raise NotForThisReader(f"{self.path}: cuCIM does not see its level of {missing[0][0]} x {missing[0][1]}.")
-        indices = [sizes.index((level.width, level.height)) for level in self.levels]
+        indices = self._tiles.places_in([tuple(size) for size in resolutions["level_dimensions"]], "cuCIM")
         self._downsamples = [resolutions["level_downsamples"][index] for index in indices]
         return indices
 
@@ -85,7 +86,9 @@ class CuCIMReader(SlideReader):
 
         try:
             return self._tiles.read(self.levels[level], (xl, yl, width, height), decode)
-        except (RuntimeError, OSError) as error:
+        except UnreadablePixels:
+            raise
+        except (RuntimeError, ValueError, OSError) as error:
             raise self.unreadable(level, xl, yl, width, height, error) from error
 
     def close(self) -> None:

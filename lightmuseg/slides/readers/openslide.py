@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lightmuseg.errors import first_line
+from lightmuseg.errors import InputError, first_line
 
 from .reader import WHITE, Level, NotForThisReader, SlideReader
 from .tiff_tiles import TiffTiles
@@ -68,13 +68,11 @@ class OpenSlideReader(SlideReader):
         if format_of(path) in PLAIN:
             self._tiles = TiffTiles(path)
             self.levels = self._tiles.levels
-            missing = [(level.width, level.height) for level in self.levels if (level.width, level.height) not in sizes]
-            if missing:
+            try:
+                self._indices = self._tiles.places_in(sizes, "OpenSlide")
+            except InputError:
                 self.close()
-                raise NotForThisReader(
-                    f"{path}: OpenSlide does not see its level of {missing[0][0]} x {missing[0][1]}."
-                )
-            self._indices = [sizes.index((level.width, level.height)) for level in self.levels]
+                raise
         self._downsamples = [downsamples[index] for index in self._indices]
         self.stated_mpps = self._tiles.stated_mpps if self._tiles is not None else self._mpps()
 

@@ -10,7 +10,7 @@ import math
 import os
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import tifffile
 from lightmuseg.data.tiff import UNREADABLE_TAGS, check_pixels, first_page, stated_mpps
 from lightmuseg.errors import InputError, first_line
 
-from .reader import WHITE, Level, UnreadablePixels
+from .reader import WHITE, Level, NotForThisReader, UnreadablePixels
 from .tile_faults import jpeg2000_fault, jpeg_colours, jpeg_fault
 
 JPEG = tifffile.COMPRESSION.JPEG
@@ -33,8 +33,8 @@ DEFLATE = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
 NONE = tifffile.COMPRESSION.NONE
 # A tile is decoded in one piece, whatever little of it is asked for.
 MAX_TILE_PIXELS = 64_000_000
-# Pages of a file that are looked at: a pyramid has a dozen, a stack of layers some more.
-MAX_PAGES = 256
+# A pyramid has a dozen pages, a stack of layers some more.
+MAX_PAGES = 1000
 _UNKNOWN, _GOOD, _BAD, _EMPTY = range(4)
 _NOT_TISSUE = re.compile(r"(^|\n)\s*(label|macro|thumbnail)\b", re.IGNORECASE)
 
@@ -103,13 +103,13 @@ class TiffTiles:
         self.file.close()
 
     def _levels(self) -> list[TiffLevel]:
+        self._check_chain()
         base = self.file.pages[0]
         sub = base.pages if base.pages is not None else ()
         pages = [base]
-        for page in itertools.islice(itertools.chain(sub, self.file.pages), MAX_PAGES):
+        for page in (*itertools.islice(sub, MAX_PAGES), *self.file.pages):
             if isinstance(page, tifffile.TiffPage) and _is_level_of(page, base):
                 pages.append(page)
-        self._check_chain()
         sizes = {}
         for page in pages:
             sizes.setdefault((page.imagewidth, page.imagelength), page)
@@ -117,17 +117,20 @@ class TiffTiles:
         return [self._level(page, base) for page in ordered]
 
     def _check_chain(self) -> None:
-        """Levels are missing where a page is said to follow where the file has none."""
-        form, last = self.file.tiff, self.file.pages[len(self.file.pages) - 1]
+        """Follow the pages before tifffile does: it runs round a ring for ever, and leaves out what is missing."""
+        form, offset, seen = self.file.tiff, self.file.pages[0].offset, set()
         with open(self.path, "rb") as file:
-            file.seek(last.offset)
-            (tags,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
-            file.seek(tags * form.tagsize, os.SEEK_CUR)
-            (follows,) = struct.unpack(form.offsetformat, file.read(form.offsetsize))
-        if follows:
-            raise InputError(
-                f"{self.path}: says that a page follows at byte {follows}, where there is none; copy or export it again."
-            )
+            while offset:
+                if offset in seen or len(seen) == MAX_PAGES or offset >= self._bytes:
+                    raise InputError(
+                        f"{self.path}: its page {len(seen) + 1} is said to begin at byte {offset}, which is missing, a "
+                        "page before, or one too many; copy or export it again."
+                    )
+                seen.add(offset)
+                file.seek(offset)
+                (tags,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+                file.seek(tags * form.tagsize, os.SEEK_CUR)
+                (offset,) = struct.unpack(form.offsetformat, file.read(form.offsetsize))
 
     def _level(self, page: tifffile.TiffPage, base: tifffile.TiffPage) -> TiffLevel:
         check_pixels(self.path, page)
@@ -171,6 +174,19 @@ class TiffTiles:
                     f"{self.path}: its tags say {level.page.photometric.name}, its JPEG tiles say {said}; which is "
                     "right cannot be told: export it again."
                 )
+
+    def places_in(self, sizes: Sequence[tuple[int, int]], library: str) -> list[int]:
+        """The numbers that a library gives the levels, by the sizes (width, height) of those it sees.
+
+        Raises:
+            NotForThisReader: where it does not see them all, or another one than the finest as its first.
+        """
+        own = [(level.width, level.height) for level in self.levels]
+        missing = [size for size in own if size not in sizes] or [size for size in own[:1] if sizes[0] != size]
+        if missing:
+            width, height = missing[0]
+            raise NotForThisReader(f"{self.path}: {library} does not see its level of {width} x {height} pixels.")
+        return [sizes.index(size) for size in own]
 
     def bytes_of(self, level: TiffLevel, row: int, column: int) -> bytes:
         """The compressed bytes of a tile; fewer than the tags say where the file ends before."""

@@ -37,8 +37,6 @@ NEEDED = (
     "FrameOfReferenceUID",
     "ImageOrientationSlide",
     "TotalPixelMatrixOriginSequence",
-    "ContainerIdentifier",
-    "SpecimenDescriptionSequence",
 )
 # May be empty in DICOM, so some slides leave them out.
 OPTIONAL = (
@@ -71,7 +69,11 @@ def write_dicom_seg(path: Path, class_map: Any, source: Path) -> None:
 
     Reference: DICOM PS3.3, A.51 and C.8.20; TILED_FULL is C.7.6.17.3.
     """
-    slide = _slide(source)
+    try:
+        import highdicom  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"{source}: DICOM SEG needs highdicom; pip install 'lightmuseg[slides]'.") from error
+    slide = _slide(source, class_map)
     rows, columns = -(-class_map.height // TILE), -(-class_map.width // TILE)
     frames = len(class_map.class_names) * rows * columns
     length = frames * TILE * TILE // 8
@@ -80,7 +82,13 @@ def write_dicom_seg(path: Path, class_map: Any, source: Path) -> None:
             f"{path}: {class_map.width} x {class_map.height} pixels of {len(class_map.class_names)} classes are more "
             f"than the {MAX_BYTES / 1e9:.1f} GB of a DICOM file; choose a coarser --output-mpp."
         )
-    header = _header(slide, source, class_map)
+    try:
+        header = _header(slide, class_map)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{source}: its DICOM tags cannot be referred to ({first_line(error)}); "
+            "leave out --dicom-seg, or convert the slide to DICOM again."
+        ) from error
     header.NumberOfFrames = frames
     header.TotalPixelMatrixRows, header.TotalPixelMatrixColumns = class_map.height, class_map.width
     del header.PixelData
@@ -103,13 +111,11 @@ def write_dicom_seg(path: Path, class_map: Any, source: Path) -> None:
                         file.write(np.packbits(frame, bitorder="little").tobytes())
 
 
-def _slide(source: Path) -> Dataset:
-    """The tags of the slide's finest level."""
-    try:
-        from pydicom import dcmread
-        from pydicom.errors import InvalidDicomError
-    except ImportError as error:
-        raise InputError(f"{source}: DICOM SEG needs highdicom; pip install 'lightmuseg[slides]'.") from error
+def _slide(source: Path, class_map: Any) -> Dataset:
+    """The tags of the slide's finest level, which the map lies on."""
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
     levels = []
     for path in sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]:
         try:
@@ -124,22 +130,30 @@ def _slide(source: Path) -> Dataset:
             f"{source}: is no DICOM whole-slide image, and a DICOM segmentation refers to one; "
             "leave out --dicom-seg, or convert the slide to DICOM first."
         )
-    return max(levels, key=lambda tags: tags.get("TotalPixelMatrixColumns", 0))
-
-
-def _header(slide: Dataset, source: Path, class_map: Any) -> Segmentation:
-    """A segmentation of one empty tile, whose size and pixels are still to be put in."""
-    try:
-        import highdicom as hd
-    except ImportError as error:
-        raise InputError(f"{source}: DICOM SEG needs highdicom; pip install 'lightmuseg[slides]'.") from error
-    spacing = _spacing(slide)
-    missing = [name for name in NEEDED if not slide.get(name)] + ([] if spacing else ["PixelSpacing"])
+    slide = max(levels, key=lambda tags: tags.get("TotalPixelMatrixColumns", 0))
+    missing = [name for name in NEEDED if not slide.get(name)]
+    missing += [] if _measures(slide).get("PixelSpacing") else ["PixelSpacing"]
     if missing:
         raise InputError(
             f"{source}: lacks {', '.join(missing)}, by which a DICOM segmentation refers to its slide; "
             "leave out --dicom-seg, or convert the slide to DICOM again."
         )
+    size0 = slide.get("TotalPixelMatrixColumns", 0), slide.get("TotalPixelMatrixRows", 0)
+    map0 = class_map.width * class_map.downsample, class_map.height * class_map.downsample
+    if max(abs(a - b) for a, b in zip(size0, map0, strict=True)) > class_map.downsample:
+        raise InputError(
+            f"{source}: {slide.SOPInstanceUID} of {size0[0]} x {size0[1]} pixels is not the level that was segmented, "
+            f"of {map0[0]:.0f} x {map0[1]:.0f}; name the folder of the whole series as the slide."
+        )
+    return slide
+
+
+def _header(slide: Dataset, class_map: Any) -> Segmentation:
+    """A segmentation of one empty tile, whose size and pixels are still to be put in."""
+    import highdicom as hd
+
+    measures = _measures(slide)
+    spacing = [float(side) for side in measures.PixelSpacing]
     for name in OPTIONAL:
         if name not in slide:
             setattr(slide, name, None)
@@ -148,40 +162,34 @@ def _header(slide: Dataset, source: Path, class_map: Any) -> Segmentation:
     identity = _identity(slide, class_map)
     date = slide.get("ContentDate") or slide.StudyDate or "19700101"
     time = slide.get("ContentTime") or slide.StudyTime or "000000"
-    try:
-        header = hd.seg.Segmentation(
-            source_images=[slide],
-            pixel_array=np.zeros((TILE, TILE), dtype=np.uint8),
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=_segments(class_map.class_names),
-            series_instance_uid=_uid(identity, "series"),
-            series_number=1,
-            sop_instance_uid=_uid(identity, "instance"),
-            instance_number=1,
-            manufacturer="LightMuSeg",
-            manufacturer_model_name="LightMuSeg",
-            software_versions=__version__,
-            device_serial_number="1",
-            content_label="CLASSES",
-            content_date=date,
-            content_time=time,
-            series_date=date,
-            series_time=time,
-            pixel_measures=hd.PixelMeasuresSequence(
-                pixel_spacing=[side * class_map.downsample for side in spacing],
-                slice_thickness=_measures(slide).get("SliceThickness", 0.001),
-            ),
-            plane_positions=[_origin(slide, spacing, class_map.downsample)],
-            dimension_organization_type=hd.DimensionOrganizationTypeValues.TILED_FULL,
-            tile_pixel_array=True,
-            tile_size=(TILE, TILE),
-            omit_empty_frames=False,
-        )
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{source}: its DICOM tags cannot be referred to ({first_line(error)}); "
-            "leave out --dicom-seg, or convert the slide to DICOM again."
-        ) from error
+    header = hd.seg.Segmentation(
+        source_images=[slide],
+        pixel_array=np.zeros((TILE, TILE), dtype=np.uint8),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=_segments(class_map.class_names),
+        series_instance_uid=_uid(identity, "series"),
+        series_number=1,
+        sop_instance_uid=_uid(identity, "instance"),
+        instance_number=1,
+        manufacturer="LightMuSeg",
+        manufacturer_model_name="LightMuSeg",
+        software_versions=__version__,
+        device_serial_number="1",
+        content_label="CLASSES",
+        content_date=date,
+        content_time=time,
+        series_date=date,
+        series_time=time,
+        pixel_measures=hd.PixelMeasuresSequence(
+            pixel_spacing=[side * class_map.downsample for side in spacing],
+            slice_thickness=measures.get("SliceThickness", 0.001),
+        ),
+        plane_positions=[_origin(slide, spacing, class_map.downsample)],
+        dimension_organization_type=hd.DimensionOrganizationTypeValues.TILED_FULL,
+        tile_pixel_array=True,
+        tile_size=(TILE, TILE),
+        omit_empty_frames=False,
+    )
     # the moment of writing, which would make every file another
     del header.InstanceCreationDate, header.InstanceCreationTime
     del header.ContributingEquipmentSequence[-1].ContributionDateTime
@@ -194,11 +202,6 @@ def _measures(slide: Dataset) -> Dataset:
 
     shared = slide.get("SharedFunctionalGroupsSequence") or [Dataset()]
     return (shared[0].get("PixelMeasuresSequence") or [Dataset()])[0]
-
-
-def _spacing(slide: Dataset) -> list[float]:
-    """Distance of rows and of columns in mm; empty where the slide does not say it."""
-    return [float(side) for side in _measures(slide).get("PixelSpacing") or []]
 
 
 def _origin(slide: Dataset, spacing: Sequence[float], downsample: float) -> Any:

@@ -1,13 +1,15 @@
 """Class indices of a block of pixels as polygons that share their borders.
 
-The borders between the pixels form a graph: nodes where three or more of the four edges at a pixel's corner are borders,
-arcs between them. Each arc is simplified once and stands in the rings on both of its sides, so neighbours have no gaps
-or overlaps between them.
+The borders between the pixels form a graph: nodes where three or more of the four edges at a pixel's corner are
+borders, arcs between them. Each arc is simplified once and stands in the rings on both of its sides, so neighbours have
+no gaps or overlaps between them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import shapely
@@ -15,6 +17,9 @@ from rasterio.features import shapes
 
 # From a pixel's corner to the line through the middles of its two edges.
 CUT_CORNER = 0.5**1.5
+# Tolerances below it change nothing.
+LEAST_TOLERANCE = 0.05
+DECIMALS = 2
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Outlines:
     """The polygons of a block.
 
     Attributes:
-        polygons: shapely polygons [N] in pixels of the block, one for each region of one class, connected by edges.
+        polygons: shapely polygons [N] in level-0 pixels, one for each region of one class, connected by edges.
         classes: class index of each, int [N].
         top, bottom, left, right: the polygon of each pixel along the block's sides, int [width] or [height].
     """
@@ -66,32 +71,39 @@ class _Arcs:
     samples: np.ndarray
 
 
-def outlines(classes: np.ndarray, tolerance: float) -> Outlines:
+def outlines(classes: np.ndarray, tolerance: float, xo: int, yo: int, downsample: float) -> Outlines:
     """The regions of a block of class indices, uint8 [height, width], as polygons.
 
     The block's own outline stays as it is, with a point wherever a border meets it. With a tolerance of 0.7 or less no
     pixel's middle changes its side.
 
     Args:
-        tolerance: pixels by which a polygon's border may leave the pixels' borders; 0 keeps the latter.
+        tolerance: output pixels by which a polygon's border may leave the pixels' borders; 0 keeps the latter.
+        xo, yo: the block's corner in output pixels.
+        downsample: level-0 pixels to one output pixel.
     """
     rings, values = _traced(classes)
     nodes = _nodes(classes)
     sides = _sides(rings, classes.shape)
     rings, arcs = _split(rings, nodes)
-    polygons = _simplified(rings, arcs, tolerance)
-    return Outlines(polygons, values, *sides)
+
+    def placed(points: np.ndarray) -> np.ndarray:
+        return ((points + np.array([xo, yo])) * downsample).round(DECIMALS)
+
+    return Outlines(_simplified(rings, arcs, tolerance, placed), values, *sides)
 
 
 def _traced(classes: np.ndarray) -> tuple[_Rings, np.ndarray]:
-    corners, lengths, owners, values = [], [], [], []
+    found, owners, values = [], [], []
     for geometry, value in shapes(classes, connectivity=4):
-        for ring in geometry["coordinates"]:
-            corners += ring[:-1]
-            lengths.append(len(ring) - 1)
-            owners.append(len(values))
+        found += geometry["coordinates"]
+        owners += [len(values)] * len(geometry["coordinates"])
         values.append(value)
-    corners, lengths = np.array(corners).astype(np.int32), np.array(lengths)
+    lengths = np.fromiter(map(len, found), dtype=np.intp)
+    corners = np.fromiter(chain.from_iterable(chain.from_iterable(found)), dtype=np.int32, count=2 * lengths.sum())
+    # each ring's last corner is its first again
+    corners = np.delete(corners.reshape(-1, 2), np.cumsum(lengths) - 1, axis=0)
+    lengths -= 1
     sides = corners[_following(lengths)] - corners
     steps = np.abs(sides).sum(axis=1)
     direction = np.repeat(np.sign(sides), steps, axis=0)
@@ -157,19 +169,32 @@ def _split(rings: _Rings, nodes: np.ndarray) -> tuple[_Rings, _Arcs]:
     return rings, _Arcs(first, lengths, ring[first], closed[ring[first]], edge, forward, samples)
 
 
-def _simplified(rings: _Rings, arcs: _Arcs, tolerance: float) -> np.ndarray:
+def _simplified(rings: _Rings, arcs: _Arcs, tolerance: float, placed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Polygons from the arcs; where a tolerance would make one invalid, its arcs get half of it, and at last none."""
     cut = tolerance > CUT_CORNER
     lines = _lines(rings, arcs, cut)
     tolerances = np.full(len(lines), tolerance - CUT_CORNER if cut else tolerance)
+    shells = np.diff(rings.owners, prepend=-1) > 0
     while True:
-        polygons = _assembled(shapely.simplify(lines, tolerances, preserve_topology=False), rings, arcs)
+        simple = shapely.simplify(lines, tolerances, preserve_topology=False)
+        outlines = _assembled(simple, rings, arcs, placed)
+        polygons = shapely.polygons(outlines, indices=rings.owners)
         bad = ~shapely.is_valid(polygons)
-        bad_edges = arcs.edge[bad[rings.owners][arcs.rings]]
-        if not tolerances[bad_edges].any():
+        # valid polygons of which none is turned inside out fill the block without gaps or overlaps
+        bad[rings.owners[shapely.is_ccw(outlines) == shells]] = True
+        edges = np.unique(arcs.edge[bad[rings.owners][arcs.rings]])
+        if not tolerances[edges].any():
             return polygons
-        halves = tolerances[bad_edges] / 2
-        tolerances[bad_edges] = np.where(halves < 0.05, 0, halves)
+        tangled = edges[_tangled(simple[edges])]
+        edges = tangled if tolerances[tangled].any() else edges
+        halves = tolerances[edges] / 2
+        tolerances[edges] = np.where(halves < LEAST_TOLERANCE, 0, halves)
+
+
+def _tangled(lines: np.ndarray) -> np.ndarray:
+    """Indices of the lines that cross others or themselves."""
+    crossing = shapely.STRtree(lines).query(lines, predicate="crosses")
+    return np.union1d(crossing, np.flatnonzero(~shapely.is_simple(lines)))
 
 
 def _lines(rings: _Rings, arcs: _Arcs, cut: bool) -> np.ndarray:
@@ -180,22 +205,21 @@ def _lines(rings: _Rings, arcs: _Arcs, cut: bool) -> np.ndarray:
     first, lengths, closed = arcs.first[arcs.samples], arcs.lengths[arcs.samples], arcs.closed[arcs.samples]
     step = np.repeat(first, lengths) + _ranges(lengths)
     line = np.repeat(np.arange(len(first)), lengths)
-    before = after = np.arange(len(first))
     if cut:
         points = (rings.start[step] + rings.stop[step]) / 2
         ends = np.where(closed[:, None], (rings.start[first] + rings.stop[first]) / 2, rings.stop[first + lengths - 1])
-        before = before[~closed]
         points = np.concatenate([rings.start[first[~closed]], points, ends])
+        indices = np.concatenate([np.flatnonzero(~closed), line, np.arange(len(first))])
     else:
         points = np.concatenate([rings.start[step], rings.stop[first + lengths - 1]])
-        before = before[:0]
-    indices = np.concatenate([before, line, after])
+        indices = np.concatenate([line, np.arange(len(first))])
     order = np.argsort(indices, kind="stable")
     return shapely.linestrings(points[order].astype(float), indices=indices[order])
 
 
-def _assembled(lines: np.ndarray, rings: _Rings, arcs: _Arcs) -> np.ndarray:
-    points = shapely.get_coordinates(lines)
+def _assembled(lines: np.ndarray, rings: _Rings, arcs: _Arcs, placed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The rings from the lines of their edges."""
+    points = placed(shapely.get_coordinates(lines))
     counts = shapely.get_num_coordinates(lines)
     starts = _starts(counts)[arcs.edge]
     # an arc's last point is the first of the next one
@@ -211,7 +235,7 @@ def _assembled(lines: np.ndarray, rings: _Rings, arcs: _Arcs) -> np.ndarray:
     at = np.repeat(first + lengths, closing)
     points = np.insert(points, at, points[np.repeat(first, closing)], axis=0)
     ring = np.insert(ring, at, np.repeat(np.arange(len(lengths)), closing))
-    return shapely.polygons(shapely.linearrings(points, indices=ring), indices=rings.owners)
+    return shapely.linearrings(points, indices=ring)
 
 
 def _starts(lengths: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ def write_overlay(path: Path, thumbnail: np.ndarray, class_map: Any, step0: floa
     if (classes == UNREAD).any():
         names["unread"] = UNANNOTATED
     strip = _legend(width, names, class_map.mpp * step0 / class_map.downsample)
-    both = Image.new("RGB", (max(width, strip.width), height + strip.height), "white")
+    both = Image.new("RGB", (strip.width, height + strip.height), "white")
     both.paste(picture, (0, 0))
     both.paste(strip, (0, height))
     both.save(path)
@@ -58,7 +58,7 @@ def _sampled(class_map: Any, height: int, width: int, step_out: float) -> np.nda
 
 
 def _legend(width: int, names: dict[str, Sequence[int]], um_per_pixel: float) -> Image.Image:
-    """A strip of about ``width`` pixels: a scale bar, then a swatch and a name for each class, in as many lines as
+    """A strip of at least ``width`` pixels: a scale bar, then a swatch and a name for each class, in as many lines as
     they need."""
     font = ImageFont.load_default(TEXT)
     length_um = _round_length(um_per_pixel * max(width / 5, 50))

@@ -25,9 +25,9 @@ TOLERANCE = 0.7
 def write_regions(path: Path, class_map: Any, tolerance_um: float | None = None, min_area_um2: float = 0.0) -> None:
     """Write the regions of a class map as a GeoJSON FeatureCollection of polygons with holes.
 
-    Every region whose pixels are of one class and connected by edges is one annotation, named as in
-    ``class_map.class_names``; pixels that could not be read are regions of the class "unread". Coordinates are level-0
-    pixels. Neighbours share their borders.
+    Every region, pixels of one class that are connected by edges, is one annotation with its class's name and colour;
+    pixels that could not be read are regions of the class "unread". Coordinates are level-0 pixels. Neighbours share
+    their borders.
 
     Args:
         path: of the new file.
@@ -37,109 +37,111 @@ def write_regions(path: Path, class_map: Any, tolerance_um: float | None = None,
         min_area_um2: smaller regions are left out, and smaller holes filled.
     """
     tolerance = TOLERANCE if tolerance_um is None else tolerance_um / class_map.mpp
-    smallest = min_area_um2 / class_map.mpp**2
-    colours = palette_of(class_map.class_names)
-    kinds = {
-        index + 1: {"name": name, "color": list(colours[index + 1])}
-        for index, name in enumerate(class_map.class_names)
-    }
-    kinds[UNREAD] = {"name": "unread", "color": list(UNANNOTATED)}
+    smallest = min_area_um2 * (class_map.downsample / class_map.mpp) ** 2
+    names = dict(enumerate(class_map.class_names, start=1)) | {UNREAD: "unread"}
+    colours = dict(enumerate(palette_of(class_map.class_names))) | {UNREAD: UNANNOTATED}
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         separator = "\n"
-        for value, region in regions(class_map, tolerance, BLOCK):
-            region = _without_small_parts(region, smallest)
-            if region is not None:
-                file.write(separator + _feature(region, class_map.downsample, kinds[value]))
+        for value, region in regions(class_map, tolerance):
+            kept = _without_small_parts(region, smallest)
+            if kept is not None:
+                file.write(separator + _feature(kept, names[value], colours[value]))
                 separator = ",\n"
         file.write("\n]}\n")
 
 
-def regions(class_map: Any, tolerance: float, block: int) -> Iterator[tuple[int, Polygon]]:
-    """Class index and polygon, in output pixels, of each region but those of class 0, as soon as it is complete.
+def regions(class_map: Any, tolerance: float, block: int = BLOCK) -> Iterator[tuple[int, Polygon]]:
+    """Class index and polygon, in level-0 pixels, of each region but those of class 0, as soon as it is complete.
 
     Args:
+        class_map: width, downsample and bands; see the engine.
         tolerance: output pixels; see :func:`outlines`.
         block: side of the blocks of which one at a time is in memory, next to the regions that are not complete.
     """
-    open_regions = _OpenRegions()
-    above_pixels = np.zeros(class_map.width, dtype=np.uint8)
-    above = np.full(class_map.width, -1)
-    y = 0
+    unfinished = _UnfinishedRegions()
+    # the row of pixels above the band, and the part of a region that each belongs to; -1 for none
+    above, parts_above = np.zeros(class_map.width, np.uint8), np.full(class_map.width, -1)
+    yo = 0
     for band in class_map.bands(block):
-        below = np.empty(class_map.width, dtype=np.intp)
-        for x in range(0, class_map.width, block):
-            pixels = band[:, x : x + block]
-            if not pixels.any():
-                below[x : x + block] = -1
-                left_pixels = None
+        parts_below = np.full(class_map.width, -1)
+        left, parts_left = np.zeros(len(band), np.uint8), np.full(len(band), -1)
+        for xo in range(0, class_map.width, block):
+            here = slice(xo, xo + block)
+            classes = band[:, here]
+            if not classes.any():
+                left, parts_left = classes[:, -1], np.full(len(band), -1)
                 continue
-            found = outlines(pixels, tolerance)
-            sides = np.concatenate([found.top, found.bottom, found.left, found.right])
-            inner = np.ones(len(found.polygons), dtype=bool)
-            inner[sides] = False
-            polygons = shapely.transform(found.polygons, lambda points, x=x, y=y: points + (x, y))
-            for index in np.flatnonzero(inner & (found.classes > 0)):
-                yield int(found.classes[index]), polygons[index]
-            ids = np.full(len(polygons), -1)
-            for index in np.flatnonzero(~inner & (found.classes > 0)):
-                ids[index] = open_regions.add(int(found.classes[index]), polygons[index])
-            top, bottom, left, right = (ids[s] for s in (found.top, found.bottom, found.left, found.right))
-            span = slice(x, x + block)
-            open_regions.join(above[span], top, (above_pixels[span] == pixels[0]) & (top >= 0))
-            if x and left_pixels is not None:
-                open_regions.join(left_ids, left, (left_pixels == pixels[:, 0]) & (left >= 0))
-            left_pixels, left_ids = pixels[:, -1], right
-            below[span] = bottom
-        yield from open_regions.complete(below)
-        above, above_pixels = below, band[-1]
-        y += len(band)
-    yield from open_regions.complete(np.empty(0, dtype=np.intp))
+            found = outlines(classes, tolerance, xo, yo, class_map.downsample)
+            touching = np.zeros(len(found.polygons), dtype=bool)
+            for side in (found.top, found.bottom, found.left, found.right):
+                touching[side] = True
+            numbers = np.full(len(found.polygons), -1)
+            for index in np.flatnonzero(found.classes):
+                value, polygon = int(found.classes[index]), found.polygons[index]
+                if touching[index]:
+                    numbers[index] = unfinished.add(value, polygon)
+                else:
+                    yield value, polygon
+            unfinished.join(parts_above[here], numbers[found.top], above[here] == classes[0])
+            unfinished.join(parts_left, numbers[found.left], left == classes[:, 0])
+            left, parts_left = classes[:, -1], numbers[found.right]
+            parts_below[here] = numbers[found.bottom]
+        yield from unfinished.completed(parts_below)
+        above, parts_above = band[-1], parts_below
+        yo += len(band)
+    yield from unfinished.completed(np.empty(0, dtype=np.intp))
 
 
-class _OpenRegions:
+class _UnfinishedRegions:
+    """Regions that a later block may touch: the parts of each, one from every block that it lies in.
+
+    Parts have numbers; ``roots`` leads from one to another of the same region, and at last to the one by which
+    ``regions`` knows it.
+    """
+
     def __init__(self) -> None:
-        self.parents: dict[int, int] = {}
-        self.parts: dict[int, tuple[int, list[Polygon]]] = {}
-        self.next = 0
+        self.regions: dict[int, tuple[int, list[Polygon]]] = {}
+        self.roots: dict[int, int] = {}
+        self.count = 0
 
     def add(self, value: int, part: Polygon) -> int:
-        key = self.next
-        self.next += 1
-        self.parents[key] = key
-        self.parts[key] = (value, [part])
-        return key
+        self.count += 1
+        self.roots[self.count] = self.count
+        self.regions[self.count] = (value, [part])
+        return self.count
 
-    def find(self, key: int) -> int:
-        while self.parents[key] != key:
-            self.parents[key] = key = self.parents[self.parents[key]]
-        return key
+    def join(self, numbers: np.ndarray, others: np.ndarray, alike: np.ndarray) -> None:
+        """Make one region of the parts on the two sides of a line, wherever pixels on both sides are ``alike``."""
+        pairs = np.stack([numbers, others], axis=1)[alike & (others >= 0)]
+        for pair in np.unique(pairs, axis=0).tolist():
+            root, other = map(self._root, pair)
+            if root != other:
+                if len(self.regions[root][1]) < len(self.regions[other][1]):
+                    root, other = other, root
+                self.roots[other] = root
+                self.regions[root][1].extend(self.regions.pop(other)[1])
 
-    def join(self, a: np.ndarray, b: np.ndarray, touching: np.ndarray) -> None:
-        for pair in np.unique(np.stack([a[touching], b[touching]], axis=1), axis=0):
-            one, other = self.find(int(pair[0])), self.find(int(pair[1]))
-            if one != other:
-                if len(self.parts[one][1]) < len(self.parts[other][1]):
-                    one, other = other, one
-                self.parents[other] = one
-                self.parts[one][1].extend(self.parts.pop(other)[1])
-
-    def complete(self, border: np.ndarray) -> Iterator[tuple[int, Polygon]]:
-        still = {self.find(int(key)) for key in np.unique(border[border >= 0])}
-        for key in [key for key in self.parts if key not in still]:
-            value, parts = self.parts.pop(key)
+    def completed(self, border: np.ndarray) -> Iterator[tuple[int, Polygon]]:
+        """Take out the regions that have no part among those along ``border``."""
+        roots = {number: self._root(number) for number in np.unique(border[border >= 0]).tolist()}
+        self.roots = roots | {root: root for root in roots.values()}
+        for root in [root for root in self.regions if root not in self.roots]:
+            value, parts = self.regions.pop(root)
             yield value, _joined(parts)
-        # only the keys along the border can be asked for again
-        self.parents = {int(k): self.find(int(k)) for k in np.unique(border[border >= 0])} | {k: k for k in still}
+
+    def _root(self, number: int) -> int:
+        while self.roots[number] != number:
+            self.roots[number] = number = self.roots[self.roots[number]]
+        return number
 
 
 def _joined(parts: list[Polygon]) -> Polygon:
     if len(parts) == 1:
         return parts[0]
-    # holes do not touch the blocks' sides, so only shells need joining
+    # holes do not touch the sides of blocks, so only the shells need joining
     shell = shapely.union_all([Polygon(part.exterior) for part in parts])
-    holes = [hole for part in parts for hole in part.interiors]
-    return Polygon(shell.exterior, [*shell.interiors, *holes])
+    return Polygon(shell.exterior, [*shell.interiors, *(hole for part in parts for hole in part.interiors)])
 
 
 def _without_small_parts(region: Polygon, smallest: float) -> Polygon | None:
@@ -149,20 +151,12 @@ def _without_small_parts(region: Polygon, smallest: float) -> Polygon | None:
     return region if len(holes) == len(region.interiors) else Polygon(region.exterior, holes)
 
 
-def _feature(region: Polygon, downsample: float, kind: dict[str, Any]) -> str:
-    scaled = shapely.transform(region, lambda points: points * downsample)
-    rounded = shapely.transform(scaled, lambda points: points.round(2))
-    # rounding can squash a sliver between two long sides
-    region = rounded if rounded.is_valid else scaled
-    geometry = {
-        "type": "Polygon",
-        "coordinates": [shapely.get_coordinates(ring).tolist() for ring in (region.exterior, *region.interiors)],
-    }
-    text = json.dumps(geometry)
-    feature = {
-        "type": "Feature",
-        "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{kind['name']} {text}")),
-        "geometry": "@",
-        "properties": {"objectType": "annotation", "classification": kind, "isLocked": False},
-    }
-    return json.dumps(feature, ensure_ascii=False).replace('"@"', text, 1)
+def _feature(region: Polygon, name: str, colour: tuple[int, int, int]) -> str:
+    geometry = shapely.to_geojson(region)
+    head = {"type": "Feature", "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{name} {geometry}"))}
+    classification = {"name": name, "color": list(colour)}
+    properties = {"objectType": "annotation", "classification": classification, "isLocked": False}
+    # the geometry is text already, and may be long
+    return (
+        f'{json.dumps(head)[:-1]}, "geometry": {geometry}, "properties": {json.dumps(properties, ensure_ascii=False)}}}'
+    )

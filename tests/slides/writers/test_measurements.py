@@ -78,17 +78,22 @@ def test_blocks_rows_and_a_resumed_run_add_up_to_the_whole(slide):
     assert total == counted(classes, analysed)
 
 
-def test_a_model_without_the_classes_of_a_ratio_has_no_row_of_it(tmp_path, slide):
-    classes, analysed = slide
-    write_measurements(tmp_path / "m.csv", counted((classes == 1).astype(np.uint8), analysed, ["tumor"]), ["tumor"], 1)
-    assert list(table_of(tmp_path / "m.csv")) == [
-        "tumor_area",
-        "other_tissue_area",
-        "analysed_tissue_area",
-        "unread_area",
-        "tumor_share",
-        "other_tissue_share",
-    ]
+@pytest.mark.parametrize(
+    ("names", "ratios"),
+    [
+        (["tumor"], []),
+        (["stroma", "fat"], []),
+        (["stroma", "tumor"], ["tumor_stroma_ratio"]),
+        (["lymphocytic_infiltrate", "stroma"], ["lymphocyte_share_of_stroma"]),
+    ],
+)
+def test_a_model_has_the_ratios_of_its_classes(tmp_path, names, ratios):
+    write_measurements(tmp_path / "m.csv", Counts([5, 3, 1][: len(names) + 1]), names, 1.0)
+    table = table_of(tmp_path / "m.csv")
+    areas = [*names, "other_tissue", "analysed_tissue", "unread"]
+    shares = [*names, "other_tissue"]
+    assert list(table) == [f"{name}_area" for name in areas] + [f"{name}_share" for name in shares] + ratios
+    assert [table[name]["value"] for name in ratios] == ["0.750000"] * len(ratios)
 
 
 def test_what_would_be_divided_by_nothing_is_empty(tmp_path):

@@ -89,6 +89,9 @@ def test_a_narrow_picture_gets_a_legend_of_several_lines(tmp_path):
     picture = picture_of(tmp_path / "overlay.png")
     rows = [np.flatnonzero((picture[50:] == colour).all(-1).any(1)).min() for colour in COLOURS.values()]
     assert rows == sorted(set(rows))
+    written = np.flatnonzero((picture[50:] < 60).all(-1).any(0))
+    # the names stand whole
+    assert 150 < written.max() < picture.shape[1] - 5
     assert (picture[:50, :30] == 0).all()
     assert (picture[:50, 30:] == 255).all()
 

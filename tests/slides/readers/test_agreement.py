@@ -1,0 +1,220 @@
+"""Every reader that opens a slide gives the same pixels, those that another library decodes."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pydicom
+import pytest
+import tifffile
+from PIL import Image
+
+from lightmuseg.slides.readers import open_slide
+
+TIFF_READERS = ("cucim", "openslide", "tifffile")
+# (width, height); not whole tiles, and halves that are no whole numbers
+SIZE = (333, 271)
+CMU = "CMU-1-Small-Region.svs"
+JPEG2000 = "TCGA-CR-7395-01A-01-TS1.svs"
+
+
+def boxes(width, height, count, seed=0):
+    """Places (xl, yl, width, height) all over a level, and over its edges."""
+    rng = np.random.default_rng(seed)
+    fixed = [(0, 0, width, height), (-5, -7, width + 20, height + 20), (width - 1, height - 1, 4, 4), (width, 0, 9, 9)]
+    draws = (
+        (rng.integers(-80, width + 40), rng.integers(-80, height + 40), *rng.integers(1, 200, 2)) for _ in range(count)
+    )
+    return fixed + [tuple(map(int, box)) for box in draws]
+
+
+def cut(pixels, box):
+    """A box of known pixels, white outside of them."""
+    x, y, width, height = box
+    margin = 400
+    canvas = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), constant_values=255)
+    return canvas[margin + y :, margin + x :][:height, :width]
+
+
+def check(slide, levels, largest_error=0, count=25):
+    assert [(level.width, level.height) for level in slide.levels] == [image.shape[1::-1] for image in levels]
+    for index, pixels in enumerate(levels):
+        for box in boxes(*pixels.shape[1::-1], count):
+            read = slide.read(index, *box)
+            assert read.dtype == np.uint8
+            assert read.shape == (box[3], box[2], 3)
+            assert np.abs(read.astype(int) - cut(pixels, box)).max() <= largest_error, (index, box)
+
+
+def cropped(levels):
+    """The levels that halve exactly: OpenSlide blends neighbouring pixels in others."""
+    width, height = levels[0].shape[1] // 4 * 4, levels[0].shape[0] // 4 * 4
+    return [level[: height >> index, : width >> index] for index, level in enumerate(levels)]
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_byte_orders_and_sizes_of_tiff_are_read_alike(tmp_path, pyramid, order, big):
+    levels = cropped(pyramid(*SIZE))
+    with tifffile.TiffWriter(tmp_path / "slide.tif", byteorder=order, bigtiff=big) as file:
+        for index, level in enumerate(levels):
+            file.write(level, tile=(64, 64), photometric="rgb", compression="adobe_deflate", subfiletype=int(index > 0))
+    for backend in TIFF_READERS:
+        with open_slide(tmp_path / "slide.tif", backend, mpp=0.5) as slide:
+            check(slide, levels)
+
+
+@pytest.mark.parametrize("compression", ["adobe_deflate", None])
+@pytest.mark.parametrize("backend", TIFF_READERS)
+def test_lossless_tiles_are_read_exactly(tmp_path, pyramid, write_slide, backend, compression):
+    levels = cropped(pyramid(*SIZE))
+    path = write_slide(tmp_path / "slide.tif", levels, compression=compression)
+    with open_slide(path, backend) as slide:
+        assert slide.backend == backend
+        check(slide, levels)
+
+
+@pytest.mark.parametrize("backend", ["cucim", "tifffile"])
+def test_levels_of_odd_sizes_are_read_exactly(tmp_path, pyramid, write_slide, backend):
+    levels = pyramid(*SIZE)
+    path = write_slide(tmp_path / "slide.tif", levels, compression="adobe_deflate")
+    with open_slide(path, backend) as slide:
+        assert slide.levels[1].downsample == pytest.approx((333 / 167 + 271 / 136) / 2)
+        check(slide, levels)
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zstd", "packbits"])
+def test_compressions_that_cucim_does_not_take_are_read_by_tifffile(tmp_path, pyramid, write_slide, compression):
+    levels = cropped(pyramid(*SIZE))
+    path = write_slide(tmp_path / "slide.tif", levels, compression=compression)
+    with open_slide(path) as slide:
+        assert slide.backend == "tifffile"
+        check(slide, levels)
+
+
+def test_predictor_is_read_by_tifffile(tmp_path, pyramid, write_slide):
+    """cuCIM would end the process when it opens the file."""
+    levels = cropped(pyramid(*SIZE))
+    path = write_slide(tmp_path / "slide.tif", levels, compression="adobe_deflate", predictor=True)
+    with open_slide(path) as slide:
+        assert slide.backend == "tifffile"
+        check(slide, levels)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000"])
+def test_lossy_tiles_are_read_as_tifffile_reads_whole_levels(tmp_path, pyramid, write_slide, compression):
+    options = {"compressionargs": {"level": 90}} if compression == "jpeg" else {}
+    path = write_slide(tmp_path / "slide.tif", cropped(pyramid(*SIZE)), compression=compression, **options)
+    levels = [tifffile.imread(path, key=index) for index in range(3)]
+    for backend in ("cucim", "tifffile", *(["openslide"] if compression == "jpeg" else [])):
+        with open_slide(path, backend) as slide:
+            check(slide, levels, 2)
+
+
+@pytest.mark.parametrize(("backend", "order"), [(backend, order) for backend in TIFF_READERS for order in ((0, 2, 1),)])
+def test_pages_in_another_order_and_other_pictures(tmp_path, pyramid, picture, write_slide, backend, order):
+    levels = cropped(pyramid(*SIZE))
+    label = {"description": "label 90x80", "metadata": None}
+    with tifffile.TiffWriter(tmp_path / "slide.tif") as file:
+        for index in order:
+            file.write(levels[index], tile=(64, 64), photometric="rgb", subfiletype=int(index > 0))
+        # a thumbnail in strips, a square label and the glass, all of the slide's kind of pixels
+        file.write(levels[2], photometric="rgb", subfiletype=1)
+        file.write(picture(90, 80), tile=(64, 64), photometric="rgb", subfiletype=1, **label)
+        file.write(picture(200, 80), tile=(64, 64), photometric="rgb", subfiletype=9)
+    with open_slide(tmp_path / "slide.tif", mpp=0.5) as slide:
+        check(slide, levels)
+
+
+def test_levels_in_an_ome_tiffs_subifds_are_found(tmp_path, pyramid, write_slide):
+    levels = cropped(pyramid(*SIZE))
+    path = write_slide(tmp_path / "slide.ome.tif", levels, subifds=True, compression="adobe_deflate")
+    with open_slide(path) as slide:
+        assert slide.backend == "tifffile"
+        check(slide, levels)
+
+
+@pytest.mark.parametrize("rows", [1, 16, 1000])
+def test_strips_are_read_one_by_one(tmp_path, picture, rows):
+    pixels = picture(*SIZE)
+    tifffile.imwrite(tmp_path / "slide.tif", pixels, rowsperstrip=rows, photometric="rgb", compression="adobe_deflate")
+    with open_slide(tmp_path / "slide.tif", mpp=0.5) as slide:
+        assert slide.backend == "tifffile"
+        check(slide, [pixels])
+
+
+@pytest.mark.parametrize("kind", ["png", "bmp"])
+def test_pictures_are_slides_of_one_level(tmp_path, picture, kind):
+    pixels = picture(*SIZE)
+    Image.fromarray(pixels).save(tmp_path / f"slide.{kind}")
+    with open_slide(tmp_path / f"slide.{kind}", mpp=0.5) as slide:
+        check(slide, [pixels])
+
+
+@pytest.mark.parametrize("jpeg", [False, True])
+def test_dicom_is_read_as_pydicom_decodes_its_frames(tmp_path, pyramid, write_dicom, jpeg):
+    levels = cropped(pyramid(*SIZE))
+    folder = write_dicom(tmp_path / "series", levels, jpeg=jpeg)
+    expected = levels
+    if jpeg:
+        expected = [mosaic(folder / f"{number}.dcm") for number in range(len(levels))]
+    with open_slide(folder) as slide:
+        assert slide.mpp == pytest.approx(0.25)
+        check(slide, expected, 2 * jpeg)
+    with open_slide(folder / "1.dcm") as slide:
+        assert slide.mpp == pytest.approx(0.5)
+        check(slide, expected[1:2], 2 * jpeg)
+
+
+def mosaic(path):
+    """The pixels of a DICOM slide whose frames are in rows, by pydicom."""
+    dataset = pydicom.dcmread(path)
+    frames = dataset.pixel_array
+    columns = -(-dataset.TotalPixelMatrixColumns // dataset.Columns)
+    rows = [np.concatenate(list(frames[start : start + columns]), axis=1) for start in range(0, len(frames), columns)]
+    return np.concatenate(rows)[: dataset.TotalPixelMatrixRows, : dataset.TotalPixelMatrixColumns]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", ["pathml_small_dicom.dcm", "highdicom_sm_image.dcm"])
+def test_real_dicom_is_read_as_pydicom_decodes_its_frames(data, name):
+    """One of them lacks entries and says RGB of what is YCbCr, so that wsidicom alone refuses or discolours it."""
+    with open_slide(data / "slides" / name, mpp=0.5) as slide:
+        check(slide, [mosaic(data / "slides" / name)], 2)
+
+
+@pytest.mark.parametrize(("name", "count"), [(CMU, 1), (JPEG2000, 2)])
+@pytest.mark.parametrize("backend", TIFF_READERS)
+def test_real_slides_are_read_as_tifffile_reads_whole_levels(data, backend, name, count):
+    path = data / "slides" / name
+    with tifffile.TiffFile(path) as file:
+        levels = [page.asarray() for page in file.pages if page.is_tiled]
+    assert len(levels) == count
+    with open_slide(path, backend, mpp=0.5) as slide:
+        if backend == "openslide" and count == 2:
+            # its second level halves no whole number of pixels: OpenSlide blends them, by at most half a pixel
+            shift = slide.read(1, 1000, 800, 400, 400).astype(int) - cut(levels[1], (1000, 800, 400, 400))
+            assert np.abs(shift.mean()) < 0.5
+            check(slide_of_one_level(slide), levels[:1], 2, count=8)
+        else:
+            check(slide, levels, 2, count=8)
+
+
+def slide_of_one_level(slide):
+    slide.levels = slide.levels[:1]
+    return slide
+
+
+@pytest.mark.parametrize("backend", [*TIFF_READERS, "dicom"])
+def test_threads_read_what_one_reads(tmp_path, pyramid, write_slide, write_dicom, backend):
+    levels = cropped(pyramid(*SIZE))
+    if backend == "dicom":
+        path = write_dicom(tmp_path / "series", levels, jpeg=True)
+    else:
+        path = write_slide(tmp_path / "slide.tif", levels, compression="jpeg")
+    corners = [(x, y) for y in range(-20, 271, 37) for x in range(-20, 333, 41)]
+    with open_slide(path, backend) as alone, open_slide(path, backend, workers=4) as many:
+        expected = alone.read_batch(0, corners, 70, 50)
+        for _ in range(3):
+            assert all(map(np.array_equal, many.read_batch(0, corners, 70, 50), expected))
+        with ThreadPoolExecutor(4) as threads:
+            assert all(map(np.array_equal, threads.map(lambda at: many.read(0, *at, 70, 50), corners), expected))

@@ -1,0 +1,101 @@
+"""A run that is killed goes on to the same bytes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from scipy.ndimage import gaussian_filter
+
+# Importing the libraries takes seconds: once for all runs, of which each then is a process of its own.
+EACH_RUN_IN_A_PROCESS = """
+import json, os, random, signal, sys, time
+import numpy as np
+import torch
+import cucim
+import lightmuseg.slides.job
+import lightmuseg.slides.writers.probabilities
+from lightmuseg.errors import report_faults_in_one_line
+from lightmuseg.slides import Options, SlideSegmenter
+
+class Shades:
+    tile_size, output_stride, out_channels = 128, 2, 3
+    def __call__(self, tiles):
+        time.sleep(0.004 * len(tiles))
+        green = tiles[:, 1::2, 1::2, 1].astype(np.float32)
+        return np.stack([np.abs(green - centre) for centre in (60, 128, 200)], axis=1)
+    def describe(self):
+        return {}
+
+def start(output):
+    child = os.fork()
+    if child:
+        return child
+    os.dup2(os.open(f"{output}.stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    report_faults_in_one_line()
+    status = 0
+    try:
+        torch.set_num_threads(1)
+        names = ("tumor", "stroma")
+        options = Options(output_dir=output, class_names=names, tissue_mask=False, resume=True, probabilities=True)
+        SlideSegmenter(Shades(), options, {}).run(sys.argv[1])
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    sys.stderr.flush()
+    os._exit(status)
+
+def finish(output):
+    return os.waitstatus_to_exitcode(os.waitpid(start(output), 0)[1])
+
+folder, kills, seed = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+statuses = [finish(f"{folder}/once")]
+began = time.monotonic()
+statuses.append(finish(f"{folder}/again"))
+seconds = time.monotonic() - began
+moments = random.Random(seed)
+for number in range(kills // 2):
+    for _ in range(2):
+        child = start(f"{folder}/{number}")
+        time.sleep(moments.uniform(0, seconds / 1.2))
+        os.kill(child, signal.SIGKILL)
+        statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    statuses.append(finish(f"{folder}/{number}"))
+print(json.dumps(statuses))
+"""
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    pixels = gaussian_filter(rng.standard_normal((1500, 1400, 3)), (12, 12, 0))
+    pixels = np.uint8(np.clip(128 + 60 * pixels / pixels.std(), 0, 255))
+    path = tmp_path_factory.mktemp("slides") / "smooth.tif"
+    options = {"tile": (256, 256), "photometric": "rgb", "compression": "adobe_deflate"}
+    tifffile.imwrite(path, pixels, resolution=(40_000, 40_000), resolutionunit="CENTIMETER", **options)
+    return path
+
+
+def contents(folder):
+    """The bytes of a folder's files by name, but for the record, which holds times."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name != "run.json"}  # fmt: skip
+
+
+def test_killed_at_twenty_random_moments_it_goes_on_to_the_same_bytes(slide, root, tmp_path):
+    words = [sys.executable, "-W", "ignore", "-c", EACH_RUN_IN_A_PROCESS, slide, tmp_path, "20", "0"]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    statuses = json.loads(done.stdout.splitlines()[-1])
+    assert statuses[:2] == [0, 0]
+    # a run may end before its moment comes
+    assert statuses.count(-9) >= 15
+    assert statuses[4::3] == [0] * 10
+    expected = contents(tmp_path / "once" / "smooth")
+    assert len(expected) > 5
+    for number in range(10):
+        names = {path.name for path in (tmp_path / str(number)).iterdir()}
+        assert names == {"smooth", "report.csv"}
+        assert contents(tmp_path / str(number) / "smooth") == expected

@@ -1,0 +1,301 @@
+import contextlib
+import csv
+import json
+import re
+import subprocess
+import threading
+from types import SimpleNamespace
+
+import filelock
+import numpy as np
+import openslide
+import pytest
+import shapely
+import tifffile
+import zarr
+from PIL import Image
+from shapely.geometry import shape
+
+from lightmuseg.errors import InputError
+from lightmuseg.slides import Options, SlideSegmenter
+
+MULTI = ("tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris")
+
+
+class Shades:
+    """A network that tells shades of grey apart: class k of K where the green channel is in the k-th part."""
+
+    tile_size, output_stride = 256, 2
+
+    def __init__(self, out_channels=1, after=None, stop=KeyboardInterrupt):
+        self.out_channels = out_channels
+        self.left = after
+        self.stop = stop
+
+    def __call__(self, tiles):
+        if self.left is not None:
+            self.left -= 1
+            if self.left == -1:
+                raise self.stop
+        green = tiles[:, 1::2, 1::2, 1].astype(np.float32)[:, None]
+        if self.out_channels == 1:
+            return 127.5 - green
+        centres = 255 * (np.arange(self.out_channels, dtype=np.float32) + 0.5) / self.out_channels
+        return -np.abs(green - centres[:, None, None])
+
+    def describe(self):
+        return {"runtime": "shades"}
+
+
+def write_slide(path, seed=0, side=1000):
+    """A lossless slide of plain fields of a few hundred pixels."""
+    fields = np.random.default_rng(seed).integers(0, 256, (side // 125, side // 125, 1), dtype=np.uint8)
+    pixels = np.broadcast_to(fields, (*fields.shape[:2], 3)).repeat(125, axis=0).repeat(125, axis=1)
+    options = {"tile": (256, 256), "photometric": "rgb", "compression": "adobe_deflate"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, pixels, resolution=(40_000, 40_000), resolutionunit="CENTIMETER", **options)
+    return path
+
+
+@pytest.fixture
+def slide(tmp_path):
+    return write_slide(tmp_path / "Fälle" / "A 1.tif")
+
+
+def segment(slides, output, runtime=None, names=("tumor",), model=None, **options):
+    options = {"tissue_mask": False, "batch_size": 3, **options}
+    segmenter = SlideSegmenter(
+        runtime or Shades(), Options(output_dir=output, class_names=names, **options), model or {}
+    )
+    return segmenter.run(slides)
+
+
+def refused(*words):
+    return pytest.raises(InputError, match=r"\A[^\n]*" + "[^\n]*".join(map(re.escape, words)) + r"[^\n]*\Z")
+
+
+def contents(folder):
+    """The bytes of a folder's files by name, but for the record, which holds times."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name != "run.json"}  # fmt: skip
+
+
+def expected_classes(slide, count):
+    with tifffile.TiffFile(slide) as file:
+        green = file.asarray()[1::2, 1::2, 1].astype(np.float32)
+    if count == 1:
+        return np.uint8(green < 128)
+    centres = 255 * (np.arange(count + 1) + 0.5) / (count + 1)
+    return np.uint8(np.abs(green - centres[:, None, None]).argmin(0))
+
+
+@pytest.mark.parametrize("names", [("tumor",), MULTI])
+def test_results_say_the_same_in_every_format(slide, tmp_path, names):
+    runtime = Shades(1 if len(names) == 1 else len(names) + 1)
+    segment(str(slide), tmp_path / "out", runtime, names, probabilities=True)
+    folder = tmp_path / "out" / "A 1"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "classes.tif", "measurements.csv", "overlay.png", "probabilities.zarr", "regions.geojson", "run.json",
+    ]  # fmt: skip
+    expected = expected_classes(slide, len(names))
+    assert np.array_equal(tifffile.imread(folder / "classes.tif"), expected)
+    with openslide.OpenSlide(folder / "classes.tif") as opened:
+        assert opened.dimensions == (500, 500)
+        assert float(opened.properties["openslide.mpp-x"]) == pytest.approx(0.5)
+    measured = {row["measure"]: row["value"] for row in csv.DictReader((folder / "measurements.csv").open())}
+    features = json.loads((folder / "regions.geojson").read_text())["features"]
+    assert all(shapely.is_valid(shape(feature["geometry"])) for feature in features)
+    for index, name in enumerate(names, start=1):
+        mm2 = (expected == index).sum() * 0.25e-6
+        assert float(measured[f"{name}_area"]) == pytest.approx(mm2, abs=1e-6)
+        drawn = [shape(one["geometry"]).area for one in features
+                 if one["properties"]["classification"]["name"].lower().replace(" ", "_") == name]  # fmt: skip
+        # level-0 pixels of 0.25 um
+        assert sum(drawn) * 0.0625e-6 == pytest.approx(mm2, rel=0.02)
+    probabilities = zarr.open_group(folder / "probabilities.zarr", mode="r")["0"][:]
+    assert probabilities.shape == (runtime.out_channels, 500, 500)
+    found = probabilities[0] > 127 if len(names) == 1 else probabilities.argmax(0)
+    assert np.array_equal(found, expected)
+    with Image.open(folder / "overlay.png") as overlay:
+        assert overlay.width >= 1000
+
+
+def test_record_says_what_the_result_rests_on(slide, tmp_path):
+    segment(str(slide), tmp_path / "out", model={"weights_sha256": "abc"}, overlap=0.5)
+    record = json.loads((tmp_path / "out" / "A 1" / "run.json").read_text())
+    assert record["model"] == {"weights_sha256": "abc", "runtime": "shades"}
+    assert record["options"]["overlap"] == 0.5
+    assert record["level0_mpp"] == pytest.approx(0.25)
+    assert record["map_size"] == [500, 500]
+    assert record["unread_tiles"] == 0
+    assert set(record["seconds"]) == {"planning", "segmenting", "writing"}
+    assert {"monai", "torch", "tifffile", "shapely"} <= set(record["packages"])
+
+
+def test_output_resolution_is_the_wanted(slide, tmp_path):
+    segment(str(slide), tmp_path / "out", output_mpp=2)
+    with tifffile.TiffFile(tmp_path / "out" / "A 1" / "classes.tif") as file:
+        assert file.pages[0].shape == (125, 125)
+    with refused("--output_mpp 0.7", "0.25, 0.5, 1, 2"):
+        segment(str(slide), tmp_path / "other", output_mpp=0.7)
+
+
+def test_region_alone_is_segmented(slide, tmp_path):
+    segment(str(slide), tmp_path / "out", region="100,200,300,400")
+    classes = tifffile.imread(tmp_path / "out" / "A 1" / "classes.tif")
+    inside = np.zeros_like(classes, bool)
+    inside[100:300, 50:200] = True
+    assert np.array_equal(classes, np.where(inside, expected_classes(slide, 1), 0))
+    measured = {row["measure"]: row["value"] for row in csv.DictReader((tmp_path / "out/A 1/measurements.csv").open())}
+    assert float(measured["analysed_tissue_area"]) == pytest.approx(300 * 400 * 0.0625e-6)
+
+
+def test_failing_slides_are_reported_and_the_others_go_on(tmp_path, capsys):
+    slides = [write_slide(tmp_path / f"{name}.tif", seed) for seed, name in enumerate("abc")]
+    slides[1].write_bytes(slides[1].read_bytes()[:3000])
+    with refused("2 of 4 slides failed", "report.csv"):
+        segment([*map(str, slides), str(tmp_path / "missing.svs")], tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "report.csv").open()))
+    assert [row["status"] for row in rows] == ["done", "failed", "done", "failed"]
+    assert str(slides[1]) in rows[1]["message"]
+    assert "missing.svs" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c", "report.csv"]
+
+
+def test_bug_on_one_slide_stops_no_other(tmp_path, capsys):
+    slides = [str(write_slide(tmp_path / f"{name}.tif")) for name in "ab"]
+    with refused("1 of 2 slides failed"):
+        segment(slides, tmp_path / "out", Shades(after=5, stop=ZeroDivisionError("oh")), resume=True)
+    assert "Traceback" in capsys.readouterr().err
+    rows = list(csv.DictReader((tmp_path / "out" / "report.csv").open()))
+    assert "ZeroDivisionError: oh" in rows[0]["message"]
+
+
+def test_report_keeps_the_slides_of_earlier_calls(tmp_path):
+    for seed, name in enumerate("ab"):
+        segment(str(write_slide(tmp_path / f"{name}.tif", seed)), tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "report.csv").open()))
+    assert [row["slide"][-5:] for row in rows] == ["a.tif", "b.tif"]
+
+
+def test_slides_of_one_name_are_refused_before_any_is_read(tmp_path):
+    slides = [str(write_slide(tmp_path / folder / "a.tif")) for folder in ("x", "y")]
+    with refused(slides[1], "same folder", slides[0]):
+        segment(slides, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_are_never_overwritten(slide, tmp_path):
+    segment(str(slide), tmp_path / "out")
+    before = contents(tmp_path / "out" / "A 1")
+    with refused("A 1", "is there already"):
+        segment(str(slide), tmp_path / "out")
+    assert segment(str(slide), tmp_path / "out", resume=True)[0]["message"] == "was done before"
+    assert contents(tmp_path / "out" / "A 1") == before
+
+
+@pytest.mark.parametrize("after", [4, 6, 8])
+def test_interrupted_run_goes_on_to_the_same_bytes(slide, tmp_path, after, capsys):
+    segment(str(slide), tmp_path / "once", probabilities=True)
+    with pytest.raises(KeyboardInterrupt):
+        segment(str(slide), tmp_path / "out", Shades(after=after), probabilities=True)
+    assert "--resume" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".A 1.partial"]
+    with refused(".A 1.partial", "--resume"):
+        segment(str(slide), tmp_path / "out", probabilities=True)
+    segment(str(slide), tmp_path / "out", probabilities=True, resume=True)
+    assert contents(tmp_path / "out" / "A 1") == contents(tmp_path / "once" / "A 1")
+    assert not (tmp_path / "out" / ".A 1.partial").exists()
+
+
+class FillsTheDisk(Shades):
+    """A network during whose fifth batch somebody fills the disk."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder, self.count = folder, 0
+
+    def __call__(self, tiles):
+        self.count += 1
+        if self.count == 5:
+            with contextlib.suppress(OSError), open(self.folder / "ballast", "wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+        return super().__call__(tiles)
+
+
+def test_full_disk_is_said_and_what_was_done_is_gone_on_from(slide, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("cannot mount a disk here")
+    try:
+        segment(str(slide), tmp_path / "once")
+        with refused("No space left", str(disk)):
+            segment(str(slide), disk / "out", FillsTheDisk(disk))
+        assert not (disk / "out" / "A 1").exists()
+        assert len(list((disk / "out" / ".A 1.partial" / "rows").iterdir())) > 0
+        (disk / "ballast").unlink()
+        segment(str(slide), disk / "out", resume=True)
+        assert contents(disk / "out" / "A 1") == contents(tmp_path / "once" / "A 1")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"overlap": 0.5}, "overlap"),
+        ({"model": {"weights_sha256": "b"}}, "weights_sha256"),
+        ({"batch_size": 2}, "batch"),
+    ],
+)
+def test_interrupted_run_does_not_go_on_with_other_options(slide, tmp_path, changed, named):
+    with pytest.raises(KeyboardInterrupt):
+        segment(str(slide), tmp_path / "out", Shades(after=5), model={"weights_sha256": "a"})
+    with refused(".A 1.partial", named):
+        segment(str(slide), tmp_path / "out", **{"model": {"weights_sha256": "a"}, "resume": True, **changed})
+
+
+def test_another_slide_of_the_same_name_does_not_go_on(slide, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        segment(str(slide), tmp_path / "out", Shades(after=5))
+    write_slide(slide, 3, 1125)
+    with refused(".A 1.partial", "slide_bytes"):
+        segment(str(slide), tmp_path / "out", resume=True)
+
+
+def test_two_processes_are_not_at_one_slide(slide, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        segment(str(slide), tmp_path / "out", Shades(after=5))
+    with filelock.FileLock(tmp_path / "out" / ".A 1.partial" / "lock"):
+        failure = SimpleNamespace(error=None)
+
+        def other():
+            try:
+                segment(str(slide), tmp_path / "out", resume=True)
+            except InputError as error:
+                failure.error = str(error)
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert "another process" in failure.error
+
+
+def test_network_of_other_classes_is_refused(slide, tmp_path):
+    with refused("1 outputs, not 5", "tumor, stroma"):
+        segment(str(slide), tmp_path / "out", Shades(1), MULTI)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"overlap": 0.9}, "--overlap 0.9"), ({"batch_size": 0}, "--batch_size 0"), ({"resume": "true"}, "--resume true"),
+     ({"tolerance": -1}, "--tolerance -1"), ({"workers": 1.5}, "--workers 1.5"), ({"mpp": 0}, "--mpp 0"),
+     ({"overlap": "a"}, "--overlap a"), ({"slide_mpp": float("nan")}, "--slide_mpp nan"),
+     ({"backend": "vips"}, "vips"), ({"region": "1,2,3"}, "--region")],
+)  # fmt: skip
+def test_option_that_cannot_be_is_refused_with_its_value(slide, tmp_path, options, named):
+    with refused(named):
+        segment(str(slide), tmp_path / "out", **options)
+    assert not (tmp_path / "out" / "A 1").exists()
