@@ -150,7 +150,7 @@ def segment(
         model: weights, the model.pt of a training; by default the bundle's.
         bundle: the bundle's folder; its inference_wsi.json says network, classes and um/px.
         override: a config that changes inference_wsi.json, such as bundle/configs/multiclass.json.
-        mpp: um per pixel of the slides, where their files do not say.
+        mpp: um per pixel of the slides; by default what their files say.
         output_mpp: um per pixel of the map, 0.25 or 0.5, 1, 2 ...; by default twice the model's.
         overlap: share of a tile that neighbours have in common, 0 to 0.5.
         batch_size: tiles to the network at once.

@@ -15,7 +15,9 @@ DOCUMENTS = (
     "docs/architecture.md",
     "docs/one_region.md",
     "docs/protocol.md",
+    "docs/slides.md",
     "docs/two_regions.md",
+    "docs/benchmarks/engine.md",
     "docs/benchmarks/metrics.md",
     "docs/benchmarks/training.md",
     "bundle/docs/README.md",
@@ -95,9 +97,22 @@ def test_commands_of_the_readme(clone):
     write_bcss(clone / "BCSS", clone / "bundle" / "data" / "demo-source")
     shell("\n".join(["set -e", *(shortened(command) for command in listed[1:])]), clone)
     shell("\n".join(["set -e", "source .venv/bin/activate", *bundle_commands(clone)]), clone)
-    classes = np.asarray(Image.open(clone / "results" / "cmu_small_region" / "classes.png"))
-    assert classes.shape == (2967, 2220)
+    classes = np.asarray(Image.open(clone / "results" / "cmu_small_region" / "classes.tif"))
+    # twice 0.25 um per pixel of 2220 x 2967 pixels of 0.499
+    assert classes.shape == (2961, 2216)
     assert len(list((clone / "results" / "tiles").glob("*_classes.tif"))) == 16
+
+    shell("\n".join(["set -e", *commands((clone / "docs" / "slides.md").read_text(encoding="utf-8"))]), clone)
+    maps = sorted(path.relative_to(clone / "results").as_posix() for path in (clone / "results").rglob("classes*.tif"))
+    assert maps == [
+        "cmu_small_region/classes.tif", "part/cmu_small_region/classes.ome.tif",
+        "slides-monai/cmu_small_region/classes.tif", "slides/cmu_small_region/classes.tif",
+        "slides/hgsc_nest/classes.tif",
+    ]  # fmt: skip
+    # the two commands are one engine
+    same = [(clone / "results" / name / "cmu_small_region" / "regions.geojson").read_bytes()
+            for name in ("slides-monai", ".")]  # fmt: skip
+    assert same[0] == same[1]
 
 
 @pytest.mark.slow

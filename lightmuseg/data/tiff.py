@@ -21,11 +21,8 @@ UNREADABLE_TAGS = (
     tifffile.TiffFileError, OSError, IndexError, ValueError, KeyError, TypeError, AttributeError, OverflowError,
     MemoryError, struct.error,
 )  # fmt: skip
-_JPEG2000 = (
-    tifffile.COMPRESSION.JPEG2000,
-    tifffile.COMPRESSION.APERIO_JP2000_RGB,
-    tifffile.COMPRESSION.APERIO_JP2000_YCBC,
-)
+# Their decoders turn YCbCr into RGB; in others it is another picture.
+_YCBCR = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.APERIO_JP2000_YCBC)
 
 
 def first_page(path: Path) -> tifffile.TiffPage:
@@ -49,9 +46,7 @@ def check_pixels(path: Path, page: tifffile.TiffPage) -> None:
     Raises:
         InputError: for other pixels.
     """
-    # YCbCr is converted back to RGB by decoders of these only
-    as_jpeg = page.compression in (tifffile.COMPRESSION.JPEG, *_JPEG2000)
-    colour = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR) if as_jpeg else (tifffile.PHOTOMETRIC.RGB,)
+    colour = (tifffile.PHOTOMETRIC.RGB, *([tifffile.PHOTOMETRIC.YCBCR] if page.compression in _YCBCR else []))
     plain = page.planarconfig == tifffile.PLANARCONFIG.CONTIG and page.sampleformat == tifffile.SAMPLEFORMAT.UINT
     if page.bitspersample != 8 or page.samplesperpixel != 3 or page.photometric not in colour or not plain:
         photometric = getattr(page.photometric, "name", page.photometric)
@@ -90,7 +85,7 @@ def _ome_mpps(description: str) -> tuple[float, float] | None:
     image = re.search(r"<Pixels\b[^>]*>", description)
     sizes = []
     for axis in "XY":
-        size = re.search(rf'\bPhysicalSize{axis}="([0-9.eE+-]+)"', image[0]) if image else None
+        size = re.search(rf'\bPhysicalSize{axis}="(\d*\.?\d+(?:[eE][+-]?\d+)?)"', image[0]) if image else None
         unit = re.search(rf'\bPhysicalSize{axis}Unit="([^"]*)"', image[0]) if image else None
         um = _UM_PER_OME_UNIT.get(unit[1] if unit else "um")
         if size is None or um is None:

@@ -133,10 +133,14 @@ class RegionOfInterest(Area):
         """See :class:`Area`."""
         if not self.covers(x0, y0, width * step0, height * step0):
             return np.zeros((height, width), bool)
-        if shapely.contains(self.shape, shapely.box(x0, y0, x0 + width * step0, y0 + height * step0)):
+        box = x0, y0, x0 + width * step0, y0 + height * step0
+        if shapely.contains(self.shape, shapely.box(*box)):
             return np.ones((height, width), bool)
+        # the part around the grid has far fewer edges to compare with
+        part = shapely.clip_by_rect(self.shape, *box)
+        shapely.prepare(part)
         xs0, ys0 = _centres(x0, y0, step0, width, height)
-        return shapely.contains_xy(self.shape, *np.meshgrid(xs0 + EDGE, ys0 + EDGE))
+        return shapely.contains_xy(part, *np.meshgrid(xs0 + EDGE, ys0 + EDGE))
 
 
 class Intersection(Area):

@@ -67,6 +67,8 @@ class SlideJob:
         with open_slide(
             self.slide, options.backend, options.slide_mpp, options.workers, options.read_device
         ) as reader, self._state(reader.backend):  # fmt: skip
+            if options.dicom_seg and reader.backend != "dicom":
+                raise InputError(f"{self.slide}: is no DICOM slide, which --dicom_seg needs to refer to; leave it out.")
             view = ModelView(reader, options.mpp)
             with self._timed("planning"):
                 area = self._area(view)
@@ -172,7 +174,7 @@ class SlideJob:
             "analysed_share": round(area.area0 / (level0.width * level0.height), 6),
             "unread_tiles": unread.total(),
             "unread_places": dict(unread.most_common(MAX_PLACES)),
-            "options": self.options.identity(),
+            "options": self.options.plain(),
             "model": self.model,
             "seconds": self._seconds,
         }

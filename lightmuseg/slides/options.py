@@ -13,8 +13,8 @@ from lightmuseg.errors import InputError
 
 # of the output's um/px over the model's: those at which tiles and output pixels coincide
 MAX_FACTOR = 64
-# They say where and how fast, and change no pixel.
-FREE = ("output_dir", "resume", "workers")
+# They change no row of the map, only where and how fast it is made, and what is written of it in the end.
+FREE = ("output_dir", "resume", "workers", "ome", "dicom_seg", "tolerance")
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,14 @@ class Options:
             raise InputError(f"--output_mpp {self.output_mpp}: is not one of {known} um per pixel.")
         return factor
 
-    def identity(self) -> dict[str, Any]:
-        """The choices that a resumed run must have in common with the interrupted one, as plain values."""
+    def plain(self) -> dict[str, Any]:
+        """All choices as plain values."""
         values = dataclasses.asdict(self)
-        return {name: value for name, value in values.items() if name not in FREE} | {
-            "class_names": list(self.class_names)
-        }
+        return {**values, "output_dir": str(self.output_dir), "class_names": list(self.class_names)}
+
+    def identity(self) -> dict[str, Any]:
+        """The choices that a resumed run must have in common with the interrupted one."""
+        return {name: value for name, value in self.plain().items() if name not in FREE}
 
 
 def _is_number(value: Any) -> bool:

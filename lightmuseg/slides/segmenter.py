@@ -63,6 +63,8 @@ class SlideSegmenter:
         rows = _read_report(report)
         for path in paths:
             rows[str(path)] = self._one(path)
+            if rows[str(path)]["status"] == "failed" and len(paths) > 1:
+                print(f"\nlightmuseg: error: {rows[str(path)]['message']}", file=sys.stderr)
             try:
                 write_csv(report, list(rows.values()))
             except OSError as error:
@@ -90,7 +92,6 @@ class SlideSegmenter:
             if fault is None:
                 traceback.print_exc()
                 fault = f"{path}: {type(error).__name__}: {error}"
-            print(f"\nlightmuseg: error: {fault}", file=sys.stderr)
             return {**row, "status": "failed", "message": fault}
         seconds = round(sum(record["seconds"].values()), 1)
         return {**row, "tiles": record["tiles"], "seconds": seconds, "unread_tiles": record["unread_tiles"]}

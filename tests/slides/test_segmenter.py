@@ -257,6 +257,13 @@ def test_interrupted_run_does_not_go_on_with_other_options(slide, tmp_path, chan
         segment(str(slide), tmp_path / "out", **{"model": {"weights_sha256": "a"}, "resume": True, **changed})
 
 
+def test_interrupted_run_ends_in_other_formats_if_these_are_wanted_now(slide, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        segment(str(slide), tmp_path / "out", Shades(after=5))
+    segment(str(slide), tmp_path / "out", resume=True, ome=True)
+    assert (tmp_path / "out" / "A 1" / "classes.ome.tif").exists()
+
+
 def test_another_slide_of_the_same_name_does_not_go_on(slide, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         segment(str(slide), tmp_path / "out", Shades(after=5))

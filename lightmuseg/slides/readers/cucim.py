@@ -13,12 +13,14 @@ import torch
 from lightmuseg.errors import InputError, first_line
 
 from .reader import NotForThisReader, SlideReader, UnreadablePixels
-from .tiff_tiles import DEFLATE, JPEG, JPEG2000, NONE, TiffTiles, x0_of
+from .tiff_tiles import APERIO_RGB, APERIO_YCBCR, DEFLATE, JPEG, JPEG2000, NONE, TiffTiles, x0_of
 
 logger = logging.getLogger(__name__)
 
-# Those of which damage is seen, by the bytes or by cuCIM; of LZW and others it gives what it has.
-COMPRESSIONS = (NONE, JPEG, *JPEG2000, *DEFLATE)
+# Those that it knows and whose damage is seen, by the bytes or by cuCIM; of LZW it gives what it has.
+COMPRESSIONS = (NONE, JPEG, APERIO_RGB, APERIO_YCBCR, *DEFLATE)
+# Those of which it takes the tag Predictor, in any page.
+PREDICTED = (NONE, JPEG, *JPEG2000, tifffile.COMPRESSION.LZW)
 # MB of decoded tiles that are kept for the boxes that overlap them.
 CACHE_MB = 128
 
@@ -65,9 +67,9 @@ class CuCIMReader(SlideReader):
                 name = getattr(compression, "name", compression)
                 raise NotForThisReader(f"{self.path}: cuCIM is for tiles, not for {name} or strips.")
         for page in self._tiles.file.pages:
-            if "Predictor" in page.tags and page.compression != tifffile.COMPRESSION.LZW:
+            if "Predictor" in page.tags and page.compression not in PREDICTED:
                 # at such a page, were it the label's, cuCIM ends the process
-                raise NotForThisReader(f"{self.path}: cuCIM cannot open a page that has a predictor.")
+                raise NotForThisReader(f"{self.path}: cuCIM cannot open such a page with a predictor.")
         _keep_tiles(image)
         try:
             self._image = image(str(self.path))

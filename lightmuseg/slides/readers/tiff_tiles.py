@@ -21,14 +21,13 @@ from lightmuseg.data.tiff import UNREADABLE_TAGS, check_pixels, first_page, stat
 from lightmuseg.errors import InputError, first_line
 
 from .reader import WHITE, Level, NotForThisReader, UnreadablePixels
-from .tile_faults import jpeg2000_fault, jpeg_colours, jpeg_fault
+from .tile_faults import deflate_fault, jpeg2000_fault, jpeg_colours, jpeg_fault
 
 JPEG = tifffile.COMPRESSION.JPEG
-JPEG2000 = (
-    tifffile.COMPRESSION.APERIO_JP2000_RGB,
-    tifffile.COMPRESSION.APERIO_JP2000_YCBC,
-    tifffile.COMPRESSION.JPEG2000,
-)
+# In Aperio's first kind the pixels are YCbCr, whatever the tags say.
+APERIO_YCBCR = tifffile.COMPRESSION.APERIO_JP2000_YCBC
+APERIO_RGB = tifffile.COMPRESSION.APERIO_JP2000_RGB
+JPEG2000 = (APERIO_YCBCR, APERIO_RGB, tifffile.COMPRESSION.JPEG2000)
 DEFLATE = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
 NONE = tifffile.COMPRESSION.NONE
 # A tile is decoded in one piece, whatever little of it is asked for.
@@ -71,6 +70,7 @@ class TiffTiles:
 
     Args:
         path: of the file.
+        inflate: whether deflated tiles are looked into; for a library that does not compare their check sums.
 
     Attributes:
         levels: from the finest.
@@ -80,15 +80,17 @@ class TiffTiles:
         InputError: where its tags cannot be read, contradict each other, or its pixels are not 8-bit RGB.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, inflate: bool = False) -> None:
         first_page(path)
         self.path = path
+        self._inflate = inflate
         self.file = tifffile.TiffFile(path)
         try:
             self._descriptor = self.file.filehandle.fileno()
             self._bytes = os.fstat(self._descriptor).st_size
             self.levels = tuple(self._levels())
             self.stated_mpps = stated_mpps(self.levels[0].page)
+            self._check_length()
             for level in self.levels:
                 self._check_colours(level)
         except InputError:
@@ -163,6 +165,13 @@ class TiffTiles:
             counts=counts.reshape(rows, columns),
             state=np.where(counts == 0, _EMPTY, _UNKNOWN).astype(np.uint8).reshape(rows, columns),
         )
+
+    def _check_length(self) -> None:
+        """One tile behind the file's end may be one that is corrupt; several are a file that was not copied whole."""
+        lost = sum(int(np.sum(level.offsets + level.counts > self._bytes)) for level in self.levels)
+        if lost > 1:
+            tiles = sum(level.offsets.size for level in self.levels)
+            raise InputError(f"{self.path}: is cut short, {lost} of its {tiles} tiles are missing; copy it again.")
 
     def _check_colours(self, level: TiffLevel) -> None:
         if level.page.compression != JPEG:
@@ -241,6 +250,8 @@ class TiffTiles:
             return jpeg_fault(data, page.jpegtables, level.tile_width, height)
         if page.compression in JPEG2000:
             return jpeg2000_fault(data, level.tile_width, level.tile_height)
+        if page.compression in DEFLATE and self._inflate:
+            return deflate_fault(data)
         if page.compression == NONE:
             return None if len(data) == 3 * level.tile_width * height else "it has another number of bytes"
         return None

@@ -8,12 +8,14 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
+import tifffile
+from PIL import Image
 
 from lightmuseg.data.tiff import UNREADABLE_TAGS
-from lightmuseg.errors import InputError
+from lightmuseg.errors import InputError, first_line
 
 from .reader import NotForThisReader, SlideReader
-from .tiff_tiles import TiffTiles
+from .tiff_tiles import APERIO_YCBCR, TiffTiles
 
 # Bytes of decoded tiles that are kept for the boxes that overlap them.
 CACHE_BYTES = 128_000_000
@@ -44,11 +46,13 @@ class TifffileReader(SlideReader):
         self._lock = threading.Lock()
         try:
             for level in self.levels:
-                # both are kept by the page, and read from the file when first asked for
-                _ = level.page.is_jfif, level.page.decode
+                # both are kept by the page, and looked for when first asked for
+                _ = tifffile.TIFF.DECOMPRESSORS[level.page.compression], level.page.is_jfif
         except (*UNREADABLE_TAGS, ImportError) as error:
             self.close()
-            raise NotForThisReader(f"{path}: tifffile cannot decode it ({error}); pip install imagecodecs.") from error
+            raise NotForThisReader(
+                f"{path}: tifffile cannot decode it ({first_line(error)}); pip install 'lightmuseg[slides]'."
+            ) from error
 
     def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
         try:
@@ -85,12 +89,14 @@ class TifffileReader(SlideReader):
         number = row * level.counts.shape[1] + column
         segment, _, shape = level.page.decode(data, number, jpegtables=level.page.jpegtables)
         tile = segment[0, : shape[1], : shape[2]]
+        if level.page.compression == APERIO_YCBCR:
+            tile = np.asarray(Image.fromarray(tile, "YCbCr").convert("RGB"))
         with self._lock:
             if key not in self._cache:
                 self._cache[key] = tile
-                self._cached_bytes += segment.nbytes
+                self._cached_bytes += tile.nbytes
             while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
-                self._cached_bytes -= self._cache.popitem(last=False)[1].base.nbytes
+                self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return tile
 
     def close(self) -> None:

@@ -2,8 +2,8 @@
 
 Decoders hide damage: of a broken JPEG or JPEG 2000 tile cuCIM, imagecodecs and in part OpenSlide give whatever they
 have by then. The markers of both formats show it: in compressed data a byte 0xff is followed by few others, so that
-bytes of something else soon give themselves away. What is not seen is damage that leaves valid data, such as one
-changed bit.
+bytes of something else soon give themselves away: 4 kB of noise all but surely, 500 bytes in six cases of seven. What
+is not seen is damage that leaves valid data, such as one changed bit.
 
 References: ITU-T T.81, annex B (JPEG); ITU-T T.800, annex A (JPEG 2000).
 """
@@ -11,6 +11,7 @@ References: ITU-T T.81, annex B (JPEG); ITU-T T.800, annex A (JPEG 2000).
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator
 
 # In JPEG's entropy-coded data 0xff is followed by 0 or a restart's number; 0xff before a marker is filling.
@@ -31,23 +32,25 @@ def jpeg_fault(data: bytes, tables: bytes | None, width: int, height: int) -> st
     """
     if data[:2] != b"\xff\xd8":
         return "it does not begin as JPEG does"
-    if not data[-16:].rstrip(b"\0").endswith(b"\xff\xd9"):
-        return "it does not end as JPEG does"
-    sized = False
+    sized = progressive = False
+    scan = None
     huffman = [tables or b""]
     at = 2
     while (marker := _JPEG_MARKER.search(data, at)) is not None:
-        kind, at = data[marker.end() - 1], marker.end()
+        before, kind, at = at, data[marker.end() - 1], marker.end()
         if kind == 0xD9:
-            if not sized:
+            if not sized or scan is None:
                 return "it holds no picture"
-            return None if len(data) - at < 16 else "it ends too early"
-        if not (0xC0 <= kind <= 0xFE) or at + 2 > len(data):
+            zeros = data.find(_ZEROS, scan, at)
+            if zeros >= 0 and not (progressive or _zeros_are_flat(huffman)):
+                return f"it has nothing but zeros at byte {zeros}"
+            return None
+        if not 0xC0 <= kind <= 0xFE or (scan is None and data[before] != 0xFF):
             return "its data is damaged"
         length = int.from_bytes(data[at : at + 2], "big")
         segment = data[at + 2 : at + length]
         if kind in (0xC0, 0xC1, 0xC2):
-            sized = True
+            sized, progressive = True, kind == 0xC2
             if (int.from_bytes(segment[3:5], "big"), int.from_bytes(segment[1:3], "big")) != (width, height):
                 return "its size is another one than the file says"
         elif kind == 0xC4:
@@ -55,9 +58,9 @@ def jpeg_fault(data: bytes, tables: bytes | None, width: int, height: int) -> st
         elif kind not in (0xDA, 0xDB, 0xDD) and not 0xE0 <= kind <= 0xEF and kind != 0xFE:
             return "its data is damaged"
         at += length
-        if kind == 0xDA and (zeros := data.find(_ZEROS, at)) >= 0 and not _zeros_are_flat(huffman):
-            return f"it has nothing but zeros at byte {zeros}"
-    return "its data is damaged"
+        if kind == 0xDA and scan is None:
+            scan = at
+    return "it has no end"
 
 
 def _zeros_are_flat(huffman: list[bytes]) -> bool:
@@ -78,10 +81,11 @@ def _symbols_of_zeros(segment: bytes) -> Iterator[int]:
 
 def jpeg2000_fault(data: bytes, width: int, height: int) -> str | None:
     """Why ``data`` is no whole JPEG 2000 codestream of that size; None where nothing is wrong with it."""
+    if data[4:8] == b"jP  ":
+        # a file of its own, around the codestream
+        data = data[data.find(b"\xff\x4f\xff\x51") :]
     if data[:4] != b"\xff\x4f\xff\x51" or len(data) < 42:
         return "it does not begin as JPEG 2000 does"
-    if not data[-16:].rstrip(b"\0").endswith(b"\xff\xd9"):
-        return "it does not end as JPEG 2000 does"
     right, lower, left, upper = (int.from_bytes(data[at : at + 4], "big") for at in (8, 12, 16, 20))
     if (right - left, lower - upper) != (width, height):
         return "its size is another one than the file says"
@@ -104,14 +108,26 @@ def jpeg2000_fault(data: bytes, width: int, height: int) -> str | None:
                 return "it has nothing but zeros in a part"
             at = end
             continue
-        if kind[0] != 0xFF or kind[1] < 0x4F:
+        if kind[0] != 0xFF or kind[1] < 0x4F or at + 12 > len(data):
             return "its header is damaged"
         if kind == b"\xff\x52" and not data[at + 4] & 1:
             layers, levels = int.from_bytes(data[at + 6 : at + 8], "big"), data[at + 9]
             packets = layers * (levels + 1) * 3
         at += 2 + length
-    # a last part of unknown length ends with the data
-    return None if data[at : at + 2] == b"\xff\xd9" else "its data is damaged"
+    # some leave the end's marker out
+    return None if data[at:] in (b"\xff\xd9", b"") else "its data is damaged"
+
+
+def deflate_fault(data: bytes) -> str | None:
+    """Why ``data`` is no whole zlib stream; None where nothing is wrong with it."""
+    inflating = zlib.decompressobj()
+    try:
+        while data and not inflating.eof:
+            inflating.decompress(data, 1 << 20)
+            data = inflating.unconsumed_tail
+    except zlib.error as error:
+        return str(error)
+    return None if inflating.eof else "it ends too early"
 
 
 def jpeg_colours(data: bytes) -> str | None:

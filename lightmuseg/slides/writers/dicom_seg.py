@@ -82,8 +82,9 @@ def write_dicom_seg(path: Path, class_map: Any, source: Path) -> None:
             f"{path}: {class_map.width} x {class_map.height} pixels of {len(class_map.class_names)} classes are more "
             f"than the {MAX_BYTES / 1e9:.1f} GB of a DICOM file; choose a coarser --output-mpp."
         )
+    identity = _identity(slide, class_map)
     try:
-        header = _header(slide, class_map)
+        header = _header(slide, class_map, identity)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{source}: its DICOM tags cannot be referred to ({first_line(error)}); "
@@ -122,6 +123,11 @@ def _slide(source: Path, class_map: Any) -> Dataset:
             tags = dcmread(path, stop_before_pixels=True)
         except InvalidDicomError:
             continue
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            # what pydicom raises where a file ends within its tags
+            continue
         kind = tags.get("ImageType") or ["ORIGINAL", "PRIMARY", "VOLUME"]
         if tags.get("SOPClassUID") == WHOLE_SLIDE and "VOLUME" in kind:
             levels.append(tags)
@@ -148,7 +154,7 @@ def _slide(source: Path, class_map: Any) -> Dataset:
     return slide
 
 
-def _header(slide: Dataset, class_map: Any) -> Segmentation:
+def _header(slide: Dataset, class_map: Any, identity: str) -> Segmentation:
     """A segmentation of one empty tile, whose size and pixels are still to be put in."""
     import highdicom as hd
 
@@ -159,7 +165,6 @@ def _header(slide: Dataset, class_map: Any) -> Segmentation:
             setattr(slide, name, None)
     # as large as the stand-in for the map, or highdicom refuses a map that lies pixel on pixel
     slide.TotalPixelMatrixRows = slide.TotalPixelMatrixColumns = TILE
-    identity = _identity(slide, class_map)
     date = slide.get("ContentDate") or slide.StudyDate or "19700101"
     time = slide.get("ContentTime") or slide.StudyTime or "000000"
     header = hd.seg.Segmentation(
