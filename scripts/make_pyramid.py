@@ -40,7 +40,7 @@ SEED = 42
 
 
 def make(
-    source: str, output: str, side: int, mpp: float = 0.25, compression: str = "jpeg", tissue: float = 1.0
+    source: str | Path, output: str | Path, side: int, mpp: float = 0.25, compression: str = "jpeg", tissue: float = 1.0
 ) -> None:
     """Write a pyramid of SIDE x SIDE pixels as a tiled BigTIFF.
 
@@ -119,7 +119,7 @@ def _halved(pattern: np.ndarray) -> np.ndarray:
 
 
 def _tile_of(pattern: np.ndarray, row: int, column: int) -> np.ndarray:
-    y, x = row * TILE, column * TILE
+    y, x = (number * TILE % length for number, length in zip((row, column), pattern.shape))
     return pattern[y : y + TILE, x : x + TILE]
 
 
@@ -147,29 +147,27 @@ class Slide:
             for column in range(count):
                 share = self._share(level, row, column)
                 if isinstance(share, np.ndarray):
-                    outer, inner = (
-                        _tile_of(part, row % (part.shape[0] // TILE), column % (part.shape[1] // TILE))
-                        for part in (around, within)
-                    )
-                    yield self._encode((outer + share * (inner.astype(np.float32) - outer)).round().astype(np.uint8))
+                    outer, inner = (_tile_of(part, row, column).astype(np.float32) for part in (around, within))
+                    yield self._encode((outer + share * (inner - outer)).round().astype(np.uint8))
                     continue
                 part = within if share else around
                 place = share, row % (part.shape[0] // TILE), column % (part.shape[1] // TILE)
                 if place not in known:
-                    known[place] = self._encode(_tile_of(part, *place[1:]))
+                    known[place] = self._encode(_tile_of(part, row, column))
                 yield known[place]
 
     def _share(self, level: int, row: int, column: int) -> int | np.ndarray:
         """Of blobs in each pixel of a tile, float32 [TILE, TILE, 1]; 1 or 0 where that is all of it."""
-        size0 = TILE << level
-        x0, y0 = column * size0, row * size0
-        half0 = size0 * math.sqrt(0.5)
-        near = [blob for blob in self._blobs if abs(blob.distance(x0 + size0 / 2, y0 + size0 / 2)) <= half0]
+        pixel0 = 1 << level
+        side0 = TILE * pixel0
+        x0, y0 = column * side0, row * side0
+        from_middle = [blob.distance(x0 + side0 / 2, y0 + side0 / 2) for blob in self._blobs]
+        near = [blob for blob, distance in zip(self._blobs, from_middle) if abs(distance) <= side0 * math.sqrt(0.5)]
         if not near:
-            return int(any(blob.distance(x0 + size0 / 2, y0 + size0 / 2) < 0 for blob in self._blobs))
-        centres = (np.arange(TILE, dtype=np.float32) + 0.5) * (1 << level)
+            return int(any(distance < 0 for distance in from_middle))
+        centres = (np.arange(TILE, dtype=np.float32) + 0.5) * pixel0
         distance = np.minimum.reduce([blob.distance(x0 + centres, y0 + centres[:, None]) for blob in near])
-        return np.clip(0.5 - distance / (1 << level), 0, 1)[..., None].astype(np.float32)
+        return np.clip(0.5 - distance / pixel0, 0, 1)[..., None].astype(np.float32)
 
 
 class Ellipse:
@@ -181,10 +179,8 @@ class Ellipse:
 
     def distance(self, x0, y0):
         """From the edge, in level-0 pixels, negative inside; never further than in truth."""
-        along, across = (
-            (x0 - self.x0) * self.cos + (y0 - self.y0) * self.sin,
-            (y0 - self.y0) * self.cos - (x0 - self.x0) * self.sin,
-        )
+        right, down = x0 - self.x0, y0 - self.y0
+        along, across = right * self.cos + down * self.sin, down * self.cos - right * self.sin
         return (np.hypot(along / self.first, across / self.second) - 1) * min(self.first, self.second)
 
 
@@ -200,15 +196,8 @@ def _blobs(side: int, share: float) -> list[Ellipse]:
             ratio = rng.uniform(0.8, 1)
             first = cell * math.sqrt(share / (math.pi * ratio))
             shift = rng.uniform(-1, 1, 2) * (cell / 2 - first)
-            blobs.append(
-                Ellipse(
-                    (column + 0.5) * cell + shift[0],
-                    (row + 0.5) * cell + shift[1],
-                    first,
-                    first * ratio,
-                    rng.uniform(0, math.pi),
-                )
-            )
+            x0, y0 = (column + 0.5) * cell + shift[0], (row + 0.5) * cell + shift[1]
+            blobs.append(Ellipse(x0, y0, first, first * ratio, rng.uniform(0, math.pi)))
     return blobs
 
 

@@ -21,9 +21,8 @@ from .readers.reader import UnreadablePixels
 from .rows import RowStore
 from .view import ModelView
 from .writers.measurements import Counts
+from .writers.pyramid import UNREAD
 
-# of the map, where the slide's pixels could not be read
-UNREAD = 255
 # batches that wait between two stages
 DEPTH = 2
 T = TypeVar("T")

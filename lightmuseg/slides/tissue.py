@@ -15,8 +15,10 @@ THRESHOLD = 0.012
 DARK = 16.0
 # Tissue is more magenta than this share of its density in green; dust and black ink of a warm tone are not.
 LEAST_SHARE = 0.04
-# Glass is bright, nearly grey (largest - smallest channel), no more magenta than this, and as smooth as its noise.
+# Glass is bright, nearly grey (largest - smallest channel), no more magenta than this, and as smooth as its noise;
 GLASS_BRIGHTNESS, GLASS_COLOUR, GLASS_MAGENTA, GLASS_ROUGHNESS = 180, 40, 0.012, 0.003
+# and nothing is brighter but for uneven light: so many grey values, of the 95th percentile.
+GLASS_UNEVENNESS = 8
 # Where all channels are above, nothing was scanned and the scanner's software filled in white.
 FILL = 253
 # Less of a slide than this tells nothing of its glass, and that is taken for white.
@@ -106,8 +108,10 @@ def _white(thumbnail: np.ndarray) -> np.ndarray:
     mean = ndimage.uniform_filter(magenta, 5)
     smooth = ndimage.uniform_filter(magenta**2, 5) - mean**2 < GLASS_ROUGHNESS**2
     least, most = thumbnail.min(axis=2), thumbnail.max(axis=2)
-    glass = smooth & (mean < GLASS_MAGENTA) & (least >= GLASS_BRIGHTNESS) & (least < FILL)
-    glass &= most - least <= GLASS_COLOUR
+    scanned = least < FILL
+    glass = smooth & (mean < GLASS_MAGENTA) & scanned & (least >= GLASS_BRIGHTNESS) & (most - least <= GLASS_COLOUR)
+    if glass.any():
+        glass &= least >= np.percentile(least[scanned], 95) - GLASS_UNEVENNESS
     if np.count_nonzero(glass) < max(1, GLASS_SHARE * glass.size):
         return np.full(3, 255.0)
     return np.array([np.bincount(thumbnail[..., channel][glass]).argmax() for channel in range(3)], float)

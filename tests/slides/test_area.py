@@ -144,6 +144,7 @@ def test_intersection_covers_where_all_do():
     assert both.covers(30, 10, 20, 20)
     assert not both.covers(0, 0, 30, 30)
     assert not both.covers(60, 0, 30, 30)
+    assert both.area0 == pytest.approx(10 * 50, rel=1e-9)
 
 
 def test_intersection_counts_its_area(tissue, grid, polygons):

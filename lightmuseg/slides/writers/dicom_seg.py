@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,12 +122,12 @@ def _slide(source: Path, class_map: Any) -> Dataset:
     for path in sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]:
         try:
             tags = dcmread(path, stop_before_pixels=True)
-        except InvalidDicomError:
+        except (InvalidDicomError, ValueError, struct.error):
             continue
         except OSError as error:
+            # without a number it is pydicom's, of a file that ends within its tags
             if error.errno is not None:
                 raise
-            # what pydicom raises where a file ends within its tags
             continue
         kind = tags.get("ImageType") or ["ORIGINAL", "PRIMARY", "VOLUME"]
         if tags.get("SOPClassUID") == WHOLE_SLIDE and "VOLUME" in kind:

@@ -141,7 +141,7 @@ def _joined(parts: list[Polygon]) -> Polygon:
         return parts[0]
     # holes do not touch the sides of blocks, so only the shells need joining
     shell = shapely.union_all([Polygon(part.exterior) for part in parts])
-    return Polygon(shell.exterior, [*(hole for part in parts for hole in part.interiors)])
+    return Polygon(shell.exterior, [*shell.interiors, *(hole for part in parts for hole in part.interiors)])
 
 
 def _without_small_parts(region: Polygon, smallest: float) -> Polygon | None:

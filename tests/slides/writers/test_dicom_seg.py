@@ -205,7 +205,8 @@ def test_of_a_folder_the_finest_level_of_the_slide_is_meant(class_map, tmp_path)
     write_tags(folder / "c.dcm", 9999, 9999, SOPInstanceUID="1.2.3.12", ImageType=label)
     write_tags(folder / "d.dcm", 9999, 9999, SOPInstanceUID="1.2.3.13", SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
     (folder / "notes.txt").write_text("not in DICOM")
-    (folder / "e.dcm").write_bytes((folder / "a.dcm").read_bytes()[:700])
+    for length in (142, 612, 700):
+        (folder / f"{length}.dcm").write_bytes((folder / "a.dcm").read_bytes()[:length])
     write_dicom_seg(tmp_path / "a", class_map, folder)
     found = hd.seg.segread(tmp_path / "a")
     assert found.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID == "1.2.3.11"
@@ -265,3 +266,6 @@ def test_real_slides(data, tmp_path):
     np.testing.assert_array_equal(pixels_of(tmp_path / "a"), classes[..., None] == [1, 2, 3, 4])
     with pytest.raises(InputError, match="lacks FrameOfReferenceUID, PixelSpacing, by which"):
         write_dicom_seg(tmp_path / "b", ClassMap(noise(1319, 1618)), data / "slides" / "pathml_small_dicom.dcm")
+    (tmp_path / "cut.dcm").write_bytes((data / "slides" / "highdicom_sm_image.dcm").read_bytes()[:5820])
+    with pytest.raises(InputError, match=r"cut.dcm: is no DICOM whole-slide image"):
+        write_dicom_seg(tmp_path / "b", ClassMap(classes), tmp_path / "cut.dcm")
