@@ -116,13 +116,16 @@ def write_dicom_seg(path: Path, class_map: Any, source: Path) -> None:
 def _slide(source: Path, class_map: Any) -> Dataset:
     """The tags of the slide's finest level, which the map lies on."""
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import BytesLengthException, InvalidDicomError
 
     levels = []
     for path in sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]:
         try:
             tags = dcmread(path, stop_before_pixels=True)
-        except (InvalidDicomError, ValueError, struct.error):
+            # decodes the tags too, which may lie where the file is cut short
+            missing = [name for name in NEEDED if not tags.get(name)]
+            missing += [] if _measures(tags).get("PixelSpacing") else ["PixelSpacing"]
+        except (InvalidDicomError, BytesLengthException, ValueError, struct.error):
             continue
         except OSError as error:
             # without a number it is pydicom's, of a file that ends within its tags
@@ -131,15 +134,13 @@ def _slide(source: Path, class_map: Any) -> Dataset:
             continue
         kind = tags.get("ImageType") or ["ORIGINAL", "PRIMARY", "VOLUME"]
         if tags.get("SOPClassUID") == WHOLE_SLIDE and "VOLUME" in kind:
-            levels.append(tags)
+            levels.append((tags, missing))
     if not levels:
         raise InputError(
             f"{source}: is no DICOM whole-slide image, and a DICOM segmentation refers to one; "
             "leave out --dicom-seg, or convert the slide to DICOM first."
         )
-    slide = max(levels, key=lambda tags: tags.get("TotalPixelMatrixColumns", 0))
-    missing = [name for name in NEEDED if not slide.get(name)]
-    missing += [] if _measures(slide).get("PixelSpacing") else ["PixelSpacing"]
+    slide, missing = max(levels, key=lambda level: level[0].get("TotalPixelMatrixColumns", 0))
     if missing:
         raise InputError(
             f"{source}: lacks {', '.join(missing)}, by which a DICOM segmentation refers to its slide; "

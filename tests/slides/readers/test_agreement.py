@@ -139,14 +139,15 @@ def test_jpeg2000_in_aperios_colours_is_read(tmp_path, picture, compression, col
 @pytest.mark.parametrize("backend", ["auto", "cucim", "tifffile"])
 def test_pages_in_another_order_and_other_pictures(tmp_path, pyramid, picture, backend):
     levels = cropped(pyramid(*SIZE))
-    label = {"description": "label 90x80", "metadata": None}
     with tifffile.TiffWriter(tmp_path / "slide.tif") as file:
         for index in (0, 2, 1):
             file.write(levels[index], tile=(64, 64), photometric="rgb", subfiletype=int(index > 0))
-        # a thumbnail in strips, a square label and the glass, all of the slide's kind of pixels
-        file.write(levels[2], photometric="rgb", subfiletype=1)
-        file.write(picture(90, 80), tile=(64, 64), photometric="rgb", subfiletype=1, **label)
-        file.write(picture(200, 80), tile=(64, 64), photometric="rgb", subfiletype=9)
+        # all of the slide's kind of pixels: a thumbnail in strips, a label of the slide's shape, the glass, and more
+        options = {"photometric": "rgb", "subfiletype": 1}
+        file.write(levels[2], **options)
+        file.write(levels[1][::4, ::4].copy(), tile=(64, 64), description="label 42x34", metadata=None, **options)
+        file.write(levels[1][::3, ::3].copy(), tile=(64, 64), photometric="rgb", subfiletype=9)
+        file.write(picture(200, 80), tile=(64, 64), **options)
     with open_slide(tmp_path / "slide.tif", backend, mpp=0.5) as slide:
         check(slide, levels)
 

@@ -110,6 +110,9 @@ def test_tile_that_lies_outside_the_file_is_named(
     if where[0] == "count" and where[1] < path.stat().st_size:
         pytest.skip("the tile's count has no room for more than the file's bytes")
     check(path, backend, 64, COLUMN, ROW)
+    if where[1] == 2**31:
+        with open_slide(path, backend) as slide, pytest.raises(UnreadablePixels, match="file ends before"):
+            slide.read(0, COLUMN * 64, ROW * 64, 9, 9)
 
 
 @pytest.mark.parametrize("count", [0, 1000])
