@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -81,6 +82,8 @@ class SlideSegmenter:
         job = SlideJob(path, self.runtime, self.options, self.model)
         row = {"slide": str(path), "status": "done", "tiles": "", "seconds": "", "unread_tiles": "", "message": ""}
         if self.options.resume and job.folder.exists():
+            # of a run that was killed after its last step
+            shutil.rmtree(job.partial, ignore_errors=True)
             return {**row, "message": "was done before"}
         try:
             record = job.run()

@@ -190,7 +190,9 @@ def test_results_are_never_overwritten(slide, tmp_path):
     before = contents(tmp_path / "out" / "A 1")
     with refused("A 1", "is there already"):
         segment(str(slide), tmp_path / "out")
+    (tmp_path / "out" / ".A 1.partial").mkdir()
     assert segment(str(slide), tmp_path / "out", resume=True)[0]["message"] == "was done before"
+    assert not (tmp_path / "out" / ".A 1.partial").exists()
     assert contents(tmp_path / "out" / "A 1") == before
 
 
