@@ -2,11 +2,13 @@
 
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
 import pytest
 import tifffile
+from openslide import OpenSlideError
 from PIL import Image
 from pydicom.encaps import encapsulate, generate_frames
 
@@ -247,3 +249,26 @@ def test_slide_whose_tiles_are_all_damaged_opens_and_names_them(tmp_path, pyrami
         with open_slide(path, backend) as slide:
             boxes = slide.read_batch(0, [(0, 0), (100, 100)], 64, 64)
             assert all(isinstance(box, InputError) for box in boxes)
+
+
+def test_handle_that_an_error_spoilt_is_replaced(tmp_path, pyramid, write_slide, tile_bytes):
+    """After an error OpenSlide gives errors only, in every thread."""
+    levels = pyramid(*SIZE)
+    path = write_slide(tmp_path / "slide.tif", levels, compression="lzw")
+    change(path, tile_bytes, "ones in it")
+    with open_slide(path, "openslide", workers=2) as slide:
+        with pytest.raises(OpenSlideError):
+            slide._slide.read_region((COLUMN * 64, ROW * 64), 0, (64, 64))
+        for _ in range(2):
+            good, damaged = slide.read_batch(0, [(0, 128), (COLUMN * 64, ROW * 64)], 64, 64)
+            assert np.array_equal(good, levels[0][128:192, :64])
+            assert isinstance(damaged, UnreadablePixels)
+
+
+def test_what_openslide_leaves_transparent_is_white(tmp_path, pyramid, write_slide):
+    path = write_slide(tmp_path / "slide.tif", pyramid(*SIZE))
+    pixels = Image.new("RGBA", (2, 1), (10, 20, 30, 255))
+    pixels.putpixel((1, 0), (10, 20, 30, 0))
+    with open_slide(path, "openslide") as slide:
+        slide._slide = SimpleNamespace(read_region=lambda *box: pixels, close=lambda: None)
+        assert slide.read(0, 0, 0, 2, 1).tolist() == [[[10, 20, 30], [255, 255, 255]]]
