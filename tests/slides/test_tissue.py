@@ -191,6 +191,22 @@ def test_borders_and_grey_backgrounds_are_no_tissue(tissue, tmp_path):
     assert overlap > 0.85
 
 
+@pytest.mark.parametrize("glass", ["pink", "blue"])
+def test_glass_is_told_from_the_white_that_fills_most_of_a_slide(tissue, tmp_path, glass):
+    truth = shape_of_tissue()
+    slide = with_tissue(glass_slide(GLASSES[glass]), GLASSES[glass], tissue, truth, 0.75)
+    slide[:, 250:], truth[:, 250:] = 255, False
+    overlap, recall = agreement(mask_of(as_jpeg(slide, tmp_path)), truth)
+    assert recall > 0.97
+    assert overlap > 0.85
+
+
+def test_black_border_with_a_tint_is_no_tissue(tmp_path):
+    slide = glass_slide(GLASSES["grey"], noise=0.5)
+    slide[:100] -= slide[:100].mean(axis=(0, 1)) - (7, 5, 7)
+    assert not mask_of(as_jpeg(slide, tmp_path)).any()
+
+
 @pytest.mark.parametrize("glass", ["grey", "pink"])
 @pytest.mark.parametrize("ink", INKS)
 def test_ink_over_glass_is_no_tissue(tmp_path, ink, glass):
@@ -228,6 +244,15 @@ def test_small_holes_are_filled_and_large_ones_kept():
     assert not mask_of(ring(700, 400))[100, 100]
     # open to the slide's edge it is glass
     assert not mask_of(ring(600, 200)[100:])[0, 100]
+
+
+def test_gaps_of_fat_are_closed():
+    picture = np.full((200, 200, 3), 243, np.uint8)
+    # walls of one pixel around cells of 72 um
+    picture[40:160:9, 40:160] = picture[40:160, 40:160:9] = (215, 170, 205)
+    mask = mask_of(picture)
+    assert mask[40:155, 40:155].all()
+    assert mask.mean() < 0.5
 
 
 def test_specks_are_left_out_and_fragments_kept():
