@@ -1,3 +1,3 @@
 """LightMuSeg: light multiscale segmentation of breast-cancer histology."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

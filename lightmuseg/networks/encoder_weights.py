@@ -82,7 +82,7 @@ def _imagenet_or_random(backbone: str, make: Callable[[bool], nn.Module], remedy
     try:
         encoder = make(True)
         encoder.weights_source = "ImageNet"
-    except (OSError, RuntimeError, ValueError, NotImplementedError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         logger.warning(
             "No ImageNet weights for the encoder %s (%s). TRAINING STARTS FROM RANDOM WEIGHTS and will be worse: %s.",
             backbone,

@@ -69,13 +69,7 @@ class UNet(nn.Module):
         def make(pretrained: bool) -> nn.Module:
             return _imagenet_encoder(library, backbone, in_channels) if pretrained else network.encoder
 
-        self.encoder = start_encoder(
-            backbone,
-            encoder_weights,
-            make=make,
-            load=_load_published,
-            remedy=_remedy(),
-        )
+        self.encoder = start_encoder(backbone, encoder_weights, make=make, load=_load_published, remedy=_remedy())
         for unused in ("_conv_head", "_bn1"):
             # EfficientNet's; distributed training waits for the gradient of every parameter that takes one
             if hasattr(self.encoder, unused):

@@ -1,10 +1,13 @@
 """A small prepared dataset, and a training on it, for the tests that run the bundle."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import lightmuseg
 from lightmuseg.data.prepare import prepare_bcss
 from lightmuseg.networks import LightMuSeg
 
@@ -57,3 +60,24 @@ def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "model.pt"
     torch.save(network.state_dict(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def version():
+    """The package's version."""
+    return lightmuseg.__version__
+
+
+@pytest.fixture(scope="session")
+def downloads():
+    """Where the exported bundle says that its large files will lie."""
+    return "https://example.org/v1"
+
+
+@pytest.fixture(scope="session")
+def exported(run, tmp_path_factory, downloads):
+    """The bundle as ``scripts/export_bundle.py`` writes it, beside its zip."""
+    output = tmp_path_factory.mktemp("exported to") / "dist é"
+    status, stdout, stderr = run("python", "scripts/export_bundle.py", "--output", output, "--download_url", downloads)
+    assert status == 0, stderr
+    return Path(stdout.splitlines()[0])

@@ -13,10 +13,7 @@ from lightmuseg.record import write_csv
 from .pyramid import UNREAD
 
 # measure: the part that the first class has of both
-RATIOS = (
-    ("tumor_stroma_ratio", "stroma", "tumor"),
-    ("lymphocyte_share_of_stroma", "lymphocytic_infiltrate", "stroma"),
-)
+RATIOS = (("tumor_stroma_ratio", "stroma", "tumor"), ("lymphocyte_share_of_stroma", "lymphocytic_infiltrate", "stroma"))
 
 
 @dataclass

@@ -1,0 +1,206 @@
+"""Every rule of the MONAI Model Zoo's contribution guide and of its pull-request check, on the exported bundle.
+
+Rules that need an environment without the package are in test_self_contained.py: required packages can be had, the
+commands verify_metadata, verify_net_in_out, ckpt_export and onnx_export pass, and the code passes black, isort, flake8.
+"""
+
+import hashlib
+import json
+import re
+import zipfile
+
+import pytest
+import torch
+import yaml
+from monai.bundle import ConfigParser
+
+SIZE_LIMIT = 25_000_000
+
+
+def config(exported, name):
+    return json.loads((exported / "configs" / name).read_text(encoding="utf-8"))
+
+
+def has(content, path):
+    for key in path.split("#"):
+        if key not in content:
+            return False
+        content = content[key]
+    return True
+
+
+def test_name_says_the_organ_the_stain_and_the_task_in_lower_case(exported):
+    assert re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", exported.name)
+    assert {"breast", "he", "segmentation"} <= set(exported.name.split("_"))
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "configs/metadata.json"])
+def test_necessary_files_are_there(exported, name):
+    assert (exported / name).stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", ["models/model.pt", "configs/inference.json"])
+def test_preferred_files_are_there(exported, name):
+    assert (exported / name).stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", ["docs/README.md", "docs/data_license.txt", "models/model.ts", "configs/logging.conf"])
+def test_files_the_guide_recommends_are_there(exported, name):
+    assert (exported / name).stat().st_size > 0
+
+
+def test_files_above_the_limit_are_in_large_files_with_address_and_hash(exported, downloads):
+    listed = yaml.safe_load((exported / "large_files.yml").read_text())["large_files"]
+    large = {path.relative_to(exported).as_posix(): path for path in exported.rglob("*")
+             if path.is_file() and path.stat().st_size > SIZE_LIMIT}  # fmt: skip
+    assert [entry["path"] for entry in listed] == sorted(large)
+    for entry in listed:
+        assert entry["url"] == f"{downloads}/{large[entry['path']].name}"
+        assert entry["hash_type"] == "sha256"
+        assert entry["hash_val"] == hashlib.sha256(large[entry["path"]].read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("key", ["bundle_root", "device", "network_def", "inferer", "output_dir"])
+def test_inference_has_the_keys(exported, key):
+    assert key in config(exported, "inference.json")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "bundle_root", "device", "dataset_dir", "output_dir", "network_def",
+        "train#trainer", "train#trainer#max_epochs", "train#dataset", "train#dataset#data", "train#handlers",
+        "train#preprocessing", "train#inferer",
+        "validate#evaluator", "validate#handlers", "validate#dataset", "validate#dataset#data",
+        "validate#preprocessing", "validate#postprocessing", "validate#inferer", "validate#key_metric",
+    ],
+)  # fmt: skip
+def test_training_has_the_keys(exported, key):
+    assert has(config(exported, "train.json"), key)
+
+
+def test_interval_of_validation_is_the_key_val_interval(exported):
+    train = config(exported, "train.json")
+    handlers = [handler for handler in train["train"]["handlers"] if handler.get("_target_") == "ValidationHandler"]
+    assert [handler["interval"] for handler in handlers] == ["@val_interval"]
+    assert isinstance(train["val_interval"], int)
+
+
+def test_version_is_the_packages_and_the_changelogs_last(exported, version):
+    metadata = config(exported, "metadata.json")
+    assert metadata["version"] == version
+    assert list(metadata["changelog"])[-1] == version
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version", "name", "task",
+        "required_packages_version", "description", "authors", "copyright", "intended_use", "data_source", "data_type",
+        "image_classes", "label_classes", "pred_classes", "eval_metrics", "references", "network_data_format",
+        "supported_apps",
+    ],
+)  # fmt: skip
+def test_metadata_has_the_keys(exported, key):
+    assert key in config(exported, "metadata.json")
+
+
+def test_description_is_fit_for_xml(exported):
+    for key in ("description", "name", "task"):
+        assert not set(config(exported, "metadata.json")[key]) & set("&\"'<>")
+
+
+def test_eval_metrics_are_those_of_the_model_card(exported):
+    card = (exported / "docs" / "README.md").read_text(encoding="utf-8")
+    metrics = config(exported, "metadata.json")["eval_metrics"]
+    assert metrics
+    for value in metrics.values():
+        assert f"{value:.3f}" in card
+
+
+def test_channels_of_the_metadata_are_the_networks(exported):
+    formats = config(exported, "metadata.json")["network_data_format"]
+    parser = ConfigParser()
+    parser.read_config(exported / "configs" / "inference.json")
+    (image,), (pred,) = formats["inputs"].values(), formats["outputs"].values()
+    assert image["channel_def"] == {"0": "R", "1": "G", "2": "B"}
+    assert list(pred["channel_def"].values()) == parser.get_parsed_content("class_names")
+    assert (image["num_channels"], pred["num_channels"]) == (3, parser.get_parsed_content("out_channels"))
+    low, high = (
+        [
+            (bound - mean) / deviation
+            for mean, deviation in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)
+        ]
+        for bound in (0, 1)
+    )
+    assert image["value_range"] == [pytest.approx(min(low), abs=0.1), pytest.approx(max(high), abs=0.1)]
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "Authors", "Tags", "Model Description", "Data", "Preprocessing", "Performance", "Commands",
+        "System Configuration", "Intended Use", "Limitations", "Citation", "References", "License",
+    ],
+)  # fmt: skip
+def test_model_card_has_the_templates_sections(exported, section):
+    card = (exported / "docs" / "README.md").read_text(encoding="utf-8")
+    assert re.search(rf"^#+ \**{section}", card, re.MULTILINE | re.IGNORECASE)
+
+
+def test_no_caches_logs_or_paths_of_the_maker(exported, root):
+    names = [path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()]
+    assert {name.split("/")[0] for name in names} == {
+        "LICENSE", "configs", "docs", "large_files.yml", "lightmuseg", "models",
+    }  # fmt: skip
+    assert [name for name in names if re.search(r"__pycache__|\.py[co]$|\.log$|events\.out|^\.|/\.", name)] == []
+    private = [str(root), str(exported.parent), "/home/", "/root/", "/Users/"]
+    for name in names:
+        content = (exported / name).read_bytes()
+        if name.endswith(".ts"):
+            with zipfile.ZipFile(exported / name) as archive:
+                content = b"".join(archive.read(member) for member in archive.namelist() if "/data/" not in member)
+        assert [word for word in private if word.encode() in content] == [], name
+
+
+def test_torchscript_loads_and_gives_what_the_weights_give(exported):
+    from lightmuseg.networks import LightMuSeg
+    from lightmuseg.networks.weights import load_weights
+
+    network = LightMuSeg(encoder_weights=None).eval()
+    load_weights(network, exported / "models" / "model.pt")
+    scripted = torch.jit.load(exported / "models" / "model.ts").eval()
+    image = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(scripted(image), network(image), rtol=1e-4, atol=1e-4)
+
+
+def test_torchscript_holds_the_metadata_and_the_config(exported):
+    with zipfile.ZipFile(exported / "models" / "model.ts") as archive:
+        for name in ("metadata.json", "inference.json"):
+            (member,) = (member for member in archive.namelist() if member.endswith(f"extra/{name}"))
+            held = json.loads(archive.read(member))
+            assert held.get("version") == config(exported, name).get("version")
+
+
+def test_zip_holds_the_folder_and_nothing_else(exported, version):
+    with zipfile.ZipFile(exported.with_name(f"{exported.name}_v{version}.zip")) as archive:
+        held = {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
+    lying = {path.relative_to(exported.parent).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+             for path in exported.rglob("*") if path.is_file()}  # fmt: skip
+    assert held == lying
+
+
+def test_package_is_in_the_root_less_what_monai_label_needs(exported, root):
+    package = {path.relative_to(root).as_posix() for path in (root / "lightmuseg").rglob("*.py")}
+    vendored = {path.relative_to(exported).as_posix() for path in (exported / "lightmuseg").rglob("*.py")}
+    assert vendored == {name for name in package if not name.startswith("lightmuseg/label/")}
+
+
+def test_nothing_is_overwritten(exported, run):
+    (exported.parent / exported.name / "mine.txt").write_text("mine")
+    status, _, stderr = run("python", "scripts/export_bundle.py", "--output", exported.parent)
+    assert status == 1
+    assert "is there already; delete it or choose another --output" in stderr
+    (exported / "mine.txt").unlink()
