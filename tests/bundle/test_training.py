@@ -17,6 +17,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightmuseg.networks import LightMuSeg
+from lightmuseg.record import sha256_of
 
 FAST = ("--tile_size", 64, "--batch_size", 2, "--num_workers", 0)
 BUNDLE = ("python", "-m", "monai.bundle", "run")
@@ -41,6 +42,21 @@ def trained(dataset, run, tmp_path_factory):
     status, _, stderr = run(*train(dataset, output, "--max_epochs", 4))
     assert status == 0, stderr
     return output
+
+
+def test_training_goes_on_from_given_weights(dataset, weights, run, tmp_path):
+    still = ("--learning_rate", 0.0, "--max_epochs", 1, "--initial_weights", weights)
+    command = [word for word in train(dataset, tmp_path, *still) if word not in ("--encoder_weights", "None")]
+    status, _, stderr = run(*command)
+    assert status == 0, stderr
+    assert "RANDOM WEIGHTS" not in stderr
+    given, after = (torch.load(path, weights_only=True) for path in (weights, tmp_path / "model.pt"))
+    for name, value in given.items():
+        if "running_" not in name and "num_batches" not in name:
+            assert torch.equal(after[name], value), name
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["options"]["initial_weights"] == str(weights)
+    assert record["weights_sha256"]["initial_weights"] == sha256_of(weights)
 
 
 def test_training_writes_weights_history_record_and_pictures(trained, dataset):
