@@ -8,6 +8,7 @@ from .metrics import (
     WeightedFMeasureHandler,
 )
 from .per_class import PerClassMetric
+from .processes import SharedBuffers, report_faults_once, synchronised
 from .progress import Progress
 from .regions import RegionMaps
 from .run_record import RunRecord
@@ -21,8 +22,11 @@ __all__ = [
     "Progress",
     "RegionMaps",
     "RunRecord",
+    "SharedBuffers",
     "StructureMeasureHandler",
     "TrainingCheckpoint",
     "WeightedFMeasureHandler",
     "WeightsLoader",
+    "report_faults_once",
+    "synchronised",
 ]

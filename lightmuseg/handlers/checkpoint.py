@@ -9,12 +9,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
 from lightmuseg.errors import InputError
 from lightmuseg.networks.weights import check_fit, load_weights
 from lightmuseg.record import write_csv, write_whole
+
+from .processes import by_first
 
 logger = logging.getLogger(__name__)
 KEEP = ("best", "last")
@@ -50,7 +53,8 @@ class TrainingCheckpoint:
 
     A training that is started again in the same folder goes on after the last epoch there. Each file is replaced
     whole; MONAI's ``CheckpointSaver`` removes the old best before it writes the new one. Attach it behind the
-    handler that validates.
+    handler that validates. Of several processes the first reads and writes, and the loss is the mean over the batches
+    of all; their number may be another when a training is resumed.
 
     Args:
         output_dir: folder of the three files.
@@ -97,9 +101,27 @@ class TrainingCheckpoint:
         Raises:
             InputError: where the folder holds a training with other options, or the file is broken.
         """
+        state = by_first(self._read)
+        if state is None:
+            return
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"] is not None and getattr(engine, "scaler", None) is not None:
+            engine.scaler.load_state_dict(state["scaler"])
+        self.history, self.best = state["history"], state["best"]
+        engine.state.epoch = state["epoch"]
+        engine.state.iteration = state["epoch"] * engine.state.epoch_length
+        if idist.get_rank() > 0:
+            return
+        if state["epoch"] >= engine.state.max_epochs:
+            logger.info("%s: trained for %d epochs already; nothing to do.", self.output_dir, state["epoch"])
+        else:
+            logger.info("%s: resuming after epoch %d of %d", self.output_dir, state["epoch"], engine.state.max_epochs)
+
+    def _read(self) -> dict[str, Any] | None:
         path = self.output_dir / "last.pt"
         if not path.is_file():
-            return
+            return None
         state = _read_checkpoint(path)
         for name in sorted(state["options"].keys() | self.options.keys()):
             before, now = state["options"].get(name), self.options.get(name)
@@ -109,17 +131,7 @@ class TrainingCheckpoint:
                     "choose another --output_dir, or give the same options to resume it."
                 )
         check_fit(self.network.state_dict(), state["network"], path)
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"] is not None and getattr(engine, "scaler", None) is not None:
-            engine.scaler.load_state_dict(state["scaler"])
-        self.history, self.best = state["history"], state["best"]
-        engine.state.epoch = state["epoch"]
-        engine.state.iteration = state["epoch"] * engine.state.epoch_length
-        if state["epoch"] >= engine.state.max_epochs:
-            logger.info("%s: trained for %d epochs already; nothing to do.", self.output_dir, state["epoch"])
-        else:
-            logger.info("%s: resuming after epoch %d of %d", self.output_dir, state["epoch"], engine.state.max_epochs)
+        return state
 
     def _start_epoch(self, engine: Engine) -> None:
         self._losses = []
@@ -131,9 +143,11 @@ class TrainingCheckpoint:
     def save(self, engine: Engine) -> None:
         """Add the epoch to the history and write the three files."""
         epoch = engine.state.epoch
+        # each of several processes took as many steps
+        loss = idist.all_reduce(sum(self._losses) / len(self._losses)) / idist.get_world_size()
         row = {
             "epoch": epoch,
-            "loss": sum(self._losses) / len(self._losses),
+            "loss": loss,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": round(time.monotonic() - self._started, 2),
         }
@@ -149,14 +163,17 @@ class TrainingCheckpoint:
         if better:
             self.best = {"value": value if not math.isnan(value) else -math.inf, "epoch": epoch}
         # until the first validation the latest weights are the best known
-        if better or self.keep == "last" or self.best["epoch"] == 0:
+        by_first(lambda: self._write(engine, better or self.keep == "last" or self.best["epoch"] == 0))
+
+    def _write(self, engine: Engine, to_use: bool) -> None:
+        if to_use:
             _write_checkpoint(self.output_dir / "model.pt", self.network.state_dict())
         scaler = getattr(engine, "scaler", None)
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else None,
-            "epoch": epoch,
+            "epoch": engine.state.epoch,
             "history": self.history,
             "best": self.best,
             "options": self.options,

@@ -14,6 +14,8 @@ from .checkpoint import loss_of
 class Progress:
     """Show tiles done, tiles/s and the time left of a whole run, and a line for each epoch.
 
+    Of several processes the first shows the tiles of all.
+
     Args:
         title: in front of the bar.
         evaluator: whose metrics stand in the epochs' lines; None for the engine's own.
@@ -49,8 +51,9 @@ class Progress:
         loss = loss_of(engine.state.output)
         if loss is not None:
             self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        batch = engine.state.batch
-        self.bar.update(len(batch) if isinstance(batch, list) else len(batch["image"]))
+        # of its own batches alone a process does not know how many tiles the others did
+        done = round(len(engine.data_loader.dataset) * engine.state.iteration / engine.state.epoch_length)
+        self.bar.update(done - self.bar.n)
 
     def _report(self, engine: Engine) -> None:
         metrics = (self.evaluator or engine).state.metrics

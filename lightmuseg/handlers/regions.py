@@ -50,7 +50,8 @@ class RegionMaps:
 
     def attach(self, engine: Engine) -> None:
         if idist.get_world_size() > 1:
-            logger.warning("No maps of whole regions: their tiles are spread over processes. Evaluate with one.")
+            if idist.get_rank() == 0:
+                logger.warning("No maps of whole regions: their tiles are spread over processes. Evaluate with one.")
             return
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)

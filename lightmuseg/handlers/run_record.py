@@ -74,6 +74,7 @@ class RunRecord:
             {
                 **environment(),
                 "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU",
+                "processes": idist.get_world_size(),
                 "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self._started)),
                 "seconds": round(time.time() - self._started, 1),
                 "epochs": engine.state.epoch,

@@ -79,21 +79,3 @@ def test_grouped_codes_count_as_the_papers_classes(root):
     to_classes = parser.get_parsed_content("normalising")[0]
     codes = torch.tensor([[[0, 1, 2, 3, 4, 7, 10, 11, 19, 20, 21, 5]]])
     assert to_classes({"label": codes})["label"].tolist() == [[[255, 1, 2, 3, 4, 255, 3, 3, 1, 1, 0, 0]]]
-
-
-def test_two_processes_give_the_metrics_of_one(run, dataset, weights, tmp_path):
-    options = [word for key, value in FAST.items() for word in (f"--{key}", value)]
-    results = {}
-    for processes, more in ((1, []), (2, ["multi_gpu_evaluate.json"])):
-        configs = str([f"bundle/configs/{name}" for name in ("train.json", "evaluate.json", *more)])
-        output = tmp_path / str(processes)
-        paths = ("--dataset_dir", dataset, "--checkpoint", weights, "--output_dir", output)
-        start = ("python", "-m", "torch.distributed.run", "--nproc_per_node", processes) if more else ("python",)
-        status, _, stderr = run(*start, "-m", "monai.bundle", "run", "--config_file", configs, *paths, *options)
-        assert status == 0, stderr[-3000:]
-        results[processes] = json.loads((output / "run.json").read_text())["metrics"]
-        details = (output / "val_weighted_f_measure_raw.csv").read_text().splitlines()
-        results[f"{processes} details"] = sorted(details[1:])
-    assert results[1].keys() == results[2].keys()
-    assert results[2] == pytest.approx(results[1], abs=1e-6)
-    assert [row.split(",")[0] for row in results["1 details"]] == [row.split(",")[0] for row in results["2 details"]]
