@@ -7,16 +7,34 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "lightmuseg" / "__init__.py").read_text()).group(1)
+# Paths in the repository lead nowhere from a package index: a picture goes with its caption, a link becomes text.
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = re.sub(r"!\[[^]]*]\((?!https?:)[^)]*\)\n*(\*[^*]+\*\n+)?", "", README)
+README = re.sub(r"\[([^]]*)]\((?!https?:)[^)]*\)", r"\1", README)
 LINUX_X86 = "platform_system == 'Linux' and platform_machine == 'x86_64'"
 
 setup(
     name="lightmuseg",
     version=VERSION,
     description="Light multiscale segmentation of breast-cancer histology, as a MONAI Bundle",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description=README,
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    author="LightMuSeg developers",
+    license_expression="Apache-2.0",
+    keywords=["histology", "pathology", "breast cancer", "segmentation", "whole-slide images", "MONAI"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Healthcare Industry",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Processing",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+    project_urls={"Paper": "https://doi.org/10.1016/j.imu.2026.101754"},
     packages=find_packages(include=["lightmuseg", "lightmuseg.*"]),
+    include_package_data=True,  # files that are not Python, as MANIFEST.in names them
     python_requires=">=3.10,<3.14",
     install_requires=[
         "monai>=1.6",
@@ -51,6 +69,9 @@ setup(
         ],
         # the U-Nets of the paper's Table 1; 0.7 is to drop the names timm-*
         "baselines": ["segmentation-models-pytorch>=0.6,<0.7"],
+        # --tracking mlflow, into an SQLite database, which mlflow-skinny has no client for. Not in "test":
+        # where MLflow is installed every MONAI command imports it, and it reports to its makers unless told not to.
+        "tracking": ["mlflow-skinny>=3.13", "sqlalchemy>=2.0", "alembic>=1.11"],
         "test": [
             "pytest>=8.0",
             "pytest-timeout>=2.3",  # a test that hangs fails and says where
@@ -58,6 +79,11 @@ setup(
             "jsonschema>=4.0",  # metadata.json against the Model Zoo's schema
             "transformers>=4.45",  # an independent MobileNetV2 and ViT
             "pysodmetrics>=1.4",  # reference of the S-, E- and weighted F-measure
+            "build>=1.2",  # wheel and sdist as a release makes them
+            "setuptools>=77",  # to build a wheel without fetching it
+            "packaging>=24.2",  # the wheel's metadata against the standard, as twine checks it
+            "pyyaml>=6.0",  # workflows, CITATION.cff, large_files.yml
+            "check-jsonschema>=0.29",  # workflows and CITATION.cff against their schemas, which it holds
             "lightmuseg[plots,slides,baselines]",
         ],
     },

@@ -26,7 +26,7 @@ KEEP = ("best", "last")
 def loss_of(output: Any) -> float | None:
     """The loss in an engine's output, decollated or not; None where it has none."""
     first = output[0] if isinstance(output, list) else output
-    return float(first["loss"].detach()) if "loss" in first else None
+    return float(torch.as_tensor(first["loss"]).detach()) if "loss" in first else None
 
 
 class WeightsLoader:

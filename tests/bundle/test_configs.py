@@ -32,6 +32,7 @@ def test_metadata_names_the_tested_versions(configs, root):
     tested = dict(re.findall(r"^([\w-]+)==(.+)$", (root / "requirements.txt").read_text(), re.MULTILINE))
     metadata = configs["metadata"]
     assert (metadata["monai_version"], metadata["pytorch_version"]) == (tested["monai"], tested["torch"])
+    assert metadata["numpy_version"] == tested["numpy"]
     for package, version in metadata["required_packages_version"].items():
         assert tested[package] == version
 

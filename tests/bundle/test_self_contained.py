@@ -61,7 +61,7 @@ def inside(bare):
 @pytest.fixture(scope="module")
 def bundle(exported, tmp_path_factory):
     """A copy of the exported bundle, to run in."""
-    folder = tmp_path_factory.mktemp("a user's folder") / exported.name
+    folder = tmp_path_factory.mktemp("taken from the zoo") / exported.name
     shutil.copytree(exported, folder)
     return folder
 

@@ -62,7 +62,6 @@ class Training:
                 self.checkpoint,
                 Progress("training", self.evaluator),
             ],
-            decollate=False,
         )
         self.weights_by_epoch = {}
         self.trainer.add_event_handler(Events.EPOCH_COMPLETED, self.remember)
