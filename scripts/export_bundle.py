@@ -85,7 +85,8 @@ def _write_torchscript(folder: Path) -> None:
         "--config_file": Path("configs", "inference.json"),
     }
     words = [str(word) for option in options.items() for word in option]
-    environment = {**os.environ, "PYTHONPATH": ""}
+    # TorchScript writes a module's constants in the order of a set
+    environment = {**os.environ, "PYTHONPATH": "", "PYTHONHASHSEED": "0"}
     done = subprocess.run([*command, *words], cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         raise InputError(f"{folder / WEIGHTS}: cannot be exported as TorchScript: {done.stderr.strip()[-500:]}")
@@ -96,7 +97,7 @@ def _without_sources(path: Path, target: Path) -> None:
     """A TorchScript archive less the tables that lead from its code to the source, whose paths they hold."""
     with zipfile.ZipFile(path) as given, zipfile.ZipFile(target, "w") as kept:
         for member in given.infolist():
-            if not member.filename.endswith(".debug_pkl"):
+            if not member.filename.endswith((".debug_pkl", "/.data/serialization_id")):
                 kept.writestr(_entry(member.filename), given.read(member))
 
 

@@ -1,6 +1,7 @@
 """Fixtures for every test."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,24 @@ def data():
 def root():
     """The repository's root."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def clean_copy():
+    """Copy the repository's files as they are now, without anything made by running it, to a new folder."""
+
+    def copy(target):
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        for name in filter(None, listed.stdout.split("\0")):
+            if (ROOT / name).is_file():
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, target / name)
+        return target
+
+    return copy
 
 
 @pytest.fixture(scope="session")

@@ -43,18 +43,9 @@ def shortened(command):
 
 
 @pytest.fixture(scope="module")
-def clone(root, tmp_path_factory):
+def clone(clean_copy, tmp_path_factory):
     """The repository's files as they are now, without anything made by running it."""
-    target = tmp_path_factory.mktemp("a clean clone") / "light mu seg"
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=root, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name in filter(None, listed.stdout.split("\0")):
-        if (root / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(root / name, target / name)
-    return target
+    return clean_copy(tmp_path_factory.mktemp("a clean clone") / "light mu seg")
 
 
 def shell(command, folder, **environment):

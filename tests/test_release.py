@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -39,17 +38,9 @@ def contents(wheel):
 
 
 @pytest.fixture(scope="module")
-def checkout(root, tmp_path_factory):
+def checkout(clean_copy, tmp_path_factory):
     """The repository's files, a file that is not Python in the package, and what running leaves behind."""
-    target = tmp_path_factory.mktemp("checkout") / "repository"
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=root, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name in filter(None, listed.stdout.split("\0")):
-        if (root / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(root / name, target / name)
+    target = clean_copy(tmp_path_factory.mktemp("checkout") / "repository")
     (target / "lightmuseg" / "data" / "example.json").write_text("{}")
     for name in ("lightmuseg/data/__pycache__/demo.cpython-311.pyc", "bundle/data/demo/tile.png", "bundle/output/x.pt"):
         (target / name).parent.mkdir(parents=True, exist_ok=True)

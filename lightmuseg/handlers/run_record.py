@@ -25,7 +25,7 @@ class RunRecord:
         options: plain values to record.
         device: the run's device.
         dataset_dir: its manifest's hash is recorded, where it has one.
-        weights: files whose hashes are recorded when the run has ended, by name.
+        weights: files whose hashes are recorded when the run has ended, by name; None for one that was not given.
         network: says what its encoder started from.
         evaluator: whose metrics are recorded; None for the engine's own.
     """
@@ -36,7 +36,7 @@ class RunRecord:
         options: dict[str, Any],
         device: torch.device,
         dataset_dir: str | Path,
-        weights: dict[str, str | Path],
+        weights: dict[str, str | Path | None],
         network: torch.nn.Module,
         evaluator: Engine | None = None,
     ) -> None:
@@ -68,7 +68,7 @@ class RunRecord:
             # a finished training that was started again keeps its record
             return
         metrics = (self.evaluator or engine).state.metrics
-        weights = {name: Path(path) for name, path in self.weights.items()}
+        weights = {name: Path(path) for name, path in self.weights.items() if path is not None}
         write_json(
             self.output_dir / "run.json",
             {

@@ -65,6 +65,9 @@ class Options:
     def __post_init__(self) -> None:
         object.__setattr__(self, "output_dir", Path(self.output_dir))
         object.__setattr__(self, "class_names", tuple(self.class_names))
+        if isinstance(self.region, (tuple, list)):
+            # what MONAI's command line makes of numbers with commas between
+            object.__setattr__(self, "region", ",".join(map(str, self.region)))
         for name in ("tissue_mask", "ome", "probabilities", "dicom_seg", "resume"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"--{name} {getattr(self, name)}: write True or False.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ EDGES_AT_ONCE = 64
 EXAMPLE = "--region 1000,2000,4096,4096"
 
 
-def read_region(text: str | Sequence[float], width0: int, height0: int) -> RegionOfInterest:
+def read_region(text: str, width0: int, height0: int) -> RegionOfInterest:
     """What ``--region`` says.
 
     Args:
@@ -41,9 +41,6 @@ def read_region(text: str | Sequence[float], width0: int, height0: int) -> Regio
     Raises:
         InputError: where it is neither, has no area, or none on the slide.
     """
-    if not isinstance(text, str):
-        # MONAI's command line reads numbers with commas between as a tuple
-        text = ",".join(map(str, text))
     path = Path(text)
     name = f"--region {text if len(text) <= 200 else text[:200] + '...'}"
     shape = _of_geojson(path, name) if _is_file(path) else _rectangle(text, name)

@@ -41,11 +41,11 @@ class SeenTiles:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine):
-        batch, state = engine.state.batch, engine.state
+        state = engine.state
         step = (state.iteration - 1) % state.epoch_length
         with open(self.path, "a", encoding="utf-8") as file:
-            for roi, x, y in zip(batch["roi"], batch["x"], batch["y"]):
-                print(state.epoch, step, int(x), int(y), roi, file=file)
+            for tile in state.batch:
+                print(state.epoch, step, int(tile["x"]), int(tile["y"]), tile["roi"], file=file)
 """
 
 

@@ -126,7 +126,7 @@ def test_history_holds_the_mean_loss_of_the_epoch(tmp_path):
     training = Training(tmp_path, 2)
     losses = []
     training.trainer.add_event_handler(
-        Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output["loss"].item())
+        Events.ITERATION_COMPLETED, lambda engine: losses.append(float(engine.state.output[0]["loss"]))
     )
     training.run()
     assert len(losses) == 6
@@ -138,7 +138,8 @@ def test_epochs_differ_in_their_random_numbers(tmp_path):
     training = Training(tmp_path, 3)
     seen = []
     training.trainer.add_event_handler(
-        Events.ITERATION_COMPLETED, lambda engine: seen.append(engine.state.batch["image"].sum().item())
+        Events.ITERATION_COMPLETED,
+        lambda engine: seen.append(sum(sample["image"].sum().item() for sample in engine.state.batch)),
     )
     training.run()
     assert len(set(seen)) == len(seen)

@@ -266,6 +266,14 @@ def test_interrupted_run_ends_in_other_formats_if_these_are_wanted_now(slide, tm
     assert (tmp_path / "out" / "A 1" / "classes.ome.tif").exists()
 
 
+def test_region_given_as_numbers_is_the_one_given_as_text(slide, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        segment(str(slide), tmp_path / "out", Shades(after=2), region="0,0,600,600.5")
+    segment(str(slide), tmp_path / "out", resume=True, region=(0, 0, 600, 600.5))
+    segment(str(slide), tmp_path / "once", region="0,0,600,600.5")
+    assert contents(tmp_path / "out" / "A 1") == contents(tmp_path / "once" / "A 1")
+
+
 def test_another_slide_of_the_same_name_does_not_go_on(slide, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         segment(str(slide), tmp_path / "out", Shades(after=5))
