@@ -5,24 +5,20 @@ Coordinates are level-0 pixels.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
 
-from lightmuseg.errors import InputError, first_line
+from lightmuseg.errors import InputError
 
 from .area import RegionOfInterest
+from .geojson import polygons_of, read_geojson
 
 logger = logging.getLogger(__name__)
 
-MAX_BYTES = 50_000_000
-MAX_VERTICES = 500_000
 # Boxes of edges that overlap, per edge and altogether; neighbours' always do. Above both, uniting the polygons would
 # take time and memory without end.
 OVERLAPS_AN_EDGE, MAX_OVERLAPS = 10, 500_000
@@ -68,7 +64,7 @@ def _rectangle(text: str, name: str) -> shapely.Polygon:
 
 
 def _of_geojson(path: Path, name: str) -> shapely.Geometry:
-    polygons = list(_polygons(_parsed(path, name), name))
+    polygons = list(polygons_of(read_geojson(path, name), name))
     if not polygons:
         raise InputError(f"{name}: holds no polygon; draw one, or leave --region out.")
     _refuse_tangle(polygons, name)
@@ -77,59 +73,6 @@ def _of_geojson(path: Path, name: str) -> shapely.Geometry:
         logger.warning("%s: %d of its polygons cross themselves and were repaired; check their outlines.", name, broken)
     # by structure, loops that overlap stay inside; by lines it takes minutes where there are many
     return shapely.union_all(shapely.make_valid(polygons, method="structure", keep_collapsed=False))
-
-
-def _parsed(path: Path, name: str) -> Any:
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise InputError(f"{name}: {size / 1e6:.0f} MB, more than {MAX_BYTES / 1e6:.0f}; simplify the annotation.")
-    try:
-        return json.loads(path.read_bytes())
-    except RecursionError as error:
-        raise InputError(f"{name}: is nested too deeply for a GeoJSON; export it again.") from error
-    except ValueError as error:
-        raise InputError(f"{name}: is no GeoJSON ({first_line(error)}); export it again.") from error
-
-
-def _polygons(content: Any, name: str) -> Iterator[shapely.Polygon]:
-    """Those of a GeoJSON, in whatever it wraps them."""
-    vertices = 0
-    waiting = [content]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, list):
-            waiting += item[::-1]
-            continue
-        kind = item.get("type") if isinstance(item, dict) else None
-        members = {"FeatureCollection": "features", "Feature": "geometry", "GeometryCollection": "geometries"}
-        if isinstance(kind, str) and kind in members:
-            waiting.append(item.get(members[kind]))
-        elif kind in ("Polygon", "MultiPolygon"):
-            parts = [item.get("coordinates")] if kind == "Polygon" else item.get("coordinates")
-            for rings in parts if isinstance(parts, list) else [None]:
-                points = (
-                    [_ring(ring, name) for ring in rings] if isinstance(rings, list) and rings else [_ring([], name)]
-                )
-                vertices += sum(map(len, points))
-                if vertices > MAX_VERTICES:
-                    raise InputError(f"{name}: has more than {MAX_VERTICES} vertices; simplify the annotation.")
-                yield shapely.Polygon(points[0], points[1:])
-        else:
-            what = f"a {str(kind)[:40]}" if kind else "something that is no geometry"
-            raise InputError(f"{name}: holds {what}; a region is made of Polygon and MultiPolygon, delete the rest.")
-
-
-def _ring(points: Any, name: str) -> np.ndarray:
-    """float64 [n, 2]."""
-    try:
-        ring = np.asarray(points)
-    except ValueError:
-        ring = np.empty(0)
-    if ring.ndim != 2 or ring.shape[0] < 3 or ring.shape[1] not in (2, 3) or ring.dtype.kind not in "iuf":
-        raise InputError(f"{name}: holds a polygon that is no list of three or more points [x, y]; export it again.")
-    ring = ring[:, :2].astype(np.float64)
-    if not np.isfinite(ring).all():
-        raise InputError(f"{name}: holds a coordinate that is not finite; export it again.")
-    return ring
 
 
 def _refuse_tangle(polygons: list[shapely.Polygon], name: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 import shapely
 
 from lightmuseg.errors import InputError
-from lightmuseg.slides import region as region_module
+from lightmuseg.slides import geojson
 from lightmuseg.slides.region import read_region
 
 SLIDE = 1000, 800
@@ -180,7 +180,7 @@ def test_deep_nesting_is_no_recursion(write):
 
 
 def test_too_large_a_file_is_refused_unread(write, monkeypatch):
-    monkeypatch.setattr(region_module, "MAX_BYTES", 100)
+    monkeypatch.setattr(geojson, "MAX_BYTES", 100)
     refused(write(" " * 101 + json.dumps(polygon(SQUARE))), "MB", "simplify")
 
 

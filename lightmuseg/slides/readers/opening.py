@@ -21,7 +21,12 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def open_slide(
-    path: Path, backend: str = "auto", mpp: float | None = None, workers: int = 1, device: str = "cpu"
+    path: Path,
+    backend: str = "auto",
+    mpp: float | None = None,
+    workers: int = 1,
+    device: str = "cpu",
+    default_mpp: float | None = None,
 ) -> SlideReader:
     """The slide in a file, or of DICOM in a folder, with ``mpp`` set.
 
@@ -32,6 +37,7 @@ def open_slide(
         mpp: um/px of level 0, before what the file says; None to take the file's.
         workers: threads of ``read_batch``.
         device: "cpu", or "cuda" to decode on a GPU what cuCIM reads.
+        default_mpp: um/px of level 0 where the file does not say.
 
     Raises:
         InputError: where there is no slide, nothing opens it, its pixels are not 8-bit RGB, or its um/px are missing,
@@ -57,7 +63,7 @@ def open_slide(
     else:
         raise InputError(f"{path}: nothing opens it as a slide: {' '.join(reasons)}")
     try:
-        reader.mpp = checked_mpp(path, mpp if mpp is not None else _stated(reader), "--mpp")
+        reader.mpp = checked_mpp(path, mpp if mpp is not None else _stated(reader) or default_mpp, "--mpp")
     except InputError:
         reader.close()
         raise

@@ -1,0 +1,193 @@
+"""What an annotator's label says of an image, pixel by pixel, as BCSS codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from affine import Affine
+from PIL import Image
+from rasterio.features import rasterize
+
+from lightmuseg.data.bcss import CODES
+from lightmuseg.data.images import read_codes
+from lightmuseg.errors import InputError
+from lightmuseg.slides.readers import SlideReader
+
+from .annotations import Annotation, read_annotations
+from .prediction import Box
+
+OTHER, UNKNOWN, EXCLUDED = CODES["other"], CODES["outside_roi"], CODES["exclude"]
+# Polygons of this class are no tissue: they say where all there is was annotated. QuPath has the class "Region*".
+REGION = "region"
+# Names of QuPath's own classes and of common use.
+ALIASES = {
+    "background": "other",
+    "ignore": "exclude",
+    "immune cells": "lymphocytic_infiltrate",
+    "lymphocytes": "lymphocytic_infiltrate",
+    "necrosis": "necrosis_or_debris",
+}
+POLYGONS, IMAGES = (".xml", ".geojson", ".json"), (".png", ".tif", ".tiff")
+# of a label image's file: class index of pixels that nobody annotated
+NOT_ANNOTATED = 255
+
+
+def code_of(class_name: str) -> int | None:
+    """The BCSS code of a class's name as pathologists' programs write it; None for an annotated region.
+
+    Raises:
+        InputError: for a name that means nothing here.
+    """
+    plain = class_name.strip().rstrip("*").strip().casefold()
+    if plain == REGION:
+        return None
+    known = ALIASES.get(plain, plain.replace(" ", "_"))
+    codes = {name.casefold(): code for name, code in CODES.items()}
+    if known not in codes:
+        raise InputError(
+            f"class {class_name[:80]!r}: is not known; use Tumor, Stroma, Lymphocytic infiltrate, Necrosis, Other, Ignore* "
+            "or another class of BCSS, or Region* around what is annotated."
+        )
+    return codes[known]
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """A label of an image.
+
+    Attributes:
+        area: where it says something, in level-0 pixels.
+        polygons: code and outline in level-0 pixels, the largest first, later ones over earlier ones.
+        indices: of a label image instead: codes, uint8 [H, W], at level 0.
+    """
+
+    area: shapely.Geometry
+    polygons: tuple[tuple[int, shapely.Polygon], ...] = ()
+    indices: np.ndarray | None = None
+
+    def codes(self, x0: float, y0: float, step0: float, width: int, height: int) -> np.ndarray:
+        """BCSS codes, uint8 [height, width], at the pixels of a grid; 0 where nothing is annotated.
+
+        Args:
+            x0, y0: the grid's left upper corner in level-0 pixels.
+            step0: side of its pixels in level-0 pixels.
+            width, height: of the grid.
+        """
+        if self.indices is not None:
+            xs, ys = (((np.arange(n) + 0.5) * step0 + start).astype(int) for n, start in ((width, x0), (height, y0)))
+            rows, columns = self.indices.shape
+            codes = self.indices[np.minimum(ys, rows - 1)[:, None], np.minimum(xs, columns - 1)]
+            codes[ys >= rows], codes[:, xs >= columns] = UNKNOWN, UNKNOWN
+            return codes
+        shapes = [(self.area, OTHER), *((polygon, code) for code, polygon in self._within(self.area))]
+        grid = shapely.box(x0, y0, x0 + width * step0, y0 + height * step0)
+        drawn = [(shape, code) for shape, code in shapes if shape.intersects(grid)]
+        if not drawn:
+            return np.full((height, width), UNKNOWN, np.uint8)
+        place = Affine(step0, 0, x0, 0, step0, y0)
+        return rasterize(drawn, out_shape=(height, width), transform=place, fill=UNKNOWN, dtype=np.uint8)
+
+    def _within(self, area: shapely.Geometry) -> Iterator[tuple[int, shapely.Geometry]]:
+        for code, polygon in self.polygons:
+            inside = polygon if area.contains(polygon) else shapely.intersection(polygon, area)
+            if not inside.is_empty:
+                yield code, inside
+
+    @cached_property
+    def boxes(self) -> list[Box]:
+        """Rectangles, one around each part of the area."""
+        parts = shapely.get_parts(shapely.union_all([shapely.box(*part.bounds) for part in _parts(self.area)]))
+        edges = [(int(b[0]), int(b[1]), int(np.ceil(b[2])), int(np.ceil(b[3]))) for b in (p.bounds for p in parts)]
+        return [Box(left, upper, right - left, lower - upper) for left, upper, right, lower in edges]
+
+
+def _parts(area: shapely.Geometry) -> list[shapely.Geometry]:
+    return [part for part in shapely.get_parts(area).tolist() if part.area > 0]
+
+
+def read_ground_truth(
+    path: Path, name: str, reader: SlideReader, class_names: Sequence[str], info: Mapping[str, Any]
+) -> GroundTruth:
+    """Read a label.
+
+    Polygons: everything inside polygons of the class ``Region*`` is annotated, or inside the ``bbox`` that ``info``
+    names, or, of a picture such as PNG, everywhere; there, what no polygon covers is "other". Else only what the
+    polygons cover is known. Label images: class indices of every pixel of level 0, 255 where nobody annotated.
+
+    Args:
+        path: of the label.
+        name: stands for it in messages.
+        reader: the image.
+        class_names: of a label image's indices from 1.
+        info: what the client says of the label; ``bbox`` [x, y, width, height] in level-0 pixels.
+
+    Raises:
+        InputError: for a label that is broken, unsafe, of unknown classes or another size, or beside the image.
+    """
+    ending = path.suffix.lower()
+    level0 = reader.levels[0]
+    slide = shapely.box(0, 0, level0.width, level0.height)
+    if ending in IMAGES:
+        return _of_image(path, name, (level0.width, level0.height), class_names)
+    if ending not in POLYGONS:
+        raise InputError(f"{name}: is of no known kind; give {', '.join((*POLYGONS, *IMAGES))}.")
+    areas = []
+    drawn: list[tuple[int, Annotation]] = []
+    for annotation in read_annotations(path, name):
+        code = code_of(annotation.class_name)
+        if not annotation.polygon.intersects(slide):
+            raise InputError(
+                f"{name}: holds a polygon at {annotation.polygon.bounds[:2]}, beside the image of {level0.width} x "
+                f"{level0.height} pixels; annotate the image it belongs to."
+            )
+        if code is None:
+            areas.append(annotation.polygon)
+        else:
+            drawn.append((code, annotation))
+    if info.get("bbox"):
+        areas.append(_bbox(info["bbox"], level0.width, level0.height))
+    if not areas and reader.backend == "image":
+        areas.append(slide)
+    if not areas:
+        areas = [annotation.polygon for _, annotation in drawn]
+    if not areas:
+        raise InputError(f"{name}: holds no annotation; draw some, or Region* around what is free of them.")
+    drawn.sort(key=lambda one: -one[1].polygon.area)
+    polygons = tuple((code, annotation.polygon) for code, annotation in drawn)
+    return GroundTruth(shapely.intersection(shapely.union_all(areas), slide), polygons)
+
+
+def _bbox(value: Any, width: int, height: int) -> shapely.Polygon:
+    if not (isinstance(value, list) and len(value) == 4 and all(type(number) is int for number in value)):
+        raise InputError(f"bbox {str(value)[:80]}: is not [x, y, width, height] in level-0 pixels; leave it out.")
+    box = Box.of({"location": value[:2], "size": value[2:]}, width, height)
+    return shapely.box(box.x0, box.y0, box.x0 + box.width0, box.y0 + box.height0)
+
+
+def _of_image(path: Path, name: str, size: tuple[int, int], class_names: Sequence[str]) -> GroundTruth:
+    try:
+        with Image.open(path) as image:
+            if image.size != size:
+                raise InputError(
+                    f"{name}: is {image.size[0]} x {image.size[1]} pixels, the image {size[0]} x {size[1]}; label the "
+                    "image at its own size."
+                )
+    except (OSError, Image.DecompressionBombError) as error:
+        raise InputError(f"{name}: cannot be read as an image; save it again as PNG.") from error
+    indices = read_codes(path)
+    table = np.full(256, EXCLUDED, np.uint8)
+    table[0], table[NOT_ANNOTATED] = OTHER, UNKNOWN
+    table[1 : 1 + len(class_names)] = [code_of(class_name) for class_name in class_names]
+    unknown = [int(value) for value in np.unique(indices) if len(class_names) < value < NOT_ANNOTATED]
+    if unknown:
+        raise InputError(
+            f"{name}: holds the class index {unknown[0]}; known are 0 to {len(class_names)}, and {NOT_ANNOTATED} where "
+            "nothing is annotated."
+        )
+    return GroundTruth(shapely.box(0, 0, *size), indices=table[indices])

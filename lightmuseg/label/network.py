@@ -1,0 +1,82 @@
+"""The bundle's network with the weights of the hour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+
+from lightmuseg.errors import InputError
+from lightmuseg.networks.weights import load_weights
+from lightmuseg.record import sha256_of
+from lightmuseg.runtimes import Runtime
+
+
+class BundleNetwork:
+    """What a bundle's configs declare of the network, for one file of weights.
+
+    Args:
+        bundle: the bundle's root.
+        weights: a state dict.
+        variants: names of configs that go before, such as ``multiclass``, as the weights were trained with.
+
+    Attributes:
+        sha256: of the weights.
+        class_names: of the indices from 1.
+        codes: BCSS codes of each class.
+        mpp: um/px that the network was trained at.
+        tile_size: side of its tiles.
+
+    Raises:
+        InputError: for a bundle or weights that are not there or do not fit.
+    """
+
+    def __init__(self, bundle: Path, weights: Path, variants: Sequence[str] = ()) -> None:
+        self.bundle, self.weights, self.variants = bundle, weights, tuple(variants)
+        self.sha256 = sha256_of(weights)
+        self._config = self.configured("inference_wsi")
+        self.class_names: tuple[str, ...] = tuple(self._value("class_names"))
+        self.codes: dict[str, list[int]] = {name: list(codes) for name, codes in self._value("classes").items()}
+        self.mpp: float = self._value("mpp")
+        self.tile_size: int = self._value("tile_size")
+        self.overlap: float = self._value("overlap")
+        self.batch_size: int = self._value("batch_size")
+        self.device: torch.device = self._value("device")
+        self._runtime: Runtime | None = None
+
+    def configured(self, *names: str, **values: Any) -> ConfigParser:
+        """The bundle's configs of these names, with the variants', and values of keys at the top."""
+        paths = [self.bundle / "configs" / f"{name}.json" for name in (*names, *self.variants)]
+        for path in paths:
+            if not path.is_file():
+                raise InputError(f"{path}: no such file; name the bundle's folder and configs it has.")
+        config = ConfigParser()
+        config.read_config(paths)
+        config["bundle_root"] = str(self.bundle.resolve())
+        for name, value in values.items():
+            config[name] = value
+        return config
+
+    def _value(self, name: str) -> Any:
+        return self._config.get_parsed_content(name)
+
+    @property
+    def runtime(self) -> Runtime:
+        """The network with its weights, as the slide engine runs it."""
+        if self._runtime is None:
+            load_weights(self._value("network"), self.weights)
+            self._runtime = self._value("runtime")
+        return self._runtime
+
+    def with_dropout(self, share: float) -> torch.nn.Module:
+        """A copy of the network that drops this share of channels in training mode; in evaluation mode."""
+        network = self.configured("inference_wsi", dropout=share).get_parsed_content("network")
+        load_weights(network, self.weights)
+        return network.eval()
+
+    def describe(self) -> Mapping[str, Any]:
+        """Plain values for records and for clients."""
+        return {"weights_sha256": self.sha256, "classes": list(self.class_names), "mpp": self.mpp}
