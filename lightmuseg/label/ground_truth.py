@@ -38,8 +38,12 @@ POLYGONS, IMAGES = (".xml", ".geojson", ".json"), (".png", ".tif", ".tiff")
 NOT_ANNOTATED = 255
 
 
-def code_of(class_name: str) -> int | None:
+def code_of(class_name: str, classes: Mapping[str, Sequence[int]]) -> int | None:
     """The BCSS code of a class's name as pathologists' programs write it; None for an annotated region.
+
+    Args:
+        class_name: one of ``classes``, of BCSS or of QuPath, in any case.
+        classes: codes of the network's classes.
 
     Raises:
         InputError: for a name that means nothing here.
@@ -49,10 +53,12 @@ def code_of(class_name: str) -> int | None:
         return None
     known = ALIASES.get(plain, plain.replace(" ", "_"))
     codes = {name.casefold(): code for name, code in CODES.items()}
+    codes |= {name.casefold(): of_class[0] for name, of_class in classes.items()}
+    known = plain if plain in codes else known
     if known not in codes:
         raise InputError(
-            f"class {class_name[:80]!r}: is not known; use Tumor, Stroma, Lymphocytic infiltrate, Necrosis, Other, Ignore* "
-            "or another class of BCSS, or Region* around what is annotated."
+            f"class {class_name[:80]!r}: is not known; use Tumor, Stroma, Lymphocytic infiltrate, Necrosis, Other, "
+            "Ignore* or another class of BCSS, or Region* around what is annotated."
         )
     return codes[known]
 
@@ -112,7 +118,7 @@ def _parts(area: shapely.Geometry) -> list[shapely.Geometry]:
 
 
 def read_ground_truth(
-    path: Path, name: str, reader: SlideReader, class_names: Sequence[str], info: Mapping[str, Any]
+    path: Path, name: str, reader: SlideReader, classes: Mapping[str, Sequence[int]], info: Mapping[str, Any]
 ) -> GroundTruth:
     """Read a label.
 
@@ -124,7 +130,7 @@ def read_ground_truth(
         path: of the label.
         name: stands for it in messages.
         reader: the image.
-        class_names: of a label image's indices from 1.
+        classes: codes of the network's classes; a label image's indices count them from 1.
         info: what the client says of the label; ``bbox`` [x, y, width, height] in level-0 pixels.
 
     Raises:
@@ -134,13 +140,13 @@ def read_ground_truth(
     level0 = reader.levels[0]
     slide = shapely.box(0, 0, level0.width, level0.height)
     if ending in IMAGES:
-        return _of_image(path, name, (level0.width, level0.height), class_names)
+        return _of_image(path, name, (level0.width, level0.height), classes)
     if ending not in POLYGONS:
         raise InputError(f"{name}: is of no known kind; give {', '.join((*POLYGONS, *IMAGES))}.")
     areas = []
     drawn: list[tuple[int, Annotation]] = []
     for annotation in read_annotations(path, name):
-        code = code_of(annotation.class_name)
+        code = code_of(annotation.class_name, classes)
         if not annotation.polygon.intersects(slide):
             raise InputError(
                 f"{name}: holds a polygon at {annotation.polygon.bounds[:2]}, beside the image of {level0.width} x "
@@ -170,7 +176,7 @@ def _bbox(value: Any, width: int, height: int) -> shapely.Polygon:
     return shapely.box(box.x0, box.y0, box.x0 + box.width0, box.y0 + box.height0)
 
 
-def _of_image(path: Path, name: str, size: tuple[int, int], class_names: Sequence[str]) -> GroundTruth:
+def _of_image(path: Path, name: str, size: tuple[int, int], classes: Mapping[str, Sequence[int]]) -> GroundTruth:
     try:
         with Image.open(path) as image:
             if image.size != size:
@@ -183,11 +189,11 @@ def _of_image(path: Path, name: str, size: tuple[int, int], class_names: Sequenc
     indices = read_codes(path)
     table = np.full(256, EXCLUDED, np.uint8)
     table[0], table[NOT_ANNOTATED] = OTHER, UNKNOWN
-    table[1 : 1 + len(class_names)] = [code_of(class_name) for class_name in class_names]
-    unknown = [int(value) for value in np.unique(indices) if len(class_names) < value < NOT_ANNOTATED]
+    table[1 : 1 + len(classes)] = [codes[0] for codes in classes.values()]
+    unknown = [int(value) for value in np.unique(indices) if len(classes) < value < NOT_ANNOTATED]
     if unknown:
         raise InputError(
-            f"{name}: holds the class index {unknown[0]}; known are 0 to {len(class_names)}, and {NOT_ANNOTATED} where "
+            f"{name}: holds the class index {unknown[0]}; known are 0 to {len(classes)}, and {NOT_ANNOTATED} where "
             "nothing is annotated."
         )
     return GroundTruth(shapely.box(0, 0, *size), indices=table[indices])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from monai.bundle import ConfigParser
 from lightmuseg.errors import InputError
 from lightmuseg.networks.weights import load_weights
 from lightmuseg.record import sha256_of
-from lightmuseg.runtimes import Runtime
+from lightmuseg.runtimes import TorchRuntime
+
+# share of channels, for Monte Carlo dropout in a network that was trained without
+DROPOUT = 0.2
 
 
 class BundleNetwork:
@@ -45,7 +49,6 @@ class BundleNetwork:
         self.overlap: float = self._value("overlap")
         self.batch_size: int = self._value("batch_size")
         self.device: torch.device = self._value("device")
-        self._runtime: Runtime | None = None
 
     def configured(self, *names: str, **values: Any) -> ConfigParser:
         """The bundle's configs of these names, with the variants', and values of keys at the top."""
@@ -63,17 +66,18 @@ class BundleNetwork:
     def _value(self, name: str) -> Any:
         return self._config.get_parsed_content(name)
 
-    @property
-    def runtime(self) -> Runtime:
+    @cached_property
+    def runtime(self) -> TorchRuntime:
         """The network with its weights, as the slide engine runs it."""
-        if self._runtime is None:
-            load_weights(self._value("network"), self.weights)
-            self._runtime = self._value("runtime")
-        return self._runtime
+        load_weights(self._value("network"), self.weights)
+        runtime: TorchRuntime = self._value("runtime")
+        return runtime
 
-    def with_dropout(self, share: float) -> torch.nn.Module:
-        """A copy of the network that drops this share of channels in training mode; in evaluation mode."""
-        network = self.configured("inference_wsi", dropout=share).get_parsed_content("network")
+    @cached_property
+    def stochastic(self) -> torch.nn.Module:
+        """A copy of the network whose dropout can be left on: that of the config, 0.2 where it has none."""
+        config = self.configured("inference_wsi", dropout=self._value("dropout") or DROPOUT)
+        network: torch.nn.Module = config.get_parsed_content("network")
         load_weights(network, self.weights)
         return network.eval()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def _cells(
 ) -> Iterator[tuple[float, Region, tuple[int, int, int, int]]]:
     """Rank in [0, 1), region and box of each cell of an image, whose annotated rectangles are written as regions."""
     with opened(one.image, network) as reader:
-        truth = read_ground_truth(one.label, f"{one.id}{one.label.suffix}", reader, network.class_names, one.info)
+        truth = read_ground_truth(one.label, f"{one.id}{one.label.suffix}", reader, network.codes, one.info)
         view = ModelView(reader, network.mpp)
         for index, box in enumerate(truth.boxes):
             part = part_of(view, _grown(box, view, network.tile_size))
@@ -112,8 +113,8 @@ def _grown(box: Box, view: ModelView, tile_size: int) -> Box:
 def cells(part: ViewPart, tile_size: int) -> Iterator[tuple[int, int, int, int]]:
     """Disjoint boxes (x, y, width, height) of a part that cover it, each at least a tile where the part is."""
     xs, ys = (np.linspace(0, size, max(1, size // tile_size) + 1).astype(int) for size in (part.width, part.height))
-    for upper, lower in zip(ys[:-1], ys[1:]):
-        for left, right in zip(xs[:-1], xs[1:]):
+    for upper, lower in pairwise(ys):
+        for left, right in pairwise(xs):
             yield int(left), int(upper), int(right - left), int(lower - upper)
 
 

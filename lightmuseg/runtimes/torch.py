@@ -50,12 +50,16 @@ class TorchRuntime:
 
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            # NHWC in memory is what PyTorch calls channels-last
-            batch = torch.from_numpy(tiles).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-            batch = torch.addcmul(self._offset, batch.float(), self._factor)
+            batch = self.normalised(tiles)
             with torch.autocast(self.device.type, self._precision(), enabled=self.amp):
                 logits = self.network(batch)
             return logits.float().cpu().numpy()
+
+    def normalised(self, tiles: np.ndarray) -> torch.Tensor:
+        """Tiles, uint8 [B, H, W, 3], as the network takes them: float [B, 3, H, W] on the device."""
+        # NHWC in memory is what PyTorch calls channels-last
+        batch = torch.from_numpy(tiles).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        return torch.addcmul(self._offset, batch.float(), self._factor)
 
     def _precision(self) -> torch.dtype:
         if self.device.type == "cuda" and not torch.cuda.is_bf16_supported():

@@ -1,0 +1,1 @@
+"""MONAI Label: annotate where the network is unsure, and it learns."""

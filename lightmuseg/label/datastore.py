@@ -1,0 +1,222 @@
+"""Images, slides and labels in one folder, where nothing that somebody made is lost."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
+from monailabel.interfaces.exception import ImageNotFoundException
+
+from lightmuseg.errors import InputError
+from lightmuseg.record import sha256_of, write_json, write_whole
+
+logger = logging.getLogger(__name__)
+
+NAME = re.compile(r"[^/\\\x00-\x1f]{1,200}")
+TAG = re.compile(r"[A-Za-z0-9_-]{1,40}")
+# the tag of labels that are finished
+FINAL = "final"
+VERSIONS = "versions"
+
+
+class VersionedDatastore(LocalDatastore):
+    """MONAI Label's folder of images with a ``datastore_v2.json`` and ``labels/TAG/ID.EXT``, made safe.
+
+    Every label that is saved stays, as ``labels/TAG/versions/ID/0001.EXT`` and so on; ``labels/TAG/ID.EXT`` is the
+    last one. Files appear whole. Every change is made under a lock to what is on disk then, and every question is
+    answered from there, because the server and the processes that train and score share the folder.
+
+    Args:
+        folder: of the images.
+        extensions: patterns of file names, such as ``*.svs``.
+        auto_reload: take notice of images that are put into the folder.
+        check_image: given a file and its name; raises an InputError for one that is no image.
+        check_label: given an image's file, a label's file, its name and what the client says of it; raises an
+            InputError for one that does not fit.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        extensions: list[str],
+        auto_reload: bool,
+        check_image: Callable[[Path, str], None],
+        check_label: Callable[[Path, Path, str, dict[str, Any]], None],
+    ) -> None:
+        self._check_image, self._check_label = check_image, check_label
+        self._mutex = threading.RLock()
+        self._depth = 0
+        self._model: LocalDatastoreModel | None = None
+        self._stamp: tuple[int, int] | None = None
+        super().__init__(folder, extensions=extensions, auto_reload=auto_reload)
+
+    @property
+    def _datastore(self) -> LocalDatastoreModel:
+        """What is on disk; within :meth:`_changing`, what is being changed."""
+        with self._mutex:
+            if self._depth == 0:
+                self._load()
+            return self._model
+
+    @_datastore.setter
+    def _datastore(self, model: LocalDatastoreModel) -> None:
+        self._model = model
+
+    def _load(self) -> None:
+        path = Path(self._datastore_config_path)
+        stamp = (path.stat().st_mtime_ns, path.stat().st_ino) if path.is_file() else None
+        if stamp is None or stamp == self._stamp:
+            return
+        try:
+            model = LocalDatastoreModel.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path}: is damaged; move it away, and it is made anew from the files.") from error
+        model.base_path = self._datastore_path
+        self._model, self._stamp = model, stamp
+
+    @contextmanager
+    def _changing(self) -> Iterator[LocalDatastoreModel]:
+        """The datastore for a change by this thread of this process alone; written when the block ends well."""
+        with self._mutex:
+            if self._depth:
+                yield self._model
+                return
+            with FileLock(self._lock_file):
+                self._load()
+                self._depth += 1
+                try:
+                    yield self._model
+                    write_json(self._datastore_config_path, self._model.model_dump(exclude={"base_path"}))
+                    stat = Path(self._datastore_config_path).stat()
+                    self._stamp = stat.st_mtime_ns, stat.st_ino
+                except BaseException:
+                    # what was changed in memory is forgotten
+                    self._stamp = None
+                    raise
+                finally:
+                    self._depth -= 1
+
+    # MONAI Label's own two ways to the file
+
+    def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
+        """Nothing to do: every question loads what is new."""
+
+    def _update_datastore_file(self, lock: bool = True) -> None:
+        with self._changing():
+            pass
+
+    def _reconcile_datastore(self) -> None:
+        with self._changing():
+            super()._reconcile_datastore()
+
+    def _on_modify_event(self, event: Any) -> None:
+        """Nothing to do: every question loads what is new."""
+
+    def _to_id(self, file: str) -> tuple[str, str]:
+        endings = (pattern.lstrip("*") for pattern in self._extensions)
+        ending = max((one for one in endings if file.lower().endswith(one)), key=len, default=Path(file).suffix)
+        return file[: len(file) - len(ending)], file[len(file) - len(ending) :]
+
+    def _list_files(self, path: str, patterns: list[str]) -> dict[str, str]:
+        """Files of known endings, hidden ones left out; of several with the same stem the first by name."""
+        chosen: dict[str, str] = {}
+        for file in sorted(entry.name for entry in Path(path).iterdir() if entry.is_file()):
+            known = any(file.lower().endswith(pattern.lstrip("*")) for pattern in patterns)
+            if file.startswith(".") or not known:
+                continue
+            stem = self._to_id(file)[0]
+            if chosen.setdefault(stem, file) != file:
+                logger.warning("%s: is left out, because %s has the same name; rename one.", file, chosen[stem])
+        return {file: file for file in chosen.values()}
+
+    def image_path(self, image_id: str) -> Path:
+        """The file of an image.
+
+        Raises:
+            ImageNotFoundException: where there is none of this id.
+        """
+        uri = self.get_image_uri(image_id) if isinstance(image_id, str) else ""
+        if not uri:
+            raise ImageNotFoundException(f"image {str(image_id)[:80]!r}: is not in the datastore.")
+        return Path(uri)
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        """Take in an image; one of this name must not be there.
+
+        Raises:
+            InputError: for a name that is none or is taken, or a file that is no image.
+        """
+        stem, ending = self._to_id(Path(image_filename).name)
+        image_id = image_id or stem
+        if not NAME.fullmatch(image_id) or image_id.startswith("."):
+            raise InputError(f"image {image_id[:80]!r}: is no name; leave out slashes and a dot in front.")
+        if f"*{ending.lower()}" not in self._extensions:
+            raise InputError(f"image {image_id!r}: {ending or 'no ending'} is not known; {' '.join(self._extensions)}.")
+        self._check_image(Path(image_filename), f"{image_id}{ending}")
+        with self._changing() as model:
+            target = Path(model.image_path()) / f"{image_id}{ending}"
+            if image_id in model.objects or target.exists():
+                raise InputError(f"image {image_id!r}: is there already; choose another name.")
+            write_whole(target, lambda temporary: shutil.copyfile(image_filename, temporary))
+            info = {**(image_info or {}), "ts": int(time.time()), "name": target.name}
+            model.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=ending))
+        return image_id
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        """Save a label as the image's next version.
+
+        Raises:
+            ImageNotFoundException: where the image is not there.
+            InputError: for a tag that is none, or a label that does not fit the image.
+        """
+        image, label, info = self.image_path(image_id), Path(label_filename), dict(label_info or {})
+        if not TAG.fullmatch(label_tag):
+            raise InputError(f"tag {label_tag[:80]!r}: is no tag; give final, or letters and digits.")
+        ending = label.suffix.lower()
+        self._check_label(image, label, f"{image_id}{ending}", info)
+        with self._changing() as model:
+            folder = Path(model.label_path(label_tag))
+            kept = folder / VERSIONS / image_id
+            version = 1 + max((int(path.stem) for path in kept.glob("[0-9]*.*")), default=0)
+            target = folder / f"{image_id}{ending}"
+            for path in (kept / f"{version:04d}{ending}", target):
+                write_whole(path, lambda temporary: shutil.copyfile(label, temporary))
+            before = model.objects[image_id].labels.get(label_tag)
+            if before is not None and before.ext != ending:
+                (folder / f"{image_id}{before.ext}").unlink(missing_ok=True)
+            info |= {"ts": int(time.time()), "name": target.name, "version": version, "sha256": sha256_of(label)}
+            write_json(kept / f"{version:04d}.info", info)
+            model.objects[image_id].labels[label_tag] = DataModel(info=info, ext=ending)
+        return image_id
+
+    def remove_image(self, image_id: str) -> None:
+        with self._changing():
+            super().remove_image(image_id)
+            super()._reconcile_datastore()
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        """Take a label out of use; its versions stay."""
+        with self._changing():
+            super().remove_label(label_id, label_tag)
+            super()._reconcile_datastore()
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        with self._changing():
+            super().update_image_info(image_id, info)
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        with self._changing():
+            super().update_label_info(label_id, label_tag, info)
+
+    def json(self) -> dict[str, Any]:
+        return json.loads(json.dumps(super().json(), default=str))

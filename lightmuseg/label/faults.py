@@ -1,0 +1,24 @@
+"""A client's faults as answers of HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastapi import HTTPException
+from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
+
+from lightmuseg.errors import InputError, user_fault
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Answer 400 or 404 with one line, instead of 500, where the block fails by what the client gave."""
+    try:
+        yield
+    except (ImageNotFoundException, LabelNotFoundException) as error:
+        raise HTTPException(404, error.msg) from error
+    except MONAILabelException as error:
+        raise HTTPException(400, error.msg) from error
+    except InputError as error:
+        raise HTTPException(400, user_fault(error)) from error

@@ -1,0 +1,213 @@
+"""The app that ``monailabel start_server --app`` takes."""
+
+from __future__ import annotations
+
+import copy
+import random
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monailabel.config import settings
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.utils.async_tasks.task import AsyncTask
+
+from lightmuseg import __version__
+from lightmuseg.errors import InputError, report_faults_in_one_line
+from lightmuseg.label.datastore import FINAL, VersionedDatastore
+from lightmuseg.label.faults import told
+from lightmuseg.label.fine_tuning import FineTuning
+from lightmuseg.label.ground_truth import read_ground_truth
+from lightmuseg.label.models import ModelStore
+from lightmuseg.label.network import BundleNetwork
+from lightmuseg.label.prediction import opened
+from lightmuseg.label.sampling import Sampling, Uncertainty
+from lightmuseg.label.segmentation import Segmentation
+
+NAME = "lightmuseg"
+BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
+METHODS = ("entropy", "epistemic")
+STATE = ".lightmuseg"
+MAX_IMAGE_BYTES, MAX_LABEL_BYTES = 4_000_000_000, 50_000_000
+
+
+class LightMuSegApp(MONAILabelApp):
+    """Active learning with a LightMuSeg bundle.
+
+    Args:
+        app_dir: folder of this file.
+        studies: folder of images and slides.
+        conf: ``bundle``, a bundle's root; ``weights``, to start from (its models/model.pt); ``variants``, names of the
+            bundle's configs with commas between, such as multiclass; ``patches``, of a slide to score.
+    """
+
+    def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
+        # of the processes that train and score
+        report_faults_in_one_line()
+        if studies.startswith(("http://", "https://")):
+            raise InputError(f"{studies}: is no folder; give one that holds the slides.")
+        self._bundle = Path(conf.get("bundle") or BUNDLE)
+        self._variants = [name for name in conf.get("variants", "").split(",") if name]
+        weights = Path(conf.get("weights") or self._bundle / "models" / "model.pt")
+        self._patches = int(conf.get("patches", 64))
+        self._state = Path(studies) / STATE
+        self._store = ModelStore(self._state / "models", weights)
+        self._network: BundleNetwork | None = None
+        super().__init__(
+            app_dir, studies, dict(conf), name="LightMuSeg", version=__version__,
+            description="Tissue segmentation of breast-cancer slides, with active learning",
+        )  # fmt: skip
+
+    def network(self) -> BundleNetwork:
+        """The network with the weights in use, which another process may have changed."""
+        path = self._store.path(self._store.in_use())
+        if self._network is None or self._network.weights != path:
+            self._network = BundleNetwork(self._bundle, path, self._variants)
+        return self._network
+
+    def init_datastore(self) -> VersionedDatastore:
+        return _ToldDatastore(
+            self.studies, list(settings.MONAI_LABEL_DATASTORE_FILE_EXT), settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+            self._check_image, self._check_label,
+        )  # fmt: skip
+
+    def _check_image(self, path: Path, name: str) -> None:
+        _refuse_large(path, name, MAX_IMAGE_BYTES)
+        try:
+            opened(path, self.network()).close()
+        except InputError as error:
+            raise InputError(f"{name}: {str(error).removeprefix(f'{path}: ')}") from error
+
+    def _check_label(self, image: Path, label: Path, name: str, info: dict[str, Any]) -> None:
+        _refuse_large(label, name, MAX_LABEL_BYTES)
+        with opened(image, self.network()) as reader:
+            read_ground_truth(label, name, reader, self.network().codes, info)
+
+    def init_infers(self) -> dict[str, Segmentation]:
+        return {NAME: Segmentation(self.network)}
+
+    def init_trainers(self) -> dict[str, FineTuning]:
+        return {NAME: FineTuning(self.network, self._store, self._state / "trainings")}
+
+    def init_scoring_methods(self) -> dict[str, Uncertainty]:
+        return {method: Uncertainty(method, self.network, self._patches) for method in METHODS}
+
+    def init_strategies(self) -> dict[str, Sampling]:
+        def least_sure(method: str, of_patch: bool = False) -> Any:
+            def score(info: Mapping[str, Any]) -> float:
+                scored = info.get(method) or {}
+                patches = scored.get("patches") or [[0, 0, 0, 0, -1]]
+                return patches[0][4] if of_patch else scored.get("score", -1)
+
+            return lambda infos: sorted(infos, key=lambda one: (-score(infos[one]), one))
+
+        strategies = {
+            "random": Sampling(
+                "an image by chance", lambda infos: random.sample(list(infos), len(infos)), self.network
+            ),
+            "first": Sampling("the first image by name", sorted, self.network),
+        }
+        for method in METHODS:
+            text = f"the image with the greatest mean {method}"
+            strategies[method] = Sampling(text, least_sure(method), self.network, method)
+        text = "the patch of all slides with the greatest entropy"
+        strategies["patch"] = Sampling(text, least_sure("entropy", True), self.network, "entropy", patches_first=True)
+        return strategies
+
+    def infer(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
+        with told():
+            return self._infer(request)
+
+    def infer_wsi(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
+        with told():
+            return self._infer({**request, "output": request.get("output") or "json"})
+
+    def _infer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        task = self._infers.get(request.get("model"))
+        if task is None:
+            raise InputError(f"model {str(request.get('model'))[:80]!r}: is not known; {', '.join(self._infers)}.")
+        image = request.get("image")
+        path = image if _is_upload(image) else str(self.datastore().image_path(image))
+        name, facts = task({**request, "image": path})
+        if request.get("save_label") is True:
+            Path(name).unlink()
+            raise InputError("save_label true: save the label by PUT /datastore/label.")
+        return {"label": name, "tag": "original", "file": name, "params": facts}
+
+    def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer at once with what is scored; where scores are missing they are begun in the background."""
+        with told():
+            strategy = self._strategies.get(request.get("strategy"))
+            if strategy is None:
+                known = ", ".join(self._strategies)
+                raise InputError(f"strategy {str(request.get('strategy'))[:80]!r}: is not known; {known}.")
+            self._refresh_scores()
+            answer = strategy(request, self.datastore())
+            if answer is None:
+                return {}
+            return {**answer, "path": str(self.datastore().image_path(answer["id"]))}
+
+    def _refresh_scores(self) -> None:
+        busy, _ = AsyncTask.status("scoring", check_if_running=True)
+        if busy is None and any(task.stale(self.datastore()) for task in self._scoring_methods.values()):
+            self.async_scoring(None)
+
+    def train(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        with told():
+            if request.get("model") not in self._trainers:
+                raise InputError(
+                    f"model {str(request.get('model'))[:80]!r}: is not known; {', '.join(self._trainers)}."
+                )
+            return super().train(copy.deepcopy(dict(request)))
+
+    def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
+        return {"info": self.datastore().get_label_info(label_id, FINAL)}
+
+    def model_file(self, model: str, validate: bool = True) -> str | None:
+        if model not in self._infers:
+            return None
+        with told():
+            if not validate:
+                raise InputError("weights are not taken by HTTP; start the server with --conf weights FILE.")
+        return str(self.network().weights)
+
+
+class _ToldDatastore(VersionedDatastore):
+    """The datastore as the endpoints call it, which fails by answers of HTTP."""
+
+    def add_image(self, *given: Any) -> str:
+        with told():
+            return super().add_image(*given)
+
+    def save_label(self, *given: Any) -> str:
+        with told():
+            return super().save_label(*given)
+
+    def remove_image(self, *given: Any) -> None:
+        with told():
+            super().remove_image(*given)
+
+    def remove_label(self, *given: Any) -> None:
+        with told():
+            super().remove_label(*given)
+
+    def update_image_info(self, *given: Any) -> None:
+        with told():
+            super().update_image_info(*given)
+
+    def update_label_info(self, *given: Any) -> None:
+        with told():
+            super().update_label_info(*given)
+
+
+def _is_upload(image: Any) -> bool:
+    """Whether an image is the file that MONAI Label made of an upload, whose name nobody can guess."""
+    path = Path(str(image))
+    return path.parent == Path(tempfile.gettempdir()) and bool(re.fullmatch(r"tmp\w{8}(\.\w+)*", path.name))
+
+
+def _refuse_large(path: Path, name: str, most: int) -> None:
+    if (size := path.stat().st_size) > most:
+        raise InputError(f"{name}: {size / 1e6:.0f} MB, more than {most / 1e6:.0f}; split or simplify it.")

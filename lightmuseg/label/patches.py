@@ -1,0 +1,121 @@
+"""Patches of a slide: where they lie, how sure the network is of each, and which to annotate next."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from scipy.special import expit, softmax
+
+from lightmuseg.slides.area import Area
+from lightmuseg.slides.readers import UnreadablePixels
+from lightmuseg.slides.tissue import find_tissue
+from lightmuseg.slides.view import ModelView, thumbnail
+
+from .network import BundleNetwork
+from .prediction import TISSUE_MPP, TISSUE_SIDE, Box, opened
+from .uncertainty import dropout_passes, mutual_information, predictive_entropy
+
+# of a slide; beyond them an even choice stands for the rest
+MOST_PATCHES = 64
+# of Monte Carlo dropout
+PASSES = 8
+# A patch with less tissue is left out.
+LEAST_TISSUE = 0.25
+
+
+def patches_of(view: ModelView, size_m: int, most: int, seed: int = 0) -> list[tuple[int, int]]:
+    """Left upper corners (xm, ym) of patches of ``size_m`` model pixels on tissue; at most ``most``, evenly chosen.
+
+    Of a slide or picture without tissue, and of one no larger than a patch, every patch.
+    """
+    columns, rows = (max(1, size // size_m) for size in (view.width, view.height))
+    corners = [(x * size_m, y * size_m) for y, x in itertools.product(range(rows), range(columns))]
+    if len(corners) > 1:
+        pixels, step0 = thumbnail(view.reader, TISSUE_MPP, TISSUE_SIDE)
+        tissue = find_tissue(pixels, step0, view.reader.mpp)
+        on_tissue = [corner for corner in corners if _share(tissue, corner, size_m, view.scale) >= LEAST_TISSUE]
+        corners = on_tissue or corners
+    if len(corners) > most:
+        chosen = np.random.default_rng(seed).choice(len(corners), most, replace=False)
+        corners = [corners[index] for index in sorted(chosen)]
+    return corners
+
+
+def _share(area: Area, corner_m: tuple[int, int], size_m: int, scale: float) -> float:
+    x0, y0 = (place * scale for place in corner_m)
+    return float(area.mask(x0, y0, size_m * scale / 16, 16, 16).mean())
+
+
+def score_patches(path: Path, network: BundleNetwork, method: str, most: int = MOST_PATCHES) -> dict[str, Any]:
+    """How unsure the network is of an image and of its patches.
+
+    Args:
+        path: of a slide or picture.
+        network: the network.
+        method: "entropy" (mean predictive entropy) or "epistemic" (mean mutual information of Monte Carlo dropout).
+        most: patches to look at.
+
+    Returns:
+        Plain values: ``score``, the mean over the patches, 0 to 1; ``patches``, [x, y, width, height, score] of each in
+        level-0 pixels, the least sure first; ``weights_sha256``.
+    """
+    size = network.tile_size
+    with opened(path, network) as reader:
+        view = ModelView(reader, network.mpp)
+        level0 = reader.levels[0]
+        rows = []
+        for corner in patches_of(view, size, most):
+            (pixels,) = view.read_batch([corner], size)
+            if isinstance(pixels, UnreadablePixels):
+                continue
+            # what lies over the edge of a small image is no tissue of it
+            height, width = (min(size, limit - start) for limit, start in zip((view.height, view.width), corner[::-1]))
+            score = float(_uncertainty(pixels, network, method, height, width))
+            x0, y0 = (round(place * view.scale) for place in corner)
+            width0, height0 = (round(side * view.scale) for side in (width, height))
+            rows.append([x0, y0, min(width0, level0.width - x0), min(height0, level0.height - y0), round(score, 6)])
+    rows.sort(key=lambda row: -row[4])
+    mean = round(float(np.mean([row[4] for row in rows])), 6) if rows else 0.0
+    return {"score": mean, "patches": rows, "weights_sha256": network.sha256}
+
+
+def _uncertainty(pixels: np.ndarray, network: BundleNetwork, method: str, height: int, width: int) -> float:
+    stride = network.runtime.output_stride
+    inside = (..., slice(0, max(1, height // stride)), slice(0, max(1, width // stride)))
+    if method == "entropy":
+        logits = network.runtime(np.stack([pixels]))[0]
+        probabilities = expit(logits) if len(logits) == 1 else softmax(logits, axis=0)
+        return predictive_entropy(probabilities[inside]).mean()
+    passes = dropout_passes(network.stochastic, network.runtime.normalised(np.stack([pixels])), PASSES, seed=0)
+    return mutual_information(passes[:, 0].cpu().numpy()[inside]).mean()
+
+
+def next_patch(
+    scored: Mapping[str, Any], annotated: shapely.Geometry | None, taken: Sequence[Sequence[int]] = ()
+) -> list[float] | None:
+    """The least sure patch [x, y, width, height, score] that is neither annotated nor taken; None where all are.
+
+    Args:
+        scored: what :func:`score_patches` gave.
+        annotated: where the image is annotated already, in level-0 pixels.
+        taken: patches that others have been sent to.
+    """
+    for x, y, width, height, score in scored["patches"]:
+        box = shapely.box(x, y, x + width, y + height)
+        done = annotated is not None and shapely.intersection(box, annotated).area > box.area / 2
+        if not done and [x, y] not in [list(other[:2]) for other in taken]:
+            return [x, y, width, height, score]
+    return None
+
+
+def fitted(patch: Sequence[float], size: tuple[int, int], level0: tuple[int, int]) -> Box:
+    """A box of another size around the middle of a patch, moved onto the slide; level-0 pixels."""
+    width, height = (min(side, limit) for side, limit in zip(size, level0))
+    x = round(patch[0] + patch[2] / 2 - width / 2)
+    y = round(patch[1] + patch[3] / 2 - height / 2)
+    return Box(min(max(0, x), level0[0] - width), min(max(0, y), level0[1] - height), width, height)
