@@ -19,13 +19,13 @@ from lightmuseg.networks.weights import load_weights
 from lightmuseg.slides.readers import UnreadablePixels
 from lightmuseg.slides.view import ModelView, ViewPart
 
-from .ground_truth import GroundTruth, read_ground_truth
+from .ground_truth import UNKNOWN, GroundTruth, read_ground_truth
 from .network import BundleNetwork
 from .prediction import MAX_PIXELS, Box, opened, part_of
 
 # pixels of a side that are read at once
 BLOCK = 1024
-# Of a tile's pixels; tiles with less of them annotated teach little.
+# Of a cell's or tile's pixels; those with fewer annotated teach little.
 LEAST_ANNOTATED = 0.02
 
 
@@ -42,8 +42,9 @@ class LabelledImage:
 def prepare(labelled: Sequence[LabelledImage], network: BundleNetwork, folder: Path, held_out: float) -> dict[str, Any]:
     """Write what is annotated as a prepared dataset, ``folder/dataset``, and return its manifest.
 
-    Each annotated rectangle is divided into cells of at least a tile; a cell is held out (split "val") by a hash of its
-    image and place, so that it stays held out in every training.
+    Each annotated rectangle is divided into cells of at least a tile. Of those with a class of the network and of those
+    without, a share is held out (split "val"), at least one where there are two; which, a hash of their image and place
+    says, so that they are the same ones in every training.
 
     Args:
         labelled: images with labels.
@@ -57,28 +58,37 @@ def prepare(labelled: Sequence[LabelledImage], network: BundleNetwork, folder: P
     if not 0 < held_out < 1:
         raise InputError(f"held_out {held_out}: give a share between 0 and 1.")
     folder.mkdir(parents=True, exist_ok=True)
-    ranked = sorted(
-        (cell for one in labelled for cell in _cells(one, network, folder)), key=lambda cell: (cell[0], cell[1].name)
-    )
-    if len(ranked) < 2:
+    found = [cell for one in labelled for cell in _cells(one, network, folder)]
+    cuts = []
+    for with_class in (True, False):
+        ranked = sorted((cell for cell in found if cell.with_class is with_class), key=lambda cell: cell.rank)
+        count = max(1, round(held_out * len(ranked))) if len(ranked) > 1 else 0
+        cuts += [Cut(c.region, "val" if place < count else "train", c.box) for place, c in enumerate(ranked)]
+    if len({cut.split for cut in cuts}) < 2:
         size = network.tile_size * network.mpp
         raise InputError(
-            f"{len(ranked)} annotated patches: one to learn from and one to hold out are needed, each of {size:.0f} x "
-            f"{size:.0f} um; annotate more."
+            f"{len(cuts)} annotated patches: two with {' or '.join(network.class_names)} are needed, one to learn from "
+            f"and one to hold out, each of {size:.0f} x {size:.0f} um; annotate more."
         )
-    count = sum(rank < held_out for rank, *_ in ranked)
-    count = min(max(count, 1), len(ranked) - 1)
-    cuts = [Cut(region, "val" if place < count else "train", box) for place, (_, region, box) in enumerate(ranked)]
     return write_dataset(
         cuts, folder / "dataset", {"dataset": "label", "held_out": held_out}, network.tile_size, read_mask,
         LEAST_ANNOTATED,
     )  # fmt: skip
 
 
-def _cells(
-    one: LabelledImage, network: BundleNetwork, folder: Path
-) -> Iterator[tuple[float, Region, tuple[int, int, int, int]]]:
-    """Rank in [0, 1), region and box of each cell of an image, whose annotated rectangles are written as regions."""
+@dataclass(frozen=True)
+class _Cell:
+    """A part of a region: its rank by hash, its box in the region's pixels, and if it has a class of the network."""
+
+    rank: str
+    region: Region
+    box: tuple[int, int, int, int]
+    with_class: bool
+
+
+def _cells(one: LabelledImage, network: BundleNetwork, folder: Path) -> Iterator[_Cell]:
+    """The cells of an image, whose annotated rectangles are written as regions."""
+    wanted = [code for codes in network.codes.values() for code in codes]
     with opened(one.image, network) as reader:
         truth = read_ground_truth(one.label, f"{one.id}{one.label.suffix}", reader, network.codes, one.info)
         view = ModelView(reader, network.mpp)
@@ -94,8 +104,12 @@ def _cells(
                 name, one.id, folder / f"{name}.png", folder / f"{name}_mask.png", round(part.x0), round(part.y0),
                 network.mpp,
             )  # fmt: skip
-            _write_region(region, part, truth)
-            yield from ((_rank(one.id, part, cell), region, cell) for cell in cells(part, network.tile_size))
+            codes = _write_region(region, part, truth)
+            for x, y, width, height in cells(part, network.tile_size):
+                here = codes[y : y + height, x : x + width]
+                if (here != UNKNOWN).mean() >= LEAST_ANNOTATED:
+                    rank = _rank(one.id, part, x, y)
+                    yield _Cell(rank, region, (x, y, width, height), bool(np.isin(here, wanted).any()))
 
 
 def _grown(box: Box, view: ModelView, tile_size: int) -> Box:
@@ -118,12 +132,12 @@ def cells(part: ViewPart, tile_size: int) -> Iterator[tuple[int, int, int, int]]
             yield int(left), int(upper), int(right - left), int(lower - upper)
 
 
-def _rank(image_id: str, part: ViewPart, cell: tuple[int, int, int, int]) -> float:
-    x0, y0 = (round(start + place * part.scale) for start, place in ((part.x0, cell[0]), (part.y0, cell[1])))
-    return int(hashlib.sha256(f"{image_id} {x0} {y0}".encode()).hexdigest()[:13], 16) / 16**13
+def _rank(image_id: str, part: ViewPart, x: int, y: int) -> str:
+    place = round(part.x0 + x * part.scale), round(part.y0 + y * part.scale)
+    return hashlib.sha256(f"{image_id} {place}".encode()).hexdigest()
 
 
-def _write_region(region: Region, part: ViewPart, truth: GroundTruth) -> None:
+def _write_region(region: Region, part: ViewPart, truth: GroundTruth) -> np.ndarray:
     pixels = np.empty((part.height, part.width, 3), np.uint8)
     corners = [(x, y) for y in range(0, part.height, BLOCK) for x in range(0, part.width, BLOCK)]
     for (x, y), block in zip(corners, part.read_batch(corners, BLOCK)):
@@ -134,6 +148,7 @@ def _write_region(region: Region, part: ViewPart, truth: GroundTruth) -> None:
     Image.fromarray(pixels).save(region.image, compress_level=1)
     codes = truth.codes(part.x0, part.y0, part.scale, part.width, part.height)
     Image.fromarray(codes).save(region.mask)
+    return codes
 
 
 def dice_on_held_out(network: BundleNetwork, weights: Path, dataset: Path, output: Path) -> float:
