@@ -72,6 +72,8 @@ setup(
         # --tracking mlflow, into an SQLite database, which mlflow-skinny has no client for. Not in "test":
         # where MLflow is installed every MONAI command imports it, and it reports to its makers unless told not to.
         "tracking": ["mlflow-skinny>=3.13", "sqlalchemy>=2.0", "alembic>=1.11"],
+        # what MONAI Label's app needs beside MONAI Label, which has an environment of its own; see scripts/label.sh
+        "label": ["defusedxml>=0.7"],  # annotations in XML, without its bombs
         "test": [
             "pytest>=8.0",
             "pytest-timeout>=2.3",  # a test that hangs fails and says where
@@ -84,7 +86,8 @@ setup(
             "packaging>=24.2",  # the wheel's metadata against the standard, as twine checks it
             "pyyaml>=6.0",  # workflows, CITATION.cff, large_files.yml
             "check-jsonschema>=0.29",  # workflows and CITATION.cff against their schemas, which it holds
-            "lightmuseg[plots,slides,baselines]",
+            "requests>=2.31",  # MONAI Label's server asked over HTTP
+            "lightmuseg[plots,slides,baselines,label]",
         ],
     },
     entry_points={"console_scripts": ["lightmuseg = lightmuseg.cli:main"]},

@@ -39,7 +39,7 @@ class VersionedDatastore(LocalDatastore):
     Args:
         folder: of the images.
         extensions: patterns of file names, such as ``*.svs``.
-        auto_reload: take notice of images that are put into the folder.
+        auto_reload: take notice of files that are put into the folders, at the next question.
         check_image: given a file and its name; raises an InputError for one that is no image.
         check_label: given an image's file, a label's file, its name and what the client says of it; raises an
             InputError for one that does not fit.
@@ -58,7 +58,11 @@ class VersionedDatastore(LocalDatastore):
         self._depth = 0
         self._model: LocalDatastoreModel | None = None
         self._stamp: tuple[int, int] | None = None
-        super().__init__(folder, extensions=extensions, auto_reload=auto_reload)
+        # when each folder last changed; None before MONAI Label's own looking at them
+        self._folders: dict[str, int] | None = None
+        # no watcher of MONAI Label's, which would be woken by our own writing
+        super().__init__(folder, extensions=extensions, auto_reload=False)
+        self._folders = {} if auto_reload else None
 
     @property
     def _datastore(self) -> LocalDatastoreModel:
@@ -66,7 +70,15 @@ class VersionedDatastore(LocalDatastore):
         with self._mutex:
             if self._depth == 0:
                 self._load()
+                if self._folders is not None and self._folders != (now := self._folder_stamps()):
+                    self._folders = now
+                    self._reconcile_datastore()
             return self._model
+
+    def _folder_stamps(self) -> dict[str, int]:
+        """When the folders of images and labels last changed, ns."""
+        folders = [Path(self._model.image_path()), *Path(self._model.label_path(None)).glob("[!.]*/")]
+        return {str(folder): folder.stat().st_mtime_ns for folder in folders}
 
     @_datastore.setter
     def _datastore(self, model: LocalDatastoreModel) -> None:
@@ -93,12 +105,14 @@ class VersionedDatastore(LocalDatastore):
                 return
             with FileLock(self._lock_file):
                 self._load()
+                before = self._model.model_dump_json()
                 self._depth += 1
                 try:
                     yield self._model
-                    write_json(self._datastore_config_path, self._model.model_dump(exclude={"base_path"}))
-                    stat = Path(self._datastore_config_path).stat()
-                    self._stamp = stat.st_mtime_ns, stat.st_ino
+                    if self._model.model_dump_json() != before or self._stamp is None:
+                        write_json(self._datastore_config_path, self._model.model_dump(exclude={"base_path"}))
+                        stat = Path(self._datastore_config_path).stat()
+                        self._stamp = stat.st_mtime_ns, stat.st_ino
                 except BaseException:
                     # what was changed in memory is forgotten
                     self._stamp = None
@@ -118,9 +132,6 @@ class VersionedDatastore(LocalDatastore):
     def _reconcile_datastore(self) -> None:
         with self._changing():
             super()._reconcile_datastore()
-
-    def _on_modify_event(self, event: Any) -> None:
-        """Nothing to do: every question loads what is new."""
 
     def _to_id(self, file: str) -> tuple[str, str]:
         endings = (pattern.lstrip("*") for pattern in self._extensions)

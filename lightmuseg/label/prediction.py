@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import shapely
-from PIL import Image
 from shapely import affinity
 
 from lightmuseg.errors import InputError
-from lightmuseg.slides.area import Area, WholeSlide
+from lightmuseg.slides.area import Area, RegionOfInterest, WholeSlide
 from lightmuseg.slides.engine import segment_slide
 from lightmuseg.slides.plan import plan_tiles
 from lightmuseg.slides.readers import SlideReader
@@ -63,6 +61,12 @@ class Box:
             )
         return box
 
+    def polygon(self, dx0: float = 0.0, dy0: float = 0.0) -> shapely.Polygon:
+        """The rectangle, moved."""
+        return affinity.translate(
+            shapely.box(self.x0, self.y0, self.x0 + self.width0, self.y0 + self.height0), dx0, dy0
+        )
+
 
 def _pair(request: Mapping[str, Any], name: str) -> tuple[int, int]:
     value = request.get(name) or (0, 0)
@@ -77,20 +81,21 @@ class Prediction:
 
     Attributes:
         box: level-0 pixels.
-        class_map: as the slide engine's writers take it, from the box's corner.
-        mpp0: um/px of level 0.
+        class_map: as the slide engine's writers take it; 0 outside of the box.
+        corner: the map's left upper corner, in its own pixels from that of the slide.
     """
 
     box: Box
     class_map: RowStore
-    mpp0: float
+    corner: tuple[int, int]
 
     def polygons(self, min_area0: float = 0.0) -> Iterator[tuple[str, shapely.Polygon]]:
         """Class name and outline, in level-0 pixels of the slide, of every region of at least ``min_area0`` of them."""
         names = dict(enumerate(self.class_map.class_names, start=1))
+        x0, y0 = (place * self.class_map.downsample for place in self.corner)
         for value, polygon in regions(self.class_map, TOLERANCE):
             if value in names and polygon.area >= min_area0:
-                yield names[value], affinity.translate(polygon, self.box.x0, self.box.y0)
+                yield names[value], affinity.translate(polygon, x0, y0)
 
     def image(self, downsample: float) -> np.ndarray:
         """Class indices, uint8 [height, width], at ``downsample`` level-0 pixels to one of the image's.
@@ -105,10 +110,13 @@ class Prediction:
                 f"more than {MAX_PIXELS / 1e6:.0f} megapixels; ask for a coarser level or for polygons."
             )
         classes = np.concatenate(list(self.class_map.bands(1024)))
-        # the map's last pixels may reach over the box
-        box = 0, 0, self.box.width0 / self.class_map.downsample, self.box.height0 / self.class_map.downsample
-        box = *box[:2], min(box[2], classes.shape[1]), min(box[3], classes.shape[0])
-        return np.asarray(Image.fromarray(classes).resize((width, height), Image.Resampling.NEAREST, box=box))
+        step = self.class_map.downsample
+        columns, rows = (
+            ((start + (np.arange(count) + 0.5) * downsample) / step).astype(int) - first
+            for start, count, first in zip((self.box.x0, self.box.y0), (width, height), self.corner)
+        )
+        columns, rows = np.minimum(columns, classes.shape[1] - 1), np.minimum(rows, classes.shape[0] - 1)
+        return classes[rows[:, None], columns]
 
 
 def opened(path: Path, network: BundleNetwork) -> SlideReader:
@@ -118,7 +126,7 @@ def opened(path: Path, network: BundleNetwork) -> SlideReader:
 
 @contextmanager
 def predicted(path: Path, network: BundleNetwork, request: Mapping[str, Any]) -> Iterator[Prediction]:
-    """Segment what a request asks for.
+    """Segment what a request asks for, by the tiles and to the bit as ``lightmuseg segment`` does.
 
     Args:
         path: of a slide or picture.
@@ -130,21 +138,21 @@ def predicted(path: Path, network: BundleNetwork, request: Mapping[str, Any]) ->
         level0 = reader.levels[0]
         box = Box.of(request, level0.width, level0.height)
         view = ModelView(reader, network.mpp)
-        part = part_of(view, box)
-        area: Area = WholeSlide(math.ceil(part.width * view.scale), math.ceil(part.height * view.scale))
-        if len(reader.levels) > 1 and (box.width0, box.height0) == (level0.width, level0.height):
+        everything = (box.width0, box.height0) == (level0.width, level0.height)
+        area: Area = WholeSlide(level0.width, level0.height)
+        if not everything:
+            area = RegionOfInterest(box.polygon())
+        elif len(reader.levels) > 1:
             pixels, step0 = thumbnail(reader, TISSUE_MPP, TISSUE_SIDE)
             area = find_tissue(pixels, step0, reader.mpp)
-        plan = plan_tiles(
-            (part.width, part.height), view.scale, area, network.runtime.tile_size, network.overlap, FACTOR
-        )
+        runtime = network.runtime
+        plan = plan_tiles((view.width, view.height), view.scale, area, runtime.tile_size, network.overlap, FACTOR)
+        seen: ModelView | ViewPart = view
+        corner = 0, 0
+        if not everything:
+            plan, corner = plan.part()
+            seen = ViewPart(view, *corner)
+            area = RegionOfInterest(box.polygon(-corner[0] * view.scale, -corner[1] * view.scale))
         store = RowStore(Path(folder), plan, network.mpp * FACTOR, view.scale * FACTOR, network.class_names)
-        segment_slide(part, area, plan, network.runtime, store, network.batch_size, False)
-        yield Prediction(box, store, reader.mpp)
-
-
-def part_of(view: ModelView, box: Box) -> ViewPart:
-    """The model's pixels that a box of level-0 pixels has a part of, from the nearest corner."""
-    xm, ym = (round(place / view.scale) for place in (box.x0, box.y0))
-    width, height = (max(1, math.ceil(size / view.scale - 1e-6)) for size in (box.width0, box.height0))
-    return ViewPart(view, xm, ym, width, height)
+        segment_slide(seen, area, plan, runtime, store, network.batch_size, False)
+        yield Prediction(box, store, (corner[0] // FACTOR, corner[1] // FACTOR))

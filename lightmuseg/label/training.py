@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -17,11 +17,11 @@ from lightmuseg.data.tiles import Cut, write_dataset
 from lightmuseg.errors import InputError
 from lightmuseg.networks.weights import load_weights
 from lightmuseg.slides.readers import UnreadablePixels
-from lightmuseg.slides.view import ModelView, ViewPart
+from lightmuseg.slides.view import ModelView
 
 from .ground_truth import UNKNOWN, GroundTruth, read_ground_truth
 from .network import BundleNetwork
-from .prediction import MAX_PIXELS, Box, opened, part_of
+from .prediction import MAX_PIXELS, Box, opened
 
 # pixels of a side that are read at once
 BLOCK = 1024
@@ -93,7 +93,7 @@ def _cells(one: LabelledImage, network: BundleNetwork, folder: Path) -> Iterator
         truth = read_ground_truth(one.label, f"{one.id}{one.label.suffix}", reader, network.codes, one.info)
         view = ModelView(reader, network.mpp)
         for index, box in enumerate(truth.boxes):
-            part = part_of(view, _grown(box, view, network.tile_size))
+            part = _grown(box, view, network.tile_size)
             if part.width * part.height > MAX_PIXELS:
                 raise InputError(
                     f"{one.id}: {part.width} x {part.height} pixels are annotated in one piece, more than "
@@ -101,52 +101,66 @@ def _cells(one: LabelledImage, network: BundleNetwork, folder: Path) -> Iterator
                 )
             name = f"{hashlib.sha256(one.id.encode()).hexdigest()[:12]}_{index}"
             region = Region(
-                name, one.id, folder / f"{name}.png", folder / f"{name}_mask.png", round(part.x0), round(part.y0),
+                name, one.id, folder / f"{name}.png", folder / f"{name}_mask.png",
+                round(part.xm * view.scale), round(part.ym * view.scale),
                 network.mpp,
             )  # fmt: skip
-            codes = _write_region(region, part, truth)
-            for x, y, width, height in cells(part, network.tile_size):
+            codes = _write_region(region, view, part, truth)
+            for x, y, width, height in cells(part.width, part.height, network.tile_size):
                 here = codes[y : y + height, x : x + width]
                 if (here != UNKNOWN).mean() >= LEAST_ANNOTATED:
-                    rank = _rank(one.id, part, x, y)
+                    rank = _rank(one.id, (part.xm + x) * view.scale, (part.ym + y) * view.scale)
                     yield _Cell(rank, region, (x, y, width, height), bool(np.isin(here, wanted).any()))
 
 
-def _grown(box: Box, view: ModelView, tile_size: int) -> Box:
-    """The box with its surroundings, where it is smaller than a tile."""
-    level0 = view.reader.levels[0]
-    least = round(tile_size * view.scale + 0.5)
-    width, height = (
-        min(max(size, least), limit) for size, limit in ((box.width0, level0.width), (box.height0, level0.height))
-    )
-    x0 = min(max(0, box.x0 - (width - box.width0) // 2), level0.width - width)
-    y0 = min(max(0, box.y0 - (height - box.height0) // 2), level0.height - height)
-    return Box(x0, y0, width, height)
+class _Part(NamedTuple):
+    """A rectangle of a slide in the model's pixels."""
+
+    xm: int
+    ym: int
+    width: int
+    height: int
 
 
-def cells(part: ViewPart, tile_size: int) -> Iterator[tuple[int, int, int, int]]:
-    """Disjoint boxes (x, y, width, height) of a part that cover it, each at least a tile where the part is."""
-    xs, ys = (np.linspace(0, size, max(1, size // tile_size) + 1).astype(int) for size in (part.width, part.height))
+def _grown(box: Box, view: ModelView, tile_size: int) -> _Part:
+    """The model's pixels of a box, and as much around it as makes a tile of it where it is smaller."""
+    sides = []
+    for start0, size0, limit in ((box.x0, box.width0, view.width), (box.y0, box.height0, view.height)):
+        start, size = round(start0 / view.scale), max(1, round(size0 / view.scale))
+        grown = min(max(size, tile_size), limit)
+        sides.append((min(max(0, start - (grown - size) // 2), limit - grown), grown))
+    (xm, width), (ym, height) = sides
+    return _Part(xm, ym, width, height)
+
+
+def cells(width: int, height: int, tile_size: int) -> Iterator[tuple[int, int, int, int]]:
+    """Disjoint boxes (x, y, width, height) that cover a rectangle, each at least a tile where that is.
+
+    >>> list(cells(1100, 512, 512))
+    [(0, 0, 550, 512), (550, 0, 550, 512)]
+    """
+    xs, ys = (np.linspace(0, size, max(1, size // tile_size) + 1).astype(int) for size in (width, height))
     for upper, lower in pairwise(ys):
         for left, right in pairwise(xs):
             yield int(left), int(upper), int(right - left), int(lower - upper)
 
 
-def _rank(image_id: str, part: ViewPart, x: int, y: int) -> str:
-    place = round(part.x0 + x * part.scale), round(part.y0 + y * part.scale)
-    return hashlib.sha256(f"{image_id} {place}".encode()).hexdigest()
+def _rank(image_id: str, x0: float, y0: float) -> str:
+    return hashlib.sha256(f"{image_id} {round(x0)} {round(y0)}".encode()).hexdigest()
 
 
-def _write_region(region: Region, part: ViewPart, truth: GroundTruth) -> np.ndarray:
+def _write_region(region: Region, view: ModelView, part: _Part, truth: GroundTruth) -> np.ndarray:
+    """Write a region's image and mask, and return the mask."""
     pixels = np.empty((part.height, part.width, 3), np.uint8)
     corners = [(x, y) for y in range(0, part.height, BLOCK) for x in range(0, part.width, BLOCK)]
-    for (x, y), block in zip(corners, part.read_batch(corners, BLOCK)):
+    read = view.read_batch([(part.xm + x, part.ym + y) for x, y in corners], BLOCK)
+    for (x, y), block in zip(corners, read):
         if isinstance(block, UnreadablePixels):
             raise block
         here = pixels[y : y + BLOCK, x : x + BLOCK]
         here[:] = block[: here.shape[0], : here.shape[1]]
     Image.fromarray(pixels).save(region.image, compress_level=1)
-    codes = truth.codes(part.x0, part.y0, part.scale, part.width, part.height)
+    codes = truth.codes(part.xm * view.scale, part.ym * view.scale, view.scale, part.width, part.height)
     Image.fromarray(codes).save(region.mask)
     return codes
 

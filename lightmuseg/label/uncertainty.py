@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
@@ -56,7 +58,7 @@ def _entropy(probabilities: np.ndarray, axis: int) -> np.ndarray:
     # p log p is 0 at p = 0
     logarithms = np.log(np.where(probabilities > 0, probabilities, 1))
     # no -0.0 for what is certain
-    return np.abs((probabilities * logarithms).sum(axis=axis)) / np.log(probabilities.shape[axis])
+    return np.abs((probabilities * logarithms).sum(axis=axis)) / math.log(probabilities.shape[axis])
 
 
 @torch.no_grad()

@@ -49,6 +49,23 @@ class Plan:
         """Borders of the rows of cells, in output pixels."""
         return self._edges(self.ys_m)
 
+    def part(self) -> tuple[Plan, tuple[int, int]]:
+        """A plan of only the rows and columns that its tiles lie in, and where that begins: (xm, ym).
+
+        Its tiles are the same places of the slide, so its map is that part of the whole one, to the bit.
+        """
+        rows, columns = ([tile[axis] for tile in self.tiles] for axis in (0, 1))
+        xs_m, ys_m = (starts[min(used) : max(used) + 1] for starts, used in ((self.xs_m, columns), (self.ys_m, rows)))
+        corner = xs_m[0], ys_m[0]
+        ends = (
+            (xs_m[-1] + self.tile_size, self.width * self.factor),
+            (ys_m[-1] + self.tile_size, self.height * self.factor),
+        )
+        width, height = ((min(end) - start) // self.factor for end, start in zip(ends, corner))
+        tiles = tuple((row - min(rows), column - min(columns)) for row, column in self.tiles)
+        xs_m, ys_m = (tuple(start - first for start in starts) for starts, first in zip((xs_m, ys_m), corner))
+        return Plan(self.tile_size, self.factor, width, height, xs_m, ys_m, tiles), corner
+
     def _edges(self, starts_m: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(start // self.factor for start in (*starts_m, starts_m[-1] + self.tile_size))
 

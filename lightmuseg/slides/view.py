@@ -81,25 +81,19 @@ class ModelView:
 
 
 class ViewPart:
-    """A rectangle of a :class:`ModelView`, by the same interface; pixels around it are the slide's own.
+    """A :class:`ModelView` from a place of the slide on; pixels around it are the slide's own.
 
     Args:
         view: of the slide.
-        xm, ym: its left upper corner, in the model's pixels.
-        width, height: in the model's pixels.
-
-    Attributes:
-        x0, y0: its left upper corner in level-0 pixels.
+        xm, ym: the place, in the model's pixels.
     """
 
-    def __init__(self, view: ModelView, xm: int, ym: int, width: int, height: int) -> None:
+    def __init__(self, view: ModelView, xm: int, ym: int) -> None:
         self.reader, self.scale = view.reader, view.scale
-        self.width, self.height = width, height
-        self.x0, self.y0 = xm * view.scale, ym * view.scale
         self._view, self._corner = view, (xm, ym)
 
     def read_batch(self, corners_m: Sequence[tuple[int, int]], size: int) -> list[np.ndarray | UnreadablePixels]:
-        """As :meth:`ModelView.read_batch`, from the part's corner."""
+        """As :meth:`ModelView.read_batch`."""
         xm, ym = self._corner
         return self._view.read_batch([(xm + x, ym + y) for x, y in corners_m], size)
 

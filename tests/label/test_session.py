@@ -1,0 +1,175 @@
+"""An annotator's session over HTTP alone, as QuPath does it, on slides and on tiles."""
+
+import hashlib
+import io
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageDraw
+
+pytestmark = pytest.mark.label
+
+SVS = "CMU-1-Small-Region"
+WORKED = (600, 300, 1536, 1024)
+REGIONS = {SVS: (300, 1500, 1200, 1000), "roi": (700, 400, 1100, 900)}
+
+
+def rasterised(xml, box):
+    """The polygons of an ASAP XML as a mask, bool [height, width], of a box of level-0 pixels."""
+    x0, y0, width, height = box
+    mask = Image.new("1", (width, height))
+    for annotation in ElementTree.fromstring(xml).iter("Annotation"):
+        points = [(float(c.get("X")) - x0 - 0.5, float(c.get("Y")) - y0 - 0.5) for c in annotation.iter("Coordinate")]
+        ImageDraw.Draw(mask).polygon(points, fill=1)
+    return np.asarray(mask)
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def segmented(root, path, box, output):
+    """Tumor in a box of level-0 pixels by the command ``lightmuseg segment``, bool at level 0."""
+    command = ["segment", path, "--output", output, "--region", ",".join(map(str, box)), "--no-tissue-mask"]
+    command += ["--model", root / "bundle" / "models" / "model.pt"]
+    done = subprocess.run(
+        [sys.executable, "-m", "lightmuseg.cli", *map(str, command)], cwd=root, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    classes = tifffile.imread(output / path.stem / "classes.tif")
+    with tifffile.TiffFile(path) as tiff:
+        height, width = tiff.pages[0].shape[:2]
+    ys, xs = (np.arange(n) * m // n for n, m in ((height, classes.shape[0]), (width, classes.shape[1])))
+    x0, y0, width, height = box
+    return classes[ys][:, xs][y0 : y0 + height, x0 : x0 + width] == 1
+
+
+@pytest.mark.parametrize("image", REGIONS)
+def test_regions_are_what_the_command_segments(image, server, root, tmp_path):
+    x, y, width, height = box = REGIONS[image]
+    answer = server.infer(image, "asap", level=0, location=[x, y], size=[width, height], tile_size=[1024, 1024])
+    expected = segmented(root, next(server.studies.glob(f"{image}.*")), box, tmp_path)
+    assert dice(rasterised(answer.text, box), expected) > 0.95
+    assert 0.01 < expected.mean() < 0.99
+
+
+def test_kinds_of_answers_agree(server):
+    x, y, width, height = box = REGIONS["roi"]
+    place = {"location": [x, y], "size": [width, height]}
+    drawn = rasterised(server.infer("roi", "asap", **place).text, box)
+    features = server.infer("roi", "json", **place).json()["features"]
+    elements = server.infer("roi", "dsa", **place).json()["elements"]
+    for rings_of in (
+        [f["geometry"]["coordinates"] for f in features],
+        [[e["points"], *e.get("holes", [])] for e in elements],
+    ):
+        mask = Image.new("1", (width, height))
+        for shell, *holes in rings_of:
+            for ring, value in ((shell, 1), *((hole, 0) for hole in holes)):
+                ImageDraw.Draw(mask).polygon([(p[0] - x - 0.5, p[1] - y - 0.5) for p in ring], fill=value)
+        assert dice(np.asarray(mask), drawn) > 0.99
+    assert any(len(f["geometry"]["coordinates"]) > 1 for f in features), "no hole: nothing is proven of holes"
+    assert {f["properties"]["classification"]["name"] for f in features} == {"tumor"}
+    assert {e["lineColor"] for e in elements} == {"rgb(220,38,38)"}
+
+
+def test_whole_slide_is_segmented_where_it_is_tissue(server):
+    features = server.infer("roi", "json", min_poly_area=2000).json()["features"]
+    assert len(features) > 3
+    # the smallest has at least the area that was asked for
+    for feature in features:
+        shell = np.array(feature["geometry"]["coordinates"][0])
+        area = abs(np.dot(shell[:-1, 0], shell[1:, 1]) - np.dot(shell[1:, 0], shell[:-1, 1])) / 2
+        assert area >= 2000
+
+
+def test_label_image_of_a_tile_is_the_outlines(server):
+    answer = server("POST", "/infer/lightmuseg?image=tile 0&output=image")
+    image = np.asarray(Image.open(io.BytesIO(answer.content)))
+    assert image.shape == (512, 512)
+    drawn = rasterised(server.infer("tile 0", "asap").text, (0, 0, 512, 512))
+    assert dice(image == 1, drawn) > 0.98
+    both = server("POST", "/infer/lightmuseg?image=tile 0&output=all")
+    assert b"FeatureCollection" in both.content
+    assert answer.content in both.content
+
+
+def test_session_on_slides(server, opposite, studies):
+    x, y, width, height = WORKED
+    before = server.model
+    scores = server.scored("roi", "entropy", before["weights_sha256"])
+    place = {"location": [x, y], "size": [width, height]}
+    answered = rasterised(server.infer("roi", "asap", **place).text, WORKED)
+
+    saved = server.save("roi", "roi.geojson", opposite)
+    assert saved.status_code == 200, saved.text
+    assert server("GET", "/datastore/label?label=roi&tag=final").text == opposite
+    patch = server.next("patch", patch_size=[512, 512], image="roi", image_size=[0, 0])
+    px, py, pw, ph = patch["bbox"]
+    assert (patch["id"], pw, ph) == ("roi", 512, 512)
+    shared = max(0, min(px + pw, x + width) - max(px, x)) * max(0, min(py + ph, y + height) - max(py, y))
+    assert shared <= pw * ph / 2, "a patch that is annotated already"
+    again = server.next("patch", patch_size=[512, 512], image="roi", image_size=[0, 0])
+    assert again["bbox"] != patch["bbox"], "two annotators are sent to one patch"
+
+    task = server.train(max_epochs=1, learning_rate=0.001, batch_size=1)
+    assert task["status"] == "DONE", task
+    assert any("epoch 1 of 1" in line or "training" in line for line in task["details"])
+    after = server.model
+    assert after["weights_sha256"] != before["weights_sha256"]
+    answer = server.infer("roi", "json", **place)
+    assert answer.json()["weights_sha256"] == after["weights_sha256"]
+    assert dice(rasterised(server.infer("roi", "asap", **place).text, WORKED), answered) < 0.8
+    rescored = server.scored("roi", "entropy", after["weights_sha256"])
+    assert rescored["score"] != scores["score"]
+    versions = server("GET", "/info/").json()["train_stats"]["lightmuseg"]["versions"]
+    assert [version["in_use"] for version in versions] == [False, True]
+    assert versions[1]["dice"] > versions[1]["dice_before"]
+    kept = studies / ".lightmuseg" / "models" / "v0000.pt"
+    assert hashlib.sha256(kept.read_bytes()).hexdigest() == before["weights_sha256"]
+
+
+def test_weights_that_are_no_better_are_kept_beside_and_older_ones_come_back(server):
+    used = server.model["weights_sha256"]
+    task = server.train(max_epochs=1, learning_rate=10, batch_size=1)
+    assert task["status"] == "DONE", task
+    versions = server("GET", "/info/").json()["train_stats"]["lightmuseg"]["versions"]
+    assert versions[-1]["in_use"] is False
+    assert server.model["weights_sha256"] == used
+    assert server.train(use_version=0)["status"] == "DONE"
+    assert server.model["weights_sha256"] == versions[0]["sha256"]
+    assert server.train(use_version=99)["status"] == "ERROR"
+    assert server.model["weights_sha256"] == versions[0]["sha256"]
+
+
+def test_session_on_tiles(server, tumor):
+    before = server.model["weights_sha256"]
+    server.scored("tile 3", "epistemic", before)
+    for index, (x, y) in enumerate([(1000, 500), (1512, 500), (1000, 1012)]):
+        content = io.BytesIO()
+        Image.fromarray((~tumor[y : y + 512, x : x + 512]).astype(np.uint8)).save(content, "PNG")
+        assert server.save(f"tile {index}", "label.png", content.getvalue()).status_code == 200
+    for strategy in ("random", "first", "entropy", "epistemic"):
+        sample = server.next(strategy)
+        assert sample["id"] in ("tile 3", SVS)
+        assert sample["path"].endswith((".png", ".svs"))
+    assert server.next("first", image="tile 3", patch_size=[256, 256])["size"] == [256, 256]
+    task = server.train(max_epochs=1, learning_rate=0.001, batch_size=1)
+    assert task["status"] == "DONE", task
+    after = server.model["weights_sha256"]
+    assert after != before
+    assert server("POST", "/infer/lightmuseg?image=tile 3&output=json").json()["weights_sha256"] == after
+    assert server.scored("tile 3", "epistemic", after)
+
+
+def test_training_is_cancelled(server):
+    used = server.model["weights_sha256"]
+    started = server("POST", "/train/lightmuseg", json={"max_epochs": 500}).json()
+    assert server("GET", "/train/?check_if_running=true").json()["id"] == started["id"]
+    assert server("DELETE", "/train/").json()["status"] == "STOPPED"
+    assert server("GET", "/train/?check_if_running=true").status_code == 404
+    assert server.model["weights_sha256"] == used
