@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -140,10 +141,10 @@ def train(config: ConfigParser, tiles: Tiles, steps: int, seed: int) -> torch.nn
     network, loss, optimizer = (config.get_parsed_content(key) for key in ("network", "loss", "optimizer"))
     transform = preprocessing(config, augmented=True).set_random_state(seed)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    order = _endless_order(len(tiles), np.random.default_rng(seed))
+    rng, drawn = np.random.default_rng(seed), steps * TRAINING["batch_size"]
+    order = np.concatenate([rng.permutation(len(tiles)) for _ in range(math.ceil(drawn / len(tiles)))])[:drawn]
     network.train()
-    for _ in range(steps):
-        batch = [next(order) for _ in range(TRAINING["batch_size"])]
+    for batch in order.reshape(steps, -1):
         images, masks = prepared(Tiles(tiles.images[batch], tiles.codes[batch]), transform)
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
@@ -152,11 +153,6 @@ def train(config: ConfigParser, tiles: Tiles, steps: int, seed: int) -> torch.nn
         optimizer.step()
         decay.step()
     return network.eval()
-
-
-def _endless_order(length: int, rng: np.random.Generator) -> Iterator[int]:
-    while True:
-        yield from rng.permutation(length).tolist()
 
 
 @torch.no_grad()
@@ -218,14 +214,7 @@ def curve(
 def run_curves(
     tiles: dict[str, tuple[Tiles, Tiles]], weights: Path, output: Path, protocol: Protocol, seeds: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Every curve, from its file in ``output`` where it was run already.
-
-    Args:
-        tiles: pool and test of each source.
-        weights: the encoder's.
-        output: folder of the curves' files.
-        protocol: what all have in common.
-        seeds: one a repetition.
+    """Every curve, source by source, from its file in ``output`` where it was run already.
 
     Raises:
         InputError: for a file of a run with other settings or data.
