@@ -6,6 +6,8 @@ import copy
 import random
 import re
 import tempfile
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ NAME = "lightmuseg"
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 METHODS = ("entropy", "epistemic")
 STATE = ".lightmuseg"
+SECONDS_BETWEEN_LOOKS = 3
 MAX_IMAGE_BYTES, MAX_LABEL_BYTES = 4_000_000_000, 50_000_000
 
 
@@ -59,6 +62,8 @@ class LightMuSegApp(MONAILabelApp):
             app_dir, studies, dict(conf), name="LightMuSeg", version=__version__,
             description="Tissue segmentation of breast-cancer slides, with active learning",
         )  # fmt: skip
+        # MONAI Label's own way asks the server by HTTP, which refuses while it is scoring or where it asks who one is
+        self._auto_update_scoring = False
 
     def network(self) -> BundleNetwork:
         """The network with the weights in use, which another process may have changed."""
@@ -137,22 +142,30 @@ class LightMuSegApp(MONAILabelApp):
         return {"label": name, "tag": "original", "file": name, "params": facts}
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer at once with what is scored; where scores are missing they are begun in the background."""
+        """Answer at once with what is scored by now."""
         with told():
             strategy = self._strategies.get(request.get("strategy"))
             if strategy is None:
                 known = ", ".join(self._strategies)
                 raise InputError(f"strategy {str(request.get('strategy'))[:80]!r}: is not known; {known}.")
-            self._refresh_scores()
             answer = strategy(request, self.datastore())
             if answer is None:
                 return {}
             return {**answer, "path": str(self.datastore().image_path(answer["id"]))}
 
-    def _refresh_scores(self) -> None:
-        busy, _ = AsyncTask.status("scoring", check_if_running=True)
-        if busy is None and any(task.stale(self.datastore()) for task in self._scoring_methods.values()):
-            self.async_scoring(None)
+    def on_init_complete(self) -> None:
+        super().on_init_complete()
+        threading.Thread(target=self._keep_scores_fresh, name="scores", daemon=True).start()
+
+    def _keep_scores_fresh(self) -> None:
+        """Score, in processes of their own, what is new or was scored by other weights."""
+        while True:
+            tasks, _ = AsyncTask.status("scoring", all=True)
+            busy = any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks or ())
+            for method, task in self._scoring_methods.items():
+                if not busy and task.stale(self.datastore()):
+                    self.async_scoring(method)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def train(self, request: Mapping[str, Any]) -> dict[str, Any]:
         with told():

@@ -44,22 +44,26 @@ class Box:
 
     @classmethod
     def of(cls, request: Mapping[str, Any], level0_width: int, level0_height: int) -> Box:
-        """What a request's ``location`` and ``size`` ask for; no size, or 0 x 0, is everything.
+        """What a request's ``location`` and ``size`` ask for, as far as it is on the slide; no size is everything.
 
         Raises:
-            InputError: where they are no pairs of whole numbers, or lie outside the slide, even in part.
+            InputError: where they are no pairs of whole numbers, or nothing of it is on the slide.
         """
-        location, size = (_pair(request, name) for name in ("location", "size"))
-        if size == (0, 0):
-            location, size = (0, 0), (level0_width, level0_height)
-        box = cls(*location, *size)
-        inside = box.x0 + box.width0 <= level0_width and box.y0 + box.height0 <= level0_height
-        if min(size) < 1 or min(location) < 0 or not inside:
+        (x0, y0), (width0, height0) = (_pair(request, name) for name in ("location", "size"))
+        if (width0, height0) == (0, 0):
+            return cls(0, 0, level0_width, level0_height)
+        left, upper, right, lower = (
+            max(0, x0),
+            max(0, y0),
+            min(x0 + width0, level0_width),
+            min(y0 + height0, level0_height),
+        )
+        if right <= left or lower <= upper:
             raise InputError(
-                f"location {list(location)}, size {list(size)}: is not on the slide of {level0_width} x "
+                f"location {[x0, y0]}, size {[width0, height0]}: is not on the slide of {level0_width} x "
                 f"{level0_height} level-0 pixels; give a region on it."
             )
-        return box
+        return cls(left, upper, right - left, lower - upper)
 
     def polygon(self, dx0: float = 0.0, dy0: float = 0.0) -> shapely.Polygon:
         """The rectangle, moved."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ from .ground_truth import read_ground_truth
 from .network import BundleNetwork
 from .patches import MOST_PATCHES, fitted, next_patch, patches_of, score_patches
 from .prediction import Box, opened
+
+logger = logging.getLogger(__name__)
 
 # Seconds for which a patch that was handed out is not handed out again.
 TAKEN_SECONDS = 600
@@ -49,12 +52,17 @@ class Uncertainty(ScoringMethod):
         network, todo = self._current(), self.stale(datastore)
         failed = {}
         for number, image in enumerate(todo, start=1):
+            if self._current().sha256 != network.sha256:
+                print(f"{self._method}: other weights came into use; the rest is for another run", flush=True)
+                break
             try:
                 scored = score_patches(datastore.image_path(image), network, self._method, self._most)
                 datastore.update_image_info(image, {self._method: scored})
                 print(f"{self._method}: {number} of {len(todo)}: {image}: {scored['score']:.3f}", flush=True)
             except InputError as error:
                 failed[image] = str(error)
+                unscored = {"score": -1, "patches": [], "weights_sha256": network.sha256, "error": str(error)}
+                datastore.update_image_info(image, {self._method: unscored})
                 print(f"{self._method}: {number} of {len(todo)}: {error}", flush=True)
         return {"scored": len(todo) - len(failed), "failed": failed, "weights_sha256": network.sha256}
 
@@ -97,7 +105,14 @@ class Sampling(Strategy):
         ):
             raise InputError(f"patch_size {str(size)[:80]}: give two whole numbers above 0, in level-0 pixels.")
         for image in self._candidates(request.get("image"), datastore):
-            patch = self._patch(image, datastore)
+            try:
+                patch = self._patch(image, datastore)
+            except InputError as error:
+                if request.get("image"):
+                    raise
+                # one broken file does not keep the annotator from the others
+                logger.warning("%s: is left out: %s", image, error)
+                continue
             if patch is not None:
                 return self._answer(image, patch, size, datastore)
         return None

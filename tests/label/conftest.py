@@ -154,7 +154,8 @@ def studies(data, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(serve, studies):
-    return serve(studies)
+    # few patches, so that scores come soon
+    return serve(studies, "--conf", "patches", 6)
 
 
 @pytest.fixture(scope="session")

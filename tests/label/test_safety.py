@@ -153,9 +153,9 @@ def test_image_that_cannot_be_is_not_taken_in(name, file, content, own):
 @pytest.mark.parametrize(
     "wanted",
     [
-        {"location": [500, 500], "size": [100, 100]}, {"location": [-1, 0], "size": [9, 9]},
+        {"location": [600, 500], "size": [100, 100]}, {"location": [-9, 0], "size": [9, 9]},
         {"location": [0, 0], "size": [0, 9]},
-        {"level": 3}, {"level": -1}, {"location": [0], "size": [1]}, {"tile_size": [0, 0]}, {"size": [10**9, 10**9]},
+        {"level": 3}, {"level": -1}, {"location": [0], "size": [1]}, {"tile_size": [0, 0]}, {"size": [-5, 5]},
         {"min_poly_area": -1},
     ],
 )  # fmt: skip

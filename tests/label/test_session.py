@@ -80,7 +80,7 @@ def test_kinds_of_answers_agree(server):
 
 
 def test_whole_slide_is_segmented_where_it_is_tissue(server):
-    features = server.infer("roi", "json", min_poly_area=2000).json()["features"]
+    features = server.infer("roi", "json", size=[0, 0], min_poly_area=2000).json()["features"]
     assert len(features) > 3
     # the smallest has at least the area that was asked for
     for feature in features:
