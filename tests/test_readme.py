@@ -14,10 +14,12 @@ DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
+    "docs/label.md",  # its commands run in tests/label/test_page.py
     "docs/one_region.md",
     "docs/protocol.md",
     "docs/slides.md",
     "docs/two_regions.md",
+    "docs/benchmarks/active_learning.md",
     "docs/benchmarks/engine.md",
     "docs/benchmarks/metrics.md",
     "docs/benchmarks/training.md",

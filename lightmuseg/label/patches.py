@@ -11,6 +11,7 @@ import numpy as np
 import shapely
 from scipy.special import expit, softmax
 
+from lightmuseg.data.tiles import tile_starts
 from lightmuseg.slides.area import Area
 from lightmuseg.slides.readers import UnreadablePixels
 from lightmuseg.slides.tissue import find_tissue
@@ -33,8 +34,8 @@ def patches_of(view: ModelView, size_m: int, most: int, seed: int = 0) -> list[t
 
     Of a slide or picture without tissue, and of one no larger than a patch, every patch.
     """
-    columns, rows = (max(1, size // size_m) for size in (view.width, view.height))
-    corners = [(x * size_m, y * size_m) for y, x in itertools.product(range(rows), range(columns))]
+    xs, ys = (tile_starts(size, size_m) for size in (view.width, view.height))
+    corners = [(x, y) for y, x in itertools.product(ys, xs)]
     if len(corners) > 1:
         pixels, step0 = thumbnail(view.reader, TISSUE_MPP, TISSUE_SIDE)
         tissue = find_tissue(pixels, step0, view.reader.mpp)

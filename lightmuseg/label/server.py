@@ -56,12 +56,14 @@ class LimitedBody:
 
 
 class OwnPages:
-    """Refuse what a web page of another server has a browser send here; programs send no ``Origin``."""
+    """Refuse ways that are closed, and what pages of other servers have a browser send; programs send no Origin."""
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
         self.app, self.hosts = app, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("path", "").startswith(CLOSED):
+            return await JSONResponse({"detail": "there is nothing here"}, status_code=404)(scope, receive, send)
         origin = dict(scope.get("headers", ())).get(b"origin")
         if origin is not None and urlsplit(origin.decode("latin-1")).hostname not in self.hosts:
             refusal = JSONResponse({"detail": "pages of other servers may not use this one"}, status_code=403)
@@ -80,7 +82,6 @@ def _refused(status: int) -> Callable[[Request, Exception], JSONResponse]:
     return answer
 
 
-app.router.routes = [route for route in app.router.routes if not getattr(route, "path", "").startswith(CLOSED)]
 app.add_exception_handler(json.JSONDecodeError, _refused(400))
 app.add_exception_handler(pydantic.ValidationError, _refused(422))
 # MONAI Label's own lets every page in; told otherwise by its setting, it does not start

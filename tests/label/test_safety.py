@@ -80,7 +80,6 @@ LABELS = {
     "points": ("a.geojson", geojson({"type": "Point", "coordinates": [1, 1]}), 400),
     "no JSON": ("a.geojson", "{", 400),
     "deep": ("a.geojson", "[" * 100_000, 400),
-    "empty": ("a.geojson", '{"type": "FeatureCollection", "features": []}', 400),
     "other kind": ("a.exe", b"MZ", 400),
     "no name": ("..", b"x", 400),
     "wrong size": ("a.png", png(np.zeros((100, 512), np.uint8)), 400),

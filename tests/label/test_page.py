@@ -1,0 +1,87 @@
+"""The page on active learning: its commands run, and MONAI Label's own app serves the exported bundle."""
+
+import io
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+pytestmark = pytest.mark.label
+
+
+def test_commands_of_the_page(serve, root, data, tmp_path):
+    text = (root / "docs" / "label.md").read_text(encoding="utf-8")
+    start, *requests = [
+        line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
+    ]
+    assert start == "bash scripts/label.sh slides"
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    shutil.copy(data / "slides" / "CMU-1-Small-Region.svs", folder / "cmu_small_region.svs")
+    server = serve(folder, "--conf", "patches", "2")
+    for line in requests:
+        command = line.replace("http://127.0.0.1:8000", server.address)
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, line + done.stdout + done.stderr
+    assert (
+        server("GET", "/datastore/label?label=cmu_small_region&tag=final").content
+        == (tmp_path / "regions.geojson").read_bytes()
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "no folder of slides is given"),
+        (["nowhere"], "nowhere: is no folder"),
+        ([".", "--port"], "--port: has no value"),
+        ([".", "--port", "many"], "127.0.0.1:many: cannot be listened at"),
+    ],
+)
+def test_script_ends_in_one_line_where_it_cannot_start(words, says, root, label_environment, tmp_path):
+    command = ["bash", str(root / "scripts" / "label.sh"), *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("label: error: ")
+    assert says in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_monai_labels_own_app_serves_the_exported_bundle(serve, root, label_environment, studies, tmp_path):
+    command = [sys.executable, str(root / "scripts" / "export_bundle.py"), "--output", str(tmp_path / "dist")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (sample,) = label_environment.glob("monailabel/sample-apps/monaibundle")
+    app = tmp_path / "monaibundle"
+    shutil.copytree(sample, app)
+    name = "breast_he_lightmuseg_segmentation"
+    shutil.copytree(tmp_path / "dist" / name, app / "model" / name)
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    shutil.copy(studies / "tile 0.png", folder / "tile.png")
+    server = serve(folder, "--app", app, "--conf", "models", name, "--conf", "zoo_source", "local")
+    assert list(server.first_answer.json()["models"]) == [name]
+    answer = server("POST", f"/infer/{name}?image=tile&output=image")
+    assert answer.status_code == 200, answer.text
+    path = tmp_path / "answer.bin"
+    path.write_bytes(answer.content)
+    classes = (
+        np.asarray(Image.open(io.BytesIO(answer.content)))
+        if answer.content[:4] == b"\x89PNG"
+        else tifffile.imread(path)
+    )
+    command = [sys.executable, "-m", "lightmuseg.cli", "segment", str(folder / "tile.png")]
+    ours = subprocess.run(
+        [*command, "--output", str(tmp_path / "ours"), "--mpp", "0.25", "--output-mpp", "0.25", "--no-tissue-mask", "--model", str(root / "bundle/models/model.pt")],
+        cwd=root, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ours.returncode == 0, ours.stderr[-2000:]
+    expected = tifffile.imread(tmp_path / "ours" / "tile" / "classes.tif")
+    classes = np.squeeze(classes) == 1
+    assert 2 * (classes & (expected == 1)).sum() / (classes.sum() + (expected == 1).sum()) > 0.95
