@@ -13,8 +13,9 @@ from lightmuseg.errors import InputError
 from lightmuseg.label.models import ModelStore
 from lightmuseg.label.network import BundleNetwork
 from lightmuseg.label.patches import fitted, next_patch, score_patches
-from lightmuseg.label.prediction import Box
+from lightmuseg.label.prediction import Box, predicted
 from lightmuseg.label.training import LabelledImage, cells, prepare
+from lightmuseg.networks import LightMuSeg
 
 
 @pytest.fixture
@@ -117,6 +118,25 @@ def test_one_patch_is_not_enough(network, tmp_path):
     one = [LabelledImage("a", tmp_path / "a.png", tmp_path / "a_label.png", {})]
     with pytest.raises(InputError, match="1 annotated patches: two with tumor are needed"):
         prepare(one, network, tmp_path / "work", 0.2)
+
+
+def test_network_of_several_classes_is_the_variants(root, tmp_path):
+    torch.manual_seed(0)
+    torch.save(LightMuSeg(out_channels=5, encoder_weights=None).state_dict(), tmp_path / "five.pt")
+    network = BundleNetwork(root / "bundle", tmp_path / "five.pt", ["multiclass"])
+    assert network.class_names == ("tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris")
+    (image,) = labelled(tmp_path, ["a"])
+    with predicted(image.image, network, {}) as prediction:
+        classes = prediction.image(1.0)
+        found = {name: 0.0 for name in network.class_names}
+        for name, polygon in prediction.polygons():
+            found[name] += polygon.area
+    assert classes.shape == (512, 1024)
+    for index, name in enumerate(network.class_names, start=1):
+        assert found[name] == pytest.approx((classes == index).sum(), rel=0.1, abs=500)
+    assert np.unique(classes).max() > 1
+    scored = score_patches(image.image, network, "entropy")
+    assert len(scored["patches"]) == 2
 
 
 @pytest.mark.parametrize("method", ["entropy", "epistemic"])

@@ -11,6 +11,8 @@ import pytest
 import tifffile
 from PIL import Image
 
+from lightmuseg.record import sha256_of
+
 pytestmark = pytest.mark.label
 
 
@@ -76,12 +78,16 @@ def test_monai_labels_own_app_serves_the_exported_bundle(serve, root, label_envi
         if answer.content[:4] == b"\x89PNG"
         else tifffile.imread(path)
     )
-    command = [sys.executable, "-m", "lightmuseg.cli", "segment", str(folder / "tile.png")]
+    command = ["segment", folder / "tile.png", "--output", tmp_path / "ours", "--mpp", 0.25, "--output-mpp", 0.25]
+    command += ["--no-tissue-mask", "--model", root / "bundle" / "models" / "model.pt"]
     ours = subprocess.run(
-        [*command, "--output", str(tmp_path / "ours"), "--mpp", "0.25", "--output-mpp", "0.25", "--no-tissue-mask", "--model", str(root / "bundle/models/model.pt")],
-        cwd=root, capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "lightmuseg.cli", *map(str, command)], cwd=root, capture_output=True, text=True
+    )
     assert ours.returncode == 0, ours.stderr[-2000:]
     expected = tifffile.imread(tmp_path / "ours" / "tile" / "classes.tif")
     classes = np.squeeze(classes) == 1
+    # and our app takes what it needs from the exported bundle
+    own = serve(folder, "--conf", "bundle", tmp_path / "dist" / name, "--conf", "patches", "1")
+    assert own.model["weights_sha256"] == sha256_of(root / "bundle" / "models" / "model.pt")
+    assert own.infer("tile", "json").json()["features"]
     assert 2 * (classes & (expected == 1)).sum() / (classes.sum() + (expected == 1).sum()) > 0.95

@@ -65,6 +65,7 @@ def contents(folder):
 
 
 LABELS = {
+    "too large": ("a.xml", " " * 51_000_000, 400),
     "no XML": ("a.xml", "Tumor everywhere", 400),
     "bomb": ("a.xml", BOMB, 400),
     "entity of a file": ("a.xml", OUTSIDE, 400),

@@ -2,10 +2,11 @@ import re
 
 import numpy as np
 import pytest
+import shapely
 from monai.data.utils import dense_patch_slices
 
 from lightmuseg.errors import InputError
-from lightmuseg.slides.area import TissueMask, WholeSlide
+from lightmuseg.slides.area import RegionOfInterest, TissueMask, WholeSlide
 from lightmuseg.slides.plan import plan_tiles, tile_starts
 
 
@@ -65,3 +66,17 @@ def test_overlap_that_cannot_be_is_refused(overlap):
 def test_tile_size_off_the_grid_is_refused():
     with pytest.raises(InputError, match="--tile_size 96"):
         plan_tiles((1000, 1000), 1.0, WholeSlide(1000, 1000), 96, 0.25, 64)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 10, 10), (900, 700, 1400, 1200), (2500, 1900, 3001, 2001), (100, 0, 200, 2001)])
+def test_part_of_a_plan_has_the_same_tiles_and_covers_the_area(box):
+    plan = plan_tiles((3001, 2001), 1.0, RegionOfInterest(shapely.box(*box)), 512, 0.25, 2)
+    part, (xm, ym) = plan.part()
+    places = [(x + xm, y + ym) for x, y in map(part.corner_m, part.tiles)]
+    assert places == [plan.corner_m(tile) for tile in plan.tiles]
+    assert part.xs_m[0] == part.ys_m[0] == 0
+    left, upper = xm // 2, ym // 2
+    assert left <= box[0] // 2
+    assert upper <= box[1] // 2
+    assert -(-box[2] // 2) <= left + part.width <= plan.width
+    assert -(-box[3] // 2) <= upper + part.height <= plan.height
