@@ -128,7 +128,7 @@ def test_network_of_several_classes_is_the_variants(root, tmp_path):
     (image,) = labelled(tmp_path, ["a"])
     with predicted(image.image, network, {}) as prediction:
         classes = prediction.image(1.0)
-        found = {name: 0.0 for name in network.class_names}
+        found = dict.fromkeys(network.class_names, 0.0)
         for name, polygon in prediction.polygons():
             found[name] += polygon.area
     assert classes.shape == (512, 1024)
