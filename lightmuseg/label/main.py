@@ -58,6 +58,7 @@ class LightMuSegApp(MONAILabelApp):
         self._state = Path(studies) / STATE
         self._store = ModelStore(self._state / "models", weights)
         self._network: BundleNetwork | None = None
+        self._network_state: tuple[Path, int] | None = None
         super().__init__(
             app_dir, studies, dict(conf), name="LightMuSeg", version=__version__,
             description="Tissue segmentation of breast-cancer slides, with active learning",
@@ -68,8 +69,9 @@ class LightMuSegApp(MONAILabelApp):
     def network(self) -> BundleNetwork:
         """The network with the weights in use, which another process may have changed."""
         path = self._store.path(self._store.in_use())
-        if self._network is None or self._network.weights != path:
-            self._network = BundleNetwork(self._bundle, path, self._variants)
+        state = path, path.stat().st_mtime_ns
+        if self._network is None or self._network_state != state:
+            self._network, self._network_state = BundleNetwork(self._bundle, path, self._variants), state
         return self._network
 
     def init_datastore(self) -> VersionedDatastore:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 import pydantic
-from fastapi import Request
+from fastapi import HTTPException, Request
 from fastapi.responses import JSONResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -49,7 +49,7 @@ class LimitedBody:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self.most:
-                raise ConnectionAbortedError(f"a body of more than {self.most} bytes")
+                raise HTTPException(413, f"the request is larger than {self.most / 1e6:.0f} MB")
             return message
 
         await self.app(scope, counted, send)

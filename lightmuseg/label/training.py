@@ -42,9 +42,9 @@ class LabelledImage:
 def prepare(labelled: Sequence[LabelledImage], network: BundleNetwork, folder: Path, held_out: float) -> dict[str, Any]:
     """Write what is annotated as a prepared dataset, ``folder/dataset``, and return its manifest.
 
-    Each annotated rectangle is divided into cells of at least a tile. Of those with a class of the network and of those
-    without, a share is held out (split "val"), at least one where there are two; which, a hash of their image and place
-    says, so that they are the same ones in every training.
+    Each annotated rectangle is divided into cells of at least a tile. A cell is held out (split "val") by a hash of its
+    image and place, so that none is held out that an earlier training learned from. Of the cells with a class of the
+    network, and of those without, at least one is held out where there are two, and one is learned from.
 
     Args:
         labelled: images with labels.
@@ -62,7 +62,7 @@ def prepare(labelled: Sequence[LabelledImage], network: BundleNetwork, folder: P
     cuts = []
     for with_class in (True, False):
         ranked = sorted((cell for cell in found if cell.with_class is with_class), key=lambda cell: cell.rank)
-        count = max(1, round(held_out * len(ranked))) if len(ranked) > 1 else 0
+        count = min(max(1, sum(cell.rank < held_out for cell in ranked)), len(ranked) - 1) if ranked else 0
         cuts += [Cut(c.region, "val" if place < count else "train", c.box) for place, c in enumerate(ranked)]
     if len({cut.split for cut in cuts}) < 2:
         size = network.tile_size * network.mpp
@@ -78,9 +78,9 @@ def prepare(labelled: Sequence[LabelledImage], network: BundleNetwork, folder: P
 
 @dataclass(frozen=True)
 class _Cell:
-    """A part of a region: its rank by hash, its box in the region's pixels, and if it has a class of the network."""
+    """A part of a region: its rank by hash (0 to 1), its box in pixels, and if it has a class of the network."""
 
-    rank: str
+    rank: float
     region: Region
     box: tuple[int, int, int, int]
     with_class: bool
@@ -145,8 +145,9 @@ def cells(width: int, height: int, tile_size: int) -> Iterator[tuple[int, int, i
             yield int(left), int(upper), int(right - left), int(lower - upper)
 
 
-def _rank(image_id: str, x0: float, y0: float) -> str:
-    return hashlib.sha256(f"{image_id} {round(x0)} {round(y0)}".encode()).hexdigest()
+def _rank(image_id: str, x0: float, y0: float) -> float:
+    digest = hashlib.sha256(f"{image_id} {round(x0)} {round(y0)}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
 
 
 def _write_region(region: Region, view: ModelView, part: _Part, truth: GroundTruth) -> np.ndarray:
