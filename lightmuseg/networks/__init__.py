@@ -1,6 +1,7 @@
 """The LightMuSeg network, its blocks and its encoders, and the U-Nets it is compared with."""
 
 from .efficientnet_b0 import EfficientNetB0Encoder
+from .fold import fold
 from .frfm import FRFM
 from .lightmuseg import LightMuSeg
 from .mobilenet_v2 import MobileNetV2Encoder
@@ -18,4 +19,5 @@ __all__ = [
     "SpatialAttention",
     "UNet",
     "ViTEncoder",
+    "fold",
 ]
