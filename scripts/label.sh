@@ -72,7 +72,7 @@ TEXT
 command -v nvidia-smi >/dev/null || export NVIMGCODEC_EXTENSIONS_PATH="$repository/docs"
 export LIGHTMUSEG_LABEL_HOSTS="${LIGHTMUSEG_LABEL_HOSTS:-$host,127.0.0.1,localhost}"
 export MONAI_ZOO_SOURCE=local
-export MONAI_LABEL_DATASTORE_FILE_EXT='["*.png","*.jpg","*.jpeg","*.tif","*.tiff","*.svs","*.ndpi","*.mrxs","*.scn","*.vms","*.bif","*.dcm","*.xml","*.geojson","*.json"]'
+export MONAI_LABEL_DATASTORE_FILE_EXT='["*.png","*.jpg","*.jpeg","*.tif","*.tiff","*.svs","*.ndpi","*.mrxs","*.scn","*.vms","*.bif","*.xml","*.geojson","*.json"]'
 # monailabel looks for settings in a file .env of the working folder
 cd "$repository"
 exec "$environment/bin/python" -W ignore -m monailabel.main start_server --app "$repository/lightmuseg/label" \

@@ -12,8 +12,12 @@ from lightmuseg.errors import InputError, user_fault
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Answer 400 or 404 with one line, instead of 500, where the block fails by what the client gave."""
+def told(folder: str) -> Iterator[None]:
+    """Answer 400 or 404 with one line, instead of 500, where the block fails by what the client gave.
+
+    Args:
+        folder: the server's own, which clients are not told.
+    """
     try:
         yield
     except (ImageNotFoundException, LabelNotFoundException) as error:
@@ -21,4 +25,4 @@ def told() -> Iterator[None]:
     except MONAILabelException as error:
         raise HTTPException(400, error.msg) from error
     except InputError as error:
-        raise HTTPException(400, user_fault(error)) from error
+        raise HTTPException(400, str(user_fault(error)).replace(f"{folder}/", "")) from error

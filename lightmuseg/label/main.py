@@ -124,11 +124,11 @@ class LightMuSegApp(MONAILabelApp):
         return strategies
 
     def infer(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
-        with told():
+        with told(self.studies):
             return self._infer(request)
 
     def infer_wsi(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
-        with told():
+        with told(self.studies):
             return self._infer({**request, "output": request.get("output") or "json"})
 
     def _infer(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class LightMuSegApp(MONAILabelApp):
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer at once with what is scored by now."""
-        with told():
+        with told(self.studies):
             strategy = self._strategies.get(request.get("strategy"))
             if strategy is None:
                 known = ", ".join(self._strategies)
@@ -170,7 +170,7 @@ class LightMuSegApp(MONAILabelApp):
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def train(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        with told():
+        with told(self.studies):
             if request.get("model") not in self._trainers:
                 raise InputError(
                     f"model {str(request.get('model'))[:80]!r}: is not known; {', '.join(self._trainers)}."
@@ -183,7 +183,7 @@ class LightMuSegApp(MONAILabelApp):
     def model_file(self, model: str, validate: bool = True) -> str | None:
         if model not in self._infers:
             return None
-        with told():
+        with told(self.studies):
             if not validate:
                 raise InputError("weights are not taken by HTTP; start the server with --conf weights FILE.")
         return str(self.network().weights)
@@ -193,27 +193,27 @@ class _ToldDatastore(VersionedDatastore):
     """The datastore as the endpoints call it, which fails by answers of HTTP."""
 
     def add_image(self, *given: Any) -> str:
-        with told():
+        with told(self._datastore_path):
             return super().add_image(*given)
 
     def save_label(self, *given: Any) -> str:
-        with told():
+        with told(self._datastore_path):
             return super().save_label(*given)
 
     def remove_image(self, *given: Any) -> None:
-        with told():
+        with told(self._datastore_path):
             super().remove_image(*given)
 
     def remove_label(self, *given: Any) -> None:
-        with told():
+        with told(self._datastore_path):
             super().remove_label(*given)
 
     def update_image_info(self, *given: Any) -> None:
-        with told():
+        with told(self._datastore_path):
             super().update_image_info(*given)
 
     def update_label_info(self, *given: Any) -> None:
-        with told():
+        with told(self._datastore_path):
             super().update_label_info(*given)
 
 

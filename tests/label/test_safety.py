@@ -164,6 +164,15 @@ def test_region_that_is_not_there_is_refused(wanted, own):
     assert answer.status_code == 400, answer.text
 
 
+def test_broken_image_in_the_folder_is_told_without_the_servers_folders(own):
+    (own.studies / "broken.tif").write_bytes(b"II*\0 no slide")
+    answer = own("POST", "/infer/wsi/lightmuseg?image=broken", json={})
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("broken.tif: ")
+    assert own("POST", "/activelearning/first", json={}).json()["id"] != "broken"
+    (own.studies / "broken.tif").unlink()
+
+
 def test_names_that_are_not_known_are_refused(own):
     assert own("POST", "/infer/other?image=tile 0").status_code == 400
     assert own("POST", "/activelearning/other").status_code == 400
