@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import random
 import re
 import tempfile
@@ -28,11 +29,13 @@ from lightmuseg.label.prediction import opened
 from lightmuseg.label.sampling import Sampling, Uncertainty
 from lightmuseg.label.segmentation import Segmentation
 
+logger = logging.getLogger(__name__)
+
 NAME = "lightmuseg"
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 METHODS = ("entropy", "epistemic")
 STATE = ".lightmuseg"
-SECONDS_BETWEEN_LOOKS = 3
+SECONDS_BETWEEN_LOOKS, SECONDS_AFTER_FAULT = 3, 60
 MAX_IMAGE_BYTES, MAX_LABEL_BYTES = 4_000_000_000, 50_000_000
 
 
@@ -163,11 +166,15 @@ class LightMuSegApp(MONAILabelApp):
         """Score, in processes of their own, what is new or was scored by other weights."""
         while True:
             tasks, _ = AsyncTask.status("scoring", all=True)
-            busy = any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks or ())
-            for method, task in self._scoring_methods.items():
-                if not busy and task.stale(self.datastore()):
-                    self.async_scoring(method)
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            states = [task["status"] for task in tasks or ()]
+            try:
+                for method, task in self._scoring_methods.items():
+                    if not {"SUBMITTED", "RUNNING"} & set(states) and task.stale(self.datastore()):
+                        self.async_scoring(method)
+            except (InputError, OSError) as error:
+                logger.warning("nothing is scored: %s", error)
+                states.append("ERROR")
+            time.sleep(SECONDS_AFTER_FAULT if states[-1:] == ["ERROR"] else SECONDS_BETWEEN_LOOKS)
 
     def train(self, request: Mapping[str, Any]) -> dict[str, Any]:
         with told(self.studies):
