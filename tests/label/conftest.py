@@ -62,6 +62,15 @@ class Server:
 
         return wait(status)
 
+    def running(self):
+        """The training that runs, once it does."""
+
+        def found():
+            answer = self("GET", "/train/?check_if_running=true")
+            return answer.json() if answer.status_code == 200 else None
+
+        return wait(found, 60)
+
     def scored(self, image, method, weights):
         """The image's scores by these weights, once they are there."""
 

@@ -171,7 +171,7 @@ def test_session_on_tiles(server, tumor):
 def test_training_is_cancelled(server):
     used = server.model["weights_sha256"]
     started = server("POST", "/train/lightmuseg", json={"max_epochs": 500}).json()
-    assert server("GET", "/train/?check_if_running=true").json()["id"] == started["id"]
+    assert server.running()["id"] == started["id"]
     assert server("DELETE", "/train/").json()["status"] == "STOPPED"
     assert server("GET", "/train/?check_if_running=true").status_code == 404
     assert server.model["weights_sha256"] == used
