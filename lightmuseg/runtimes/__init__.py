@@ -1,6 +1,14 @@
 """What runs a network on tiles of a slide."""
 
+import sys
+
+from .choice import KINDS, make_runtime, require_runtime
+from .normalised import NormalisedNetwork
+from .parity import Parity
 from .runtime import Runtime
 from .torch import TorchRuntime
 
-__all__ = ["Runtime", "TorchRuntime"]
+# OpenVINO and NNCF report their use to their makers where this package is; a laboratory's machine says nothing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+__all__ = ["KINDS", "NormalisedNetwork", "Parity", "Runtime", "TorchRuntime", "make_runtime", "require_runtime"]

@@ -1,0 +1,46 @@
+"""Exported networks on disk, made once for the weights they hold."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+from torch import nn
+
+from lightmuseg import __version__
+from lightmuseg.record import write_whole
+
+
+def fingerprint(network: nn.Module, *rest: Any) -> str:
+    """Hex SHA-256 of a network's structure and weights, this package's and PyTorch's version, and plain values."""
+    digest = hashlib.sha256(repr((str(network), __version__, torch.__version__, *rest)).encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def exported(name: str, make: Callable[[Path], Any], *companions: str) -> Path:
+    """The file of this name in the cache, below PyTorch's own (``TORCH_HOME``); made where it is not there.
+
+    Args:
+        name: of the file, which must name all that it depends on.
+        make: writes it to the path that it is given.
+        companions: endings of files that ``make`` writes beside it and are needed too, such as ".bin".
+    """
+    path = Path(torch.hub.get_dir()) / "lightmuseg" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.with_suffix(".lock")):
+        if not all(file.is_file() for file in (path, *map(path.with_suffix, companions))):
+
+            def write(temporary: Path) -> None:
+                make(temporary)
+                for ending in companions:
+                    temporary.with_suffix(ending).replace(path.with_suffix(ending))
+
+            write_whole(path, write)
+    return path

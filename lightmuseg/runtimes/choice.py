@@ -1,0 +1,222 @@
+"""Which runtime runs a network, and the proof that it gives the same."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lightmuseg.errors import InputError, first_line
+from lightmuseg.networks import fold
+
+from .parity import parity
+from .runtime import Runtime
+from .torch import TorchRuntime
+
+# seconds that each candidate is timed by "auto", after one call that warms it up
+TRIAL_S = 1.5
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a runtime is made of.
+
+    Attributes:
+        network: folded, on the CPU.
+        tile_size: side of the tiles.
+        batch_size: tiles at once.
+        device: to run on.
+        amp: mixed precision where the runtime has it.
+        int8: folder of the network in INT8.
+        weights: of the network as it was trained, by their fingerprint.
+    """
+
+    network: nn.Module
+    tile_size: int
+    batch_size: int
+    device: torch.device
+    amp: bool
+    int8: Path | None
+    weights: str
+
+
+def _torch(request: Request, compiled: bool = False) -> Runtime:
+    # a copy, since moving a module to a device moves it for all who hold it
+    network = copy.deepcopy(request.network)
+    return TorchRuntime(network, request.tile_size, request.device, request.amp, compiled)
+
+
+def _openvino(request: Request, precision: str) -> Runtime:
+    from .openvino import openvino_runtime
+
+    return openvino_runtime(request.network, request.tile_size, request.batch_size, precision)
+
+
+def _openvino_int8(request: Request) -> Runtime:
+    from .quantization import load_quantized
+
+    if request.int8 is None:
+        raise InputError("--runtime openvino_int8: no model in INT8 is named; make one by 'lightmuseg quantize'.")
+    return load_quantized(request.int8, request.weights, request.tile_size, request.batch_size)
+
+
+def _onnx(request: Request) -> Runtime:
+    from .onnx import onnx_runtime
+
+    return onnx_runtime(request.network, request.tile_size, request.batch_size, request.device)
+
+
+def _tensorrt(request: Request) -> Runtime:
+    from .tensorrt import tensorrt_runtime
+
+    return tensorrt_runtime(request.network, request.tile_size, request.batch_size, request.device)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to run a network.
+
+    Attributes:
+        make: the runtime.
+        devices: types of device that it runs on.
+        package: that must be installed, with the extra that brings it.
+        lossy: taken on request only.
+    """
+
+    make: Callable[[Request], Runtime]
+    devices: tuple[str, ...]
+    package: tuple[str, str] | None = None
+    lossy: bool = False
+
+
+KINDS = {
+    "torch": Kind(_torch, ("cpu", "cuda")),
+    "torch_compile": Kind(lambda request: _torch(request, True), ("cpu", "cuda")),
+    "openvino": Kind(lambda request: _openvino(request, "float32"), ("cpu",), ("openvino", "openvino")),
+    "openvino_bf16": Kind(lambda request: _openvino(request, "bfloat16"), ("cpu",), ("openvino", "openvino")),
+    "openvino_int8": Kind(_openvino_int8, ("cpu",), ("openvino", "openvino"), lossy=True),
+    "onnx": Kind(_onnx, ("cpu", "cuda"), ("onnxruntime", "onnx")),
+    "tensorrt": Kind(_tensorrt, ("cuda",), ("tensorrt", "tensorrt")),
+}
+
+
+def make_runtime(
+    network: nn.Module,
+    kind: str | None = None,
+    tile_size: int = 512,
+    batch_size: int = 4,
+    device: torch.device | str = "cpu",
+    amp: bool = False,
+    int8: str | Path | None = None,
+    sample: np.ndarray | None = None,
+) -> Runtime:
+    """The runtime of a trained network, proven on real pixels against eager float32 PyTorch.
+
+    Args:
+        network: as it was trained; it stays as it is.
+        kind: one of :data:`KINDS`; "auto" for the fastest that passes; None for OpenVINO on a CPU where it is
+            installed, else PyTorch.
+        tile_size: side of the tiles, a multiple of 32.
+        batch_size: tiles at once.
+        device: to run on.
+        amp: mixed precision where the runtime has it.
+        int8: folder of the network in INT8, as 'lightmuseg quantize' makes it.
+        sample: tiles to prove it on, uint8 [N, tile, tile, 3]; without them nothing is proven.
+
+    Raises:
+        InputError: for a kind that is not known, not installed or not for the device, or one that is not within
+            tolerance; by None or "auto" it is left out with a warning.
+    """
+    from .cache import fingerprint
+
+    device = torch.device(device)
+    original = copy.deepcopy(network).cpu().eval()
+    weights = fingerprint(original, tile_size)
+    folder = Path(int8) if int8 else None
+    request = Request(fold(original), tile_size, batch_size, device, amp, folder, weights)
+    if kind not in (None, "auto"):
+        require_runtime(kind, device)
+    reference = None if sample is None or not len(sample) else TorchRuntime(original, tile_size)
+    timed: dict[str, tuple[float, Runtime]] = {}
+    for name, mixed in _candidates(kind, device, amp):
+        try:
+            runtime = KINDS[name].make(Request(**{**vars(request), "amp": mixed}))
+            _prove(runtime, name, reference, sample)
+        except Exception as error:  # each library has errors of its own
+            if kind not in (None, "auto"):
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(f"--runtime {kind}: {first_line(error)}; give --runtime torch.") from error
+            if name == "torch" and isinstance(error, InputError) and not mixed:
+                raise
+            print(f"lightmuseg: warning: {name} is left out: {first_line(error)}", file=sys.stderr)
+            continue
+        if kind != "auto" or sample is None or not len(sample):
+            return runtime
+        timed[name if mixed == amp else f"{name} in float32"] = _rate(runtime, sample, batch_size), runtime
+    best = max(timed, key=lambda name: timed[name][0])
+    rates = ", ".join(f"{name} {rate:.1f}" for name, (rate, _) in timed.items())
+    print(f"--runtime auto: {best} is the fastest (tiles a second: {rates})", file=sys.stderr)
+    return timed[best][1]
+
+
+def require_runtime(kind: str, device: torch.device | str) -> None:
+    """Refuse a kind that is not known, not for the device or not installed.
+
+    Raises:
+        InputError: with what to do.
+    """
+    if kind not in KINDS:
+        raise InputError(f"--runtime {kind}: is none of {', '.join(KINDS)}, auto.")
+    device = torch.device(device)
+    if device.type not in KINDS[kind].devices:
+        known = " and ".join(KINDS[kind].devices)
+        raise InputError(f"--runtime {kind}: runs on {known}, not on the device {device}; give --runtime auto.")
+    missing = _missing(kind)
+    if missing:
+        package, extra = missing
+        raise InputError(f"--runtime {kind}: {package} is not installed; pip install 'lightmuseg[{extra}]'.")
+
+
+def _missing(kind: str) -> tuple[str, str] | None:
+    package = KINDS[kind].package
+    return package if package and find_spec(package[0]) is None else None
+
+
+def _candidates(kind: str | None, device: torch.device, amp: bool) -> list[tuple[str, bool]]:
+    """Names and whether in mixed precision, in the order in which they are tried."""
+    if kind is not None and kind != "auto":
+        return [(kind, amp)]
+    here = [name for name, one in KINDS.items() if device.type in one.devices and not _missing(name) and not one.lossy]
+    if kind is None:
+        here = [name for name in ("openvino", "torch") if name in here]
+    # float32 by PyTorch is what remains where all others are refused
+    return list(dict.fromkeys([*((name, amp) for name in here), ("torch", False)]))
+
+
+def _prove(runtime: Any, name: str, reference: Runtime | None, sample: np.ndarray | None) -> None:
+    if reference is None or sample is None:
+        return
+    runtime.parity = parity(runtime, reference, sample)
+    if not runtime.parity.passes:
+        raise InputError(f"--runtime {name}: is not the trained network: {runtime.parity}; give --runtime torch.")
+
+
+def _rate(runtime: Runtime, sample: np.ndarray, batch_size: int) -> float:
+    """Tiles a second in batches."""
+    batch = np.resize(sample, (batch_size, *sample.shape[1:]))
+    runtime(batch)
+    count, started = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - started) < TRIAL_S:
+        runtime(batch)
+        count += batch_size
+    return count / seconds

@@ -1,0 +1,37 @@
+"""A network run by NVIDIA's TensorRT, through MONAI's compiler."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorrt
+import torch
+from monai.networks import trt_compile
+from torch import nn
+
+from .cache import exported, fingerprint
+from .exported import ExportedRuntime
+from .normalised import NormalisedNetwork
+
+
+def tensorrt_runtime(network: nn.Module, tile_size: int, batch_size: int, device: torch.device) -> ExportedRuntime:
+    """A folded network by TensorRT in float16; the engine is kept in the cache, for this GPU alone."""
+    name = torch.cuda.get_device_name(device)
+    mark = fingerprint(network, tensorrt.__version__, name, tile_size, batch_size)
+    shape = [batch_size, 3, tile_size, tile_size]
+    settings = {
+        "precision": "fp16", "input_profiles": [{"x": [shape, shape, shape]}],
+        "export_args": {"dynamo": False, "opset_version": 18},
+    }  # fmt: skip
+    # MONAI writes the engine beside the name it is given, once; the marker says that it was made whole
+    base = exported(f"{mark}.trt", lambda file: file.touch())
+    module = NormalisedNetwork(network).to(device).eval()
+    module.network = trt_compile(module.network, str(base), args=settings)
+
+    def call(tiles: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            logits = module(torch.from_numpy(tiles).pin_memory().to(device, non_blocking=True))
+            result: np.ndarray = logits.float().cpu().numpy()
+            return result
+
+    description = {"runtime": "tensorrt", "device": name, "precision": "float16"}
+    return ExportedRuntime(call, batch_size, tile_size, description)

@@ -1,0 +1,50 @@
+"""A few tiles of slides that show what a network will see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lightmuseg.errors import InputError
+
+from .options import Options
+from .readers import UnreadablePixels
+from .readers.opening import open_slide
+from .view import ModelView
+
+# places of a slide that are looked at, in a grid, and how many of them are taken
+GRID, TAKEN = 7, 4
+
+
+def sample_tiles(slides: str | Sequence[str], options: Options, tile_size: int) -> np.ndarray:
+    """The tiles with most structure among places all over the first slide that can be read.
+
+    Args:
+        slides: files, or folders of DICOM series.
+        options: how they are read, and at which um/px.
+        tile_size: side of the tiles in model pixels.
+
+    Returns:
+        uint8 [N, tile, tile, 3]; none where no slide can be read.
+    """
+    for slide in [slides] if isinstance(slides, str) else slides:
+        try:
+            with open_slide(
+                Path(slide), options.backend, options.slide_mpp, options.workers, options.read_device
+            ) as reader:
+                view = ModelView(reader, options.mpp)
+                xs, ys = (
+                    sorted({round(n * max(0, size - tile_size) / (GRID - 1)) for n in range(GRID)})
+                    for size in (view.width, view.height)
+                )
+                tiles = view.read_batch([(x, y) for y in ys for x in xs], tile_size)
+        except InputError:
+            # the segmenter says so when it comes to this slide
+            continue
+        read = [tile for tile in tiles if not isinstance(tile, UnreadablePixels)]
+        if read:
+            read.sort(key=lambda tile: float(tile[::4, ::4].std()), reverse=True)
+            return np.stack(read[:TAKEN])
+    return np.zeros((0, tile_size, tile_size, 3), np.uint8)
