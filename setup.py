@@ -67,6 +67,11 @@ setup(
             "highdicom>=0.24",  # DICOM SEG
             "zarr>=3.0; python_version >= '3.11'",  # maps of probability
         ],
+        # --runtime: what runs the network; each is proven against PyTorch when it is loaded
+        "openvino": ["openvino>=2025.0"],
+        "onnx": ["onnx>=1.17", "onnxruntime>=1.20"],  # the first writes what the second runs
+        "tensorrt": ["tensorrt-cu13>=10.13,<11", "polygraphy>=0.49", "onnx>=1.17"],  # by MONAI's trt_compile
+        "int8": ["nncf>=2.16", "lightmuseg[openvino]"],  # lightmuseg quantize
         # the U-Nets of the paper's Table 1; 0.7 is to drop the names timm-*
         "baselines": ["segmentation-models-pytorch>=0.6,<0.7"],
         # --tracking mlflow, into an SQLite database, which mlflow-skinny has no client for. Not in "test":
@@ -87,7 +92,7 @@ setup(
             "pyyaml>=6.0",  # workflows, CITATION.cff, large_files.yml
             "check-jsonschema>=0.29",  # workflows and CITATION.cff against their schemas, which it holds
             "requests>=2.31",  # MONAI Label's server asked over HTTP
-            "lightmuseg[plots,slides,baselines,label]",
+            "lightmuseg[plots,slides,baselines,label,onnx,int8]",
         ],
     },
     entry_points={"console_scripts": ["lightmuseg = lightmuseg.cli:main"]},

@@ -23,7 +23,7 @@ from lightmuseg.errors import InputError
 PACKAGES = (
     "monai", "torch", "pytorch-ignite", "numpy", "scipy", "pillow", "tifffile", "nibabel", "cucim-cu13", "cucim-cu12",
     "scikit-image", "shapely", "rasterio", "openslide-python", "openslide-bin", "imagecodecs", "wsidicom", "highdicom",
-    "zarr",
+    "zarr", "openvino", "nncf", "onnxruntime-gpu", "onnxruntime", "tensorrt-cu13",
 )  # fmt: skip
 
 

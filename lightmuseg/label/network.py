@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from lightmuseg.errors import InputError
 from lightmuseg.networks.weights import load_weights
 from lightmuseg.record import sha256_of
-from lightmuseg.runtimes import TorchRuntime
+from lightmuseg.runtimes import Runtime
 
 # share of channels, for Monte Carlo dropout in a network that was trained without
 DROPOUT = 0.2
@@ -41,7 +41,8 @@ class BundleNetwork:
     def __init__(self, bundle: Path, weights: Path, variants: Sequence[str] = ()) -> None:
         self.bundle, self.weights, self.variants = bundle, weights, tuple(variants)
         self.sha256 = sha256_of(weights)
-        self._config = self.configured("inference_wsi")
+        # without slides nothing can be proven, so PyTorch runs it
+        self._config = self.configured("inference_wsi", runtime="torch")
         self.class_names: tuple[str, ...] = tuple(self._value("class_names"))
         self.codes: dict[str, list[int]] = {name: list(codes) for name, codes in self._value("classes").items()}
         self.mpp: float = self._value("mpp")
@@ -67,10 +68,10 @@ class BundleNetwork:
         return self._config.get_parsed_content(name)
 
     @cached_property
-    def runtime(self) -> TorchRuntime:
+    def runtime(self) -> Runtime:
         """The network with its weights, as the slide engine runs it."""
         load_weights(self._value("network"), self.weights)
-        runtime: TorchRuntime = self._value("runtime")
+        runtime: Runtime = self._value("runtime_def")
         return runtime
 
     @cached_property

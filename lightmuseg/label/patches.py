@@ -92,7 +92,7 @@ def _uncertainty(pixels: np.ndarray, network: BundleNetwork, method: str, height
         logits = network.runtime(np.stack([pixels]))[0]
         probabilities = expit(logits) if len(logits) == 1 else softmax(logits, axis=0)
         return predictive_entropy(probabilities[inside]).mean()
-    passes = dropout_passes(network.stochastic, network.runtime.normalised(np.stack([pixels])), PASSES, seed=0)
+    passes = dropout_passes(network.stochastic.network, network.stochastic.normalised(tiles), PASSES, seed=0)
     return mutual_information(passes[:, 0].cpu().numpy()[inside]).mean()
 
 

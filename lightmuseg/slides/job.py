@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -176,6 +177,7 @@ class SlideJob:
             "unread_places": dict(unread.most_common(MAX_PLACES)),
             "options": self.options.plain(),
             "model": self.model,
+            "parity": dataclasses.asdict(self.runtime.parity) if self.runtime.parity else None,
             "seconds": self._seconds,
         }
 

@@ -1,0 +1,27 @@
+"""The command ``lightmuseg``: arguments in, library calls out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import fire
+
+from lightmuseg.errors import report_faults_in_one_line
+
+from .arguments import checked
+from .datasets import Prepare, stats
+from .slides import quantize, segment
+
+COMMANDS = {"prepare": Prepare(), "quantize": quantize, "segment": segment, "stats": stats}
+
+
+def main() -> None:
+    """Run the command line; faults end in one line and exit status 1."""
+    report_faults_in_one_line()
+    if shutil.which("nvidia-smi") is None:
+        # Without a GPU its codecs have nothing to load and say so at every start; a folder without any silences them.
+        os.environ.setdefault("NVIMGCODEC_EXTENSIONS_PATH", str(Path(__file__).parent))
+    fire.Fire(COMMANDS, command=checked(sys.argv[1:], COMMANDS), name="lightmuseg")

