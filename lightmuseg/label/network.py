@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from lightmuseg.errors import InputError
 from lightmuseg.networks.weights import load_weights
 from lightmuseg.record import sha256_of
-from lightmuseg.runtimes import Runtime
+from lightmuseg.runtimes import NormalisedNetwork, Runtime
 
 # share of channels, for Monte Carlo dropout in a network that was trained without
 DROPOUT = 0.2
@@ -75,12 +75,12 @@ class BundleNetwork:
         return runtime
 
     @cached_property
-    def stochastic(self) -> torch.nn.Module:
+    def stochastic(self) -> NormalisedNetwork:
         """A copy of the network whose dropout can be left on: that of the config, 0.2 where it has none."""
         config = self.configured("inference_wsi", dropout=self._value("dropout") or DROPOUT)
         network: torch.nn.Module = config.get_parsed_content("network")
         load_weights(network, self.weights)
-        return network.eval()
+        return NormalisedNetwork(network).to(self.device).eval()
 
     def describe(self) -> Mapping[str, Any]:
         """Plain values for records and for clients."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import shapely
+import torch
 from scipy.special import expit, softmax
 
 from lightmuseg.data.tiles import tile_starts
@@ -92,6 +93,7 @@ def _uncertainty(pixels: np.ndarray, network: BundleNetwork, method: str, height
         logits = network.runtime(np.stack([pixels]))[0]
         probabilities = expit(logits) if len(logits) == 1 else softmax(logits, axis=0)
         return predictive_entropy(probabilities[inside]).mean()
+    tiles = torch.from_numpy(pixels[None]).to(network.device)
     passes = dropout_passes(network.stochastic.network, network.stochastic.normalised(tiles), PASSES, seed=0)
     return mutual_information(passes[:, 0].cpu().numpy()[inside]).mean()
 

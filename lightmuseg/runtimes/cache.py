@@ -15,13 +15,19 @@ from lightmuseg import __version__
 from lightmuseg.record import write_whole
 
 
-def fingerprint(network: nn.Module, *rest: Any) -> str:
-    """Hex SHA-256 of a network's structure and weights, this package's and PyTorch's version, and plain values."""
-    digest = hashlib.sha256(repr((str(network), __version__, torch.__version__, *rest)).encode())
+def weights_hash(network: nn.Module) -> str:
+    """Hex SHA-256 of a network's weights by their names."""
+    digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def fingerprint(network: nn.Module, *rest: Any) -> str:
+    """Hex SHA-256 of a network's structure and weights, this package's and PyTorch's version, and plain values."""
+    values = (str(network), weights_hash(network), __version__, torch.__version__, *rest)
+    return hashlib.sha256(repr(values).encode()).hexdigest()
 
 
 def exported(name: str, make: Callable[[Path], Any], *companions: str) -> Path:

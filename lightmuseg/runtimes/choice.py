@@ -6,7 +6,7 @@ import copy
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import nn
 from lightmuseg.errors import InputError, first_line
 from lightmuseg.networks import fold
 
+from .cache import weights_hash
 from .parity import parity
 from .runtime import Runtime
 from .torch import TorchRuntime
@@ -37,7 +38,7 @@ class Request:
         device: to run on.
         amp: mixed precision where the runtime has it.
         int8: folder of the network in INT8.
-        weights: of the network as it was trained, by their fingerprint.
+        weights: hash of those that the network was trained to.
     """
 
     network: nn.Module
@@ -58,21 +59,23 @@ def _torch(request: Request, compiled: bool = False) -> Runtime:
 def _openvino(request: Request, precision: str) -> Runtime:
     from .openvino import openvino_runtime
 
-    return openvino_runtime(request.network, request.tile_size, request.batch_size, precision)
+    return openvino_runtime(request.network, request.tile_size, precision)
 
 
 def _openvino_int8(request: Request) -> Runtime:
-    from .quantization import load_quantized
+    from .int8 import load_quantized
 
     if request.int8 is None:
         raise InputError("--runtime openvino_int8: no model in INT8 is named; make one by 'lightmuseg quantize'.")
-    return load_quantized(request.int8, request.weights, request.tile_size, request.batch_size)
+    return load_quantized(request.int8, request.weights, request.tile_size)
 
 
 def _onnx(request: Request) -> Runtime:
     from .onnx import onnx_runtime
 
-    return onnx_runtime(request.network, request.tile_size, request.batch_size, request.device)
+    # a CPU takes one tile after the other, which stays in its caches
+    batch_size = 1 if request.device.type == "cpu" else request.batch_size
+    return onnx_runtime(request.network, request.tile_size, batch_size, request.device)
 
 
 def _tensorrt(request: Request) -> Runtime:
@@ -136,20 +139,17 @@ def make_runtime(
         InputError: for a kind that is not known, not installed or not for the device, or one that is not within
             tolerance; by None or "auto" it is left out with a warning.
     """
-    from .cache import fingerprint
-
     device = torch.device(device)
     original = copy.deepcopy(network).cpu().eval()
-    weights = fingerprint(original, tile_size)
     folder = Path(int8) if int8 else None
-    request = Request(fold(original), tile_size, batch_size, device, amp, folder, weights)
+    request = Request(fold(original), tile_size, batch_size, device, amp, folder, weights_hash(original))
     if kind not in (None, "auto"):
         require_runtime(kind, device)
     reference = None if sample is None or not len(sample) else TorchRuntime(original, tile_size)
     timed: dict[str, tuple[float, Runtime]] = {}
     for name, mixed in _candidates(kind, device, amp):
         try:
-            runtime = KINDS[name].make(Request(**{**vars(request), "amp": mixed}))
+            runtime = KINDS[name].make(replace(request, amp=mixed))
             _prove(runtime, name, reference, sample)
         except Exception as error:  # each library has errors of its own
             if kind not in (None, "auto"):

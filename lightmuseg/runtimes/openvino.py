@@ -16,9 +16,12 @@ from .normalised import NormalisedNetwork
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
-def converted(network: nn.Module, tile_size: int, batch_size: int) -> openvino.Model:
-    """An OpenVINO model of a folded network: uint8 [batch_size, tile, tile, 3] to float32 logits."""
-    shape = [batch_size, tile_size, tile_size, 3]
+def converted(network: nn.Module, tile_size: int) -> openvino.Model:
+    """An OpenVINO model of a folded network: uint8 [1, tile, tile, 3] to float32 logits.
+
+    One tile at once: more are slower, since they leave the caches of a CPU.
+    """
+    shape = [1, tile_size, tile_size, 3]
     with torch.inference_mode():
         return openvino.convert_model(
             NormalisedNetwork(network).eval(), example_input=torch.zeros(shape, dtype=torch.uint8), input=shape
@@ -30,29 +33,24 @@ def save(model: openvino.Model, path: Path) -> None:
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
-def openvino_runtime(network: nn.Module, tile_size: int, batch_size: int, precision: str) -> ExportedRuntime:
+def openvino_runtime(network: nn.Module, tile_size: int, precision: str) -> ExportedRuntime:
     """A folded network by OpenVINO, in float32 or bfloat16; the converted model is kept in the cache."""
-    mark = fingerprint(network, openvino.__version__, tile_size, batch_size)
-    path = exported(f"{mark}.xml", lambda file: save(converted(network, tile_size, batch_size), file), ".bin")
-    return load(path, tile_size, batch_size, precision)
+    mark = fingerprint(network, openvino.__version__, tile_size)
+    path = exported(f"{mark}.xml", lambda file: save(converted(network, tile_size), file), ".bin")
+    return load(path, tile_size, precision)
 
 
-def load(path: Path, tile_size: int, batch_size: int, precision: str) -> ExportedRuntime:
-    """The runtime of a saved model, whose tiles and batch are of these sizes or can be made so."""
+def load(path: Path, tile_size: int, precision: str) -> ExportedRuntime:
+    """The runtime of a saved model."""
     core = openvino.Core()
-    model = core.read_model(path)
-    shape = [batch_size, tile_size, tile_size, 3]
-    if list(model.input(0).partial_shape.to_shape() if model.input(0).partial_shape.is_static else ()) != shape:
-        model.reshape(shape)
     # as many threads as the process has been given, and no other precision than the one that was proven
     threads = torch.get_num_threads()
     settings = {
         "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
         "INFERENCE_NUM_THREADS": threads,
     }  # fmt: skip
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    request = core.compile_model(path, "CPU", settings).create_infer_request()
     description = {"runtime": "openvino", "device": "cpu", "precision": precision, "threads": threads}
     return ExportedRuntime(
-        lambda tiles: request.infer([tiles], share_inputs=True, share_outputs=True)[0], batch_size, tile_size,
-        description,
-    )  # fmt: skip
+        lambda tiles: request.infer([tiles], share_inputs=True, share_outputs=True)[0], 1, tile_size, description
+    )

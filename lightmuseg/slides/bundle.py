@@ -9,9 +9,10 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from lightmuseg.data import load_tiles
+from lightmuseg.data import load_tiles, manifest_hash
 from lightmuseg.errors import InputError
 from lightmuseg.networks.weights import load_weights
+from lightmuseg.record import sha256_of
 from lightmuseg.runtimes import int8_folder
 
 CONFIG = "inference_wsi.json"
@@ -68,11 +69,12 @@ def quantize_bundle(
     coding = {name: training.get_parsed_content(name) for name in ("classes", "ignored_codes", "merged_codes")}
     splits = {split: load_tiles(dataset, split) for split in ("train", "val", "test")}
     folder = int8_folder(path)
-    record = quantize(network, splits, coding, config.get_parsed_content("tile_size"), folder, max_drop)
+    about = {"weights_sha256": sha256_of(path), "dataset": manifest_hash(dataset)}
+    record = quantize(network, splits, coding, config.get_parsed_content("tile_size"), folder, max_drop, about)
     before, after = (100 * record[name]["test"] for name in ("dice_float32", "dice_int8"))
     return (
-        f"{folder}: Dice on the test tiles {before:.2f} in float32, {after:.2f} in INT8 ({after - before:+.2f} points); "
-        f"{record['agreement']:.2%} of their pixels keep their class. Use it by --runtime openvino_int8."
+        f"{folder}: Dice on the test tiles {before:.2f} in float32, {after:.2f} in INT8 ({after - before:+.2f} "
+        f"points); {record['agreement']:.2%} of their pixels keep their class. Use it by --runtime openvino_int8."
     )
 
 

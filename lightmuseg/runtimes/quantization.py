@@ -1,0 +1,163 @@
+"""INT8 by NNCF, with its loss measured."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nncf
+import numpy as np
+import openvino
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lightmuseg.data import CodesToClassesd
+from lightmuseg.data.images import read_codes, read_rgb
+from lightmuseg.data.transforms import IGNORED
+from lightmuseg.errors import InputError
+from lightmuseg.networks import fold
+from lightmuseg.record import environment, whole_folder, write_json
+
+from .cache import weights_hash
+from .int8 import MODEL, RECORD
+from .openvino import converted, load, save
+from .parity import class_map
+
+CALIBRATION_TILES = 300
+NEEDED_BYTES = 50_000_000
+# They lose most and cost least: the encoder's first convolutions, attention, which is made of means, and the head.
+FIRST_CONVOLUTIONS = 3
+KEPT = r".*\.(channel_attention|spatial_attention|attention|head)\..*"
+
+Tile = tuple[np.ndarray, np.ndarray]
+
+
+def quantize(
+    network: nn.Module,
+    splits: Mapping[str, Sequence[Mapping[str, Any]]],
+    coding: Mapping[str, Any],
+    tile_size: int,
+    folder: Path,
+    max_drop: float = 0.002,
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Make a trained network in INT8 for :class:`.OpenVINO` and measure what its Dice loses.
+
+    Convolutions that lose too much go back to float32 until the Dice on training and validation tiles is at most
+    ``max_drop`` lower [1]_; the test tiles are looked at only in the end.
+
+    Args:
+        network: as it was trained.
+        splits: tiles of "train", "val" and "test", with the paths "image" and "label".
+        coding: arguments of :class:`.CodesToClassesd`.
+        tile_size: side of the tiles.
+        folder: of the result, made whole or not at all.
+        max_drop: Dice that may be lost, 0 to 1.
+        about: plain values for the record.
+
+    Returns:
+        The record, which stands in the folder too.
+
+    Raises:
+        InputError: for a folder that is there, or tiles of another size.
+
+    References:
+        .. [1] NNCF, https://github.com/openvinotoolkit/nncf, quantization with accuracy control.
+    """
+    if folder.exists():
+        raise InputError(f"{folder}: is there already; delete it to make it anew.")
+    if not 0 <= max_drop <= 1:
+        raise InputError(f"--max_drop {max_drop}: is not within 0 to 1; give 0.002.")
+    started = time.monotonic()
+    original = copy.deepcopy(network).cpu().eval()
+    model = converted(fold(original), tile_size)
+    coder = CodesToClassesd("label", **coding)
+
+    def read(tile: Mapping[str, Any]) -> Tile:
+        pixels = read_rgb(tile["image"])
+        if pixels.shape[:2] != (tile_size, tile_size):
+            raise InputError(f"{tile['image']}: is no tile of {tile_size} x {tile_size}; prepare with --tile_size.")
+        return pixels[None], np.asarray(coder({"label": torch.from_numpy(read_codes(tile["label"]))})["label"])
+
+    classes = len(coding["classes"])
+
+    def score(compiled: openvino.CompiledModel, tiles: Iterable[Tile]) -> tuple[float, None]:
+        return pooled_dice(lambda pixels: compiled(pixels)[0], tiles, classes), None
+
+    train, control = splits["train"], [*splits["train"], *splits["val"]]
+    step = max(1, len(train) // CALIBRATION_TILES)
+    first = [op.get_friendly_name() for op in model.get_ordered_ops() if "Convolution" in op.get_type_name()]
+    quantized = nncf.quantize_with_accuracy_control(
+        model,
+        calibration_dataset=nncf.Dataset(list(train[::step]), lambda tile: read(tile)[0]),
+        validation_dataset=nncf.Dataset(control, read),
+        validation_fn=score,
+        max_drop=max_drop,
+        drop_type=nncf.DropType.ABSOLUTE,
+        preset=nncf.QuantizationPreset.PERFORMANCE,
+        subset_size=len(train[::step]),
+        # the fast correction of biases loses tens of points here
+        fast_bias_correction=False,
+        ignored_scope=nncf.IgnoredScope(names=first[:FIRST_CONVOLUTIONS], patterns=[KEPT], validate=False),
+    )
+    with whole_folder(folder, NEEDED_BYTES) as partial:
+        runtimes = {}
+        for name, one in (("float32", converted(fold(original), tile_size)), ("int8", quantized)):
+            save(one, partial / f"{name}.xml")
+            runtimes[name] = load(partial / f"{name}.xml", tile_size, name)
+        tiles = {"control": control, "test": splits["test"]}
+        dice = {
+            name: {part: pooled_dice(runtime, map(read, some), classes) for part, some in tiles.items()}
+            for name, runtime in runtimes.items()
+        }
+        same = [
+            (class_map(runtimes["float32"](pixels)) == class_map(runtimes["int8"](pixels))).mean()
+            for pixels, _ in map(read, splits["test"])
+        ]
+        record = {
+            **environment(),
+            **(about or {}),
+            "weights": weights_hash(original),
+            "tile_size": tile_size,
+            "max_drop": max_drop,
+            "calibration_tiles": len(train[::step]),
+            "control_tiles": len(control),
+            "test_tiles": len(splits["test"]),
+            "dice_float32": dice["float32"],
+            "dice_int8": dice["int8"],
+            "agreement": float(np.mean(same)),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        for path in partial.glob("float32.*"):
+            path.unlink()
+        for path in list(partial.glob("int8.*")):
+            path.rename(partial / f"{Path(MODEL).stem}{path.suffix}")
+        write_json(partial / RECORD, record)
+    return dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+
+
+def pooled_dice(network: Callable[[np.ndarray], np.ndarray], tiles: Iterable[Tile], classes: int) -> float:
+    """Dice of all annotated pixels together, the mean over classes that occur.
+
+    Args:
+        network: uint8 [1, H, W, 3] to logits [1, C, h, w].
+        tiles: pixels, and class indices [1, H, W] with 255 where nothing is annotated.
+        classes: number of them, without "everything else".
+    """
+    both, sizes = np.zeros(classes), np.zeros(classes)
+    for pixels, label in tiles:
+        logits = F.interpolate(
+            torch.from_numpy(np.array(network(pixels))), size=label.shape[-2:], mode="bilinear", align_corners=False
+        )
+        found, annotated = class_map(logits.numpy()), label != IGNORED
+        for index in range(classes):
+            of_found, of_label = (found == index + 1) & annotated, label == index + 1
+            both[index] += (of_found & of_label).sum()
+            sizes[index] += of_found.sum() + of_label.sum()
+    occurs = sizes > 0
+    return float((2 * both[occurs] / sizes[occurs]).mean()) if occurs.any() else 1.0
