@@ -158,7 +158,8 @@ def make_runtime(
                 raise InputError(f"--runtime {kind}: {first_line(error)}; give --runtime torch.") from error
             if name == "torch" and isinstance(error, InputError) and not mixed:
                 raise
-            print(f"lightmuseg: warning: {name} is left out: {first_line(error)}", file=sys.stderr)
+            reason = str(error) if isinstance(error, InputError) else f"--runtime {name}: {first_line(error)}"
+            print(f"lightmuseg: warning: {reason} It is left out.", file=sys.stderr)
             continue
         if kind != "auto" or sample is None or not len(sample):
             return runtime

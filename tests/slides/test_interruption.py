@@ -21,7 +21,7 @@ from lightmuseg.errors import report_faults_in_one_line
 from lightmuseg.slides import Options, SlideSegmenter
 
 class Shades:
-    tile_size, output_stride, out_channels = 128, 2, 3
+    tile_size, output_stride, out_channels, parity = 128, 2, 3, None
     def __call__(self, tiles):
         time.sleep(0.004 * len(tiles))
         green = tiles[:, 1::2, 1::2, 1].astype(np.float32)

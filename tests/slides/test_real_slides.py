@@ -14,7 +14,7 @@ from lightmuseg.slides import Options, SlideSegmenter
 class Dark:
     """A network that calls dark pixels tumor and red ones stroma."""
 
-    tile_size, output_stride, out_channels = 512, 2, 3
+    tile_size, output_stride, out_channels, parity = 512, 2, 3, None
 
     def __call__(self, tiles):
         # one pixel for 16, because maps as noisy as pixels have a polygon for each

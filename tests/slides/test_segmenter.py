@@ -25,7 +25,7 @@ MULTI = ("tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris")
 class Shades:
     """A network that tells shades of grey apart: class k of K where the green channel is in the k-th part."""
 
-    tile_size, output_stride = 256, 2
+    tile_size, output_stride, parity = 256, 2, None
 
     def __init__(self, out_channels=1, after=None, stop=KeyboardInterrupt):
         self.out_channels = out_channels

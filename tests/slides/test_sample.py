@@ -1,0 +1,32 @@
+"""The tiles that a runtime is proven on."""
+
+import numpy as np
+import tifffile
+
+from lightmuseg.slides import Options
+from lightmuseg.slides.sample import TAKEN, sample_tiles
+
+
+def slide_with_structure_at(path, x, y):
+    pixels = np.full((900, 1100, 3), 240, np.uint8)
+    pixels[y : y + 128, x : x + 128] = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
+    tifffile.imwrite(
+        path, pixels, tile=(256, 256), photometric="rgb", resolution=(40000, 40000), resolutionunit="CENTIMETER"
+    )
+    return path
+
+
+def test_tiles_of_most_structure_come_first(tmp_path):
+    slide = slide_with_structure_at(tmp_path / "a.tif", 810, 515)
+    tiles = sample_tiles([str(slide)], Options(output_dir=tmp_path, class_names=("tumor",)), 128)
+    assert tiles.shape == (TAKEN, 128, 128, 3)
+    assert tiles[0].std() > 50
+    assert [tile.std() for tile in tiles] == sorted((tile.std() for tile in tiles), reverse=True)
+
+
+def test_slides_that_cannot_be_read_are_passed_over(tmp_path):
+    (tmp_path / "broken.tif").write_bytes(b"II*\0nothing")
+    options = Options(output_dir=tmp_path, class_names=("tumor",))
+    assert sample_tiles([str(tmp_path / "broken.tif"), str(tmp_path / "absent.tif")], options, 128).shape[0] == 0
+    good = slide_with_structure_at(tmp_path / "a.tif", 0, 0)
+    assert len(sample_tiles([str(tmp_path / "broken.tif"), str(good)], options, 128)) == TAKEN
