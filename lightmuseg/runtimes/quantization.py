@@ -86,8 +86,8 @@ def quantize(
 
     classes = len(coding["classes"])
 
-    def score(compiled: openvino.CompiledModel, tiles: Iterable[Tile]) -> tuple[float, None]:
-        return pooled_dice(lambda pixels: compiled(pixels)[0], tiles, classes), None
+    def score(compiled: openvino.CompiledModel, tiles: Iterable[Mapping[str, Any]]) -> tuple[float, None]:
+        return pooled_dice(lambda pixels: compiled(pixels)[0], map(read, tiles), classes), None
 
     train, control = splits["train"], [*splits["train"], *splits["val"]]
     step = max(1, len(train) // CALIBRATION_TILES)
@@ -95,7 +95,7 @@ def quantize(
     quantized = nncf.quantize_with_accuracy_control(
         model,
         calibration_dataset=nncf.Dataset(list(train[::step]), lambda tile: read(tile)[0]),
-        validation_dataset=nncf.Dataset(control, read),
+        validation_dataset=nncf.Dataset(control),
         validation_fn=score,
         max_drop=max_drop,
         drop_type=nncf.DropType.ABSOLUTE,
