@@ -177,19 +177,20 @@ def benchmark(
     lines = [
         "# The network alone",
         "",
-        f"Tiles of {TILE} x {TILE} from `{Path(image).name}`, trained weights, batches of {batch_size}, {rounds} rounds in turns,",
-        "each a process of its own. Median (least to most).",
+        f"Tiles of {TILE} x {TILE} from `{Path(image).name}`, trained weights, batches of {batch_size},",
+        f"{rounds} rounds in turns, each a process of its own. Median (least to most).",
         f"{name}, {threads} threads. Made by `scripts/benchmark/network.py`.",
         "",
         table(rows),
         "",
-        "Memory is what the process grows by before the comparison. A runtime marked **refused** is beyond its tolerance on",
-        "these tiles and would not be used. U-Nets have random weights and give logits at full resolution.",
+        "Memory is what the process grows by before the comparison. A runtime marked **refused** is beyond its",
+        "tolerance on these tiles and would not be used. U-Nets have random weights and full-resolution logits.",
         "",
-        f"The floor for float32: a tile takes {least['GFLOP']:.1f} GFLOP and moves {least['MB']:.0f} MB between layers; a large",
-        f"matrix product reaches {least['GFLOP/s']:.0f} GFLOP/s and a copy {least['GB/s']:.1f} GB/s here, so",
-        f"{least['tiles/s by FLOPs']:.0f} tiles/s by arithmetic and {least['tiles/s by bytes']:.0f} by memory, where no layer's",
-        "result stays in the caches. OpenVINO joins layers and keeps strips in the caches, which the second does not know.",
+        f"The floor for float32: a tile takes {least['GFLOP']:.1f} GFLOP and moves {least['MB']:.0f} MB between",
+        f"layers. A large matrix product reaches {least['GFLOP/s']:.0f} GFLOP/s and a copy {least['GB/s']:.1f} GB/s",
+        f"here, so {least['tiles/s by FLOPs']:.0f} tiles/s by arithmetic and {least['tiles/s by bytes']:.0f} by memory,",
+        "where no layer's result stays in the caches. OpenVINO joins layers and keeps strips in the caches, which the second",
+        "does not know.",
     ]
     text = "\n".join(lines)
     publish(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -52,5 +53,7 @@ def declare_torchvision() -> None:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # kept, since a library that is dropped takes its operators with it
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     module.declare_missing_operators()
