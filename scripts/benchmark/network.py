@@ -188,9 +188,9 @@ def benchmark(
         "",
         f"The floor for float32: a tile takes {least['GFLOP']:.1f} GFLOP and moves {least['MB']:.0f} MB between",
         f"layers. A large matrix product reaches {least['GFLOP/s']:.0f} GFLOP/s and a copy {least['GB/s']:.1f} GB/s",
-        f"here, so {least['tiles/s by FLOPs']:.0f} tiles/s by arithmetic and {least['tiles/s by bytes']:.0f} by memory,",
-        "where no layer's result stays in the caches. OpenVINO joins layers and keeps strips in the caches, which the second",
-        "does not know.",
+        f"here, so {least['tiles/s by FLOPs']:.0f} tiles/s by arithmetic and {least['tiles/s by bytes']:.0f} by",
+        "memory, where no layer's result stays in the caches. OpenVINO joins layers and keeps strips in the caches,",
+        "which the second does not know.",
     ]
     text = "\n".join(lines)
     publish(
