@@ -12,7 +12,7 @@ CLI = ("python", "-m", "lightmuseg.cli")
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ([], ["prepare", "segment", "stats"]),
+        ([], ["prepare", "quantize", "segment", "stats"]),
         (["prepare"], ["bcss", "bcss_wsss", "demo"]),
         (
             ["prepare", "bcss"],
@@ -23,7 +23,9 @@ CLI = ("python", "-m", "lightmuseg.cli")
         (["prepare", "bcss-wsss"], ["SOURCE", "OUTPUT", "--pseudo_labels", "train_PM/PM_bn7", "--check"]),
         (["stats"], ["DATASET", "--output"]),
         (["prepare", "demo"], ["--output", "--wheels"]),
-        (["segment"], ["SLIDES", "--output", "--model", "--bundle", "--mpp", "--output_mpp", "--region", "--resume"]),
+        (["segment"], ["SLIDES", "--output", "--model", "--bundle", "--mpp", "--output_mpp", "--region", "--resume",
+             "--runtime"]),
+        (["quantize"], ["DATASET", "--model", "--override", "--max_drop"]),
     ],
 )  # fmt: skip
 def test_help_names_commands_and_options(run, words, named):
@@ -242,3 +244,22 @@ def test_shares_are_printed_and_written(results, place):
     pytest.importorskip("matplotlib")
     assert output_of(results, "drawn")[-1] == "shares: class_shares.csv, class_shares.png"
     assert sorted(path.name for path in (place / "shares").iterdir()) == ["class_shares.csv", "class_shares.png"]
+
+
+def test_a_runtime_that_is_not_known_is_refused_in_one_line(run, root, tmp_path):
+    words = ("segment", root / "bundle" / "docs" / "a1g6_test.jpg", "--mpp", 0.25, "--output", tmp_path / "out")
+    status, _, stderr = run(*CLI, *words, "--runtime", "fast")
+    assert status == 1
+    assert "lightmuseg: error: --runtime fast: is none of torch, " in stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("drop", ["much", "2"])
+def test_quantize_refuses_what_is_no_share(run, tmp_path, drop):
+    write_regions(tmp_path / "BCSS")
+    prepare_bcss(
+        tmp_path / "BCSS", tmp_path / "tiles", masks="2024", tile_size=64, val=["TCGA-A1-0000"], test=["TCGA-B2-0000"]
+    )
+    status, _, stderr = run(*CLI, "quantize", tmp_path / "tiles", "--max_drop", drop)
+    assert status == 1
+    assert f"--max_drop {drop}" in stderr.splitlines()[-1] or f"--max_drop {float(drop)}" in stderr.splitlines()[-1]

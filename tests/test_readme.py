@@ -30,6 +30,7 @@ SHORTENED = {
     "python -m monai.bundle run training": "--max_epochs 1",
     "python scripts/reproduce.py": "--rows v2 --seeds 1 --max_epochs 1",
     "python scripts/benchmark/training.py": "--tiles 6 --rounds 1 --ways 2",
+    "lightmuseg quantize": "--max_drop 1",
     # the suite does not run itself: one of its tests stands for all
     "bash scripts/test.sh": "-k parameter_counts",
 }
@@ -97,10 +98,12 @@ def test_commands_of_the_readme(clone):
     shell("\n".join(["set -e", *commands((clone / "docs" / "slides.md").read_text(encoding="utf-8"))]), clone)
     maps = sorted(path.relative_to(clone / "results").as_posix() for path in (clone / "results").rglob("classes*.tif"))
     assert maps == [
+        "auto/cmu_small_region/classes.tif",
         "cmu_small_region/classes.tif", "part/cmu_small_region/classes.ome.tif",
         "slides-monai/cmu_small_region/classes.tif", "slides/cmu_small_region/classes.tif",
         "slides/hgsc_nest/classes.tif",
     ]  # fmt: skip
+    assert (clone / "bundle" / "output" / "bcss" / "model_int8" / "quantization.json").is_file()
     # the two commands are one engine
     same = [(clone / "results" / name / "cmu_small_region" / "regions.geojson").read_bytes()
             for name in ("slides-monai", ".")]  # fmt: skip

@@ -112,3 +112,13 @@ def test_weights_of_another_network_are_refused_by_name(images, run, tmp_path):
         "five classes.pt: these weights do not fit the network: head.conv.weight is (5, 16, 3, 3), not (1, 16, 3, 3)"
         in stderr
     )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is refused only where there is no GPU")
+def test_tensorrt_without_a_gpu_is_refused_in_one_line(images, weights, run, tmp_path):
+    configs = "['bundle/configs/inference.json','bundle/configs/inference_trt.json']"
+    folders = ("--dataset_dir", images, "--checkpoint", weights, "--output_dir", tmp_path / "out")
+    status, _, stderr = run("python", "-m", "monai.bundle", "run", "--config_file", configs, *folders)
+    assert status == 1
+    assert "lightmuseg: error: --runtime tensorrt: runs on cuda, not on the device cpu" in stderr.splitlines()[-1]
+    assert "Traceback" not in stderr

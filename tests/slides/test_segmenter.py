@@ -17,6 +17,7 @@ from PIL import Image
 from shapely.geometry import shape
 
 from lightmuseg.errors import InputError
+from lightmuseg.runtimes import Parity
 from lightmuseg.slides import Options, SlideSegmenter
 
 MULTI = ("tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris")
@@ -316,3 +317,26 @@ def test_option_that_cannot_be_is_refused_with_its_value(slide, tmp_path, option
     with refused(named):
         segment(str(slide), tmp_path / "out", **options)
     assert not (tmp_path / "out" / "A 1").exists()
+
+
+class OtherShades(Shades):
+    """The same network by another runtime."""
+
+    def describe(self):
+        return {"runtime": "other"}
+
+
+def test_a_run_is_not_finished_by_another_runtime(tmp_path):
+    slide = write_slide(tmp_path / "A 1.tif")
+    with pytest.raises(KeyboardInterrupt):
+        segment(str(slide), tmp_path / "out", Shades(after=5))
+    with refused("was begun with runtime 'shades', not 'other'"):
+        segment(str(slide), tmp_path / "out", OtherShades(), resume=True)
+
+
+def test_the_proof_of_the_runtime_is_recorded(tmp_path):
+    slide, runtime = write_slide(tmp_path / "A 1.tif"), Shades()
+    runtime.parity = Parity("float32", 4, 1e-6, 0.0)
+    segment(str(slide), tmp_path / "out", runtime)
+    record = json.loads((tmp_path / "out" / "A 1" / "run.json").read_text())
+    assert record["parity"] == {"precision": "float32", "tiles": 4, "error": 1e-6, "changed": 0.0}
