@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+
 import numpy as np
-import tensorrt
 import torch
 from monai.networks import trt_compile
 from torch import nn
@@ -16,7 +17,7 @@ from .normalised import NormalisedNetwork
 def tensorrt_runtime(network: nn.Module, tile_size: int, batch_size: int, device: torch.device) -> ExportedRuntime:
     """A folded network by TensorRT in float16; the engine is kept in the cache, for this GPU alone."""
     name = torch.cuda.get_device_name(device)
-    mark = fingerprint(network, tensorrt.__version__, name, tile_size, batch_size)
+    mark = fingerprint(network, importlib.metadata.version("tensorrt-cu13"), name, tile_size, batch_size)
     shape = [batch_size, 3, tile_size, tile_size]
     settings = {
         "precision": "fp16", "input_profiles": [{"x": [shape, shape, shape]}],
