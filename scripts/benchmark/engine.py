@@ -19,19 +19,12 @@ from pathlib import Path
 
 import fire
 import torch
+from engines.free import Free
 
 from lightmuseg.runtimes import TorchRuntime
 from lightmuseg.slides import Options, SlideSegmenter
 
 ROOT = Path(__file__).parents[2]
-
-
-class Free(torch.nn.Module):
-    """Logits of squares of 32 pixels, by their first pixel's green."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, 3, H, W] to [B, 1, H / 2, W / 2]."""
-        return torch.nn.functional.interpolate(-x[:, 1:2, ::32, ::32], scale_factor=16)
 
 
 def run(slide: str, output: str, overlap: float, workers: int, tissue_mask: bool, backend: str) -> None:
