@@ -44,6 +44,7 @@ def dice(a, b):
 def segmented(root, path, box, output):
     """Tumor in a box of level-0 pixels by the command ``lightmuseg segment``, bool at level 0."""
     command = ["segment", path, "--output", output, "--region", ",".join(map(str, box)), "--no-tissue-mask"]
+    command += ["--runtime", "torch"]
     command += ["--model", root / "bundle" / "models" / "model.pt"]
     done = subprocess.run(
         [sys.executable, "-m", "lightmuseg.cli", *map(str, command)], cwd=root, capture_output=True, text=True
