@@ -14,6 +14,7 @@ from lightmuseg.networks.weights import load_weights
 from lightmuseg.runtimes import KINDS, TorchRuntime, choice, make_runtime, require_runtime
 from lightmuseg.runtimes.parity import Parity, class_map, parity
 
+pytestmark = pytest.mark.runtimes
 SIDE = 256
 EXACT = ["torch", "torch_compile", "openvino", "onnx"]
 
@@ -21,7 +22,7 @@ EXACT = ["torch", "torch_compile", "openvino", "onnx"]
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+        patch.setattr(torch.hub, "_hub_dir", str(tmp_path_factory.mktemp("torch")))
         yield
 
 
@@ -67,8 +68,8 @@ def test_openvino_is_what_a_cpu_gets_where_it_is_installed(network, monkeypatch)
 
 
 def test_an_export_is_made_once_for_its_weights(network, tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    files = tmp_path / "hub" / "lightmuseg"
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    files = tmp_path / "lightmuseg"
     make_runtime(network, "openvino", SIDE)
     first = {path.name: path.stat().st_mtime_ns for path in files.iterdir() if path.suffix != ".lock"}
     make_runtime(network, "openvino", SIDE)

@@ -15,6 +15,7 @@ from lightmuseg.runtimes import TorchRuntime, int8_folder, make_runtime
 from lightmuseg.runtimes.parity import parity
 from lightmuseg.runtimes.quantization import pooled_dice, quantize
 
+pytestmark = pytest.mark.runtimes
 SIDE = 64
 CODING = {"classes": {"tumor": [1]}, "ignored_codes": [0]}
 
