@@ -30,16 +30,22 @@ def fingerprint(network: nn.Module, *rest: Any) -> str:
     return hashlib.sha256(repr(values).encode()).hexdigest()
 
 
+def cache_folder() -> Path:
+    """The folder of exported networks, below PyTorch's own (``TORCH_HOME``), made where it is not there."""
+    folder = Path(torch.hub.get_dir()) / "lightmuseg"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def exported(name: str, make: Callable[[Path], Any], *companions: str) -> Path:
-    """The file of this name in the cache, below PyTorch's own (``TORCH_HOME``); made where it is not there.
+    """The file of this name in the cache; made where it is not there.
 
     Args:
         name: of the file, which must name all that it depends on.
         make: writes it to the path that it is given.
         companions: endings of files that ``make`` writes beside it and are needed too, such as ".bin".
     """
-    path = Path(torch.hub.get_dir()) / "lightmuseg" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = cache_folder() / name
     with filelock.FileLock(path.with_suffix(".lock")):
         if not all(file.is_file() for file in (path, *map(path.with_suffix, companions))):
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import onnxruntime
 import torch
 from torch import nn
 
@@ -18,6 +17,7 @@ OPSET = 18
 
 def onnx_runtime(network: nn.Module, tile_size: int, batch_size: int, device: torch.device) -> ExportedRuntime:
     """A folded network by ONNX Runtime in float32; the ONNX file is kept in the cache."""
+    import onnxruntime
 
     def write(path: Path) -> None:
         example = torch.zeros(batch_size, tile_size, tile_size, 3, dtype=torch.uint8)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import openvino
 import torch
 from torch import nn
 
 from .cache import exported, fingerprint
 from .exported import ExportedRuntime
 from .normalised import NormalisedNetwork
+
+if TYPE_CHECKING:
+    import openvino
 
 # what OpenVINO calls the precision of a kind
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
@@ -21,6 +24,8 @@ def converted(network: nn.Module, tile_size: int) -> openvino.Model:
 
     One tile at once: more are slower, since they leave the caches of a CPU.
     """
+    import openvino
+
     shape = [1, tile_size, tile_size, 3]
     with torch.inference_mode():
         return openvino.convert_model(
@@ -30,11 +35,15 @@ def converted(network: nn.Module, tile_size: int) -> openvino.Model:
 
 def save(model: openvino.Model, path: Path) -> None:
     """Write a model in its own precision: .xml, and .bin beside it."""
+    import openvino
+
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
 def openvino_runtime(network: nn.Module, tile_size: int, precision: str) -> ExportedRuntime:
     """A folded network by OpenVINO, in float32 or bfloat16; the converted model is kept in the cache."""
+    import openvino
+
     mark = fingerprint(network, openvino.__version__, tile_size)
     path = exported(f"{mark}.xml", lambda file: save(converted(network, tile_size), file), ".bin")
     return load(path, tile_size, precision)
@@ -42,6 +51,8 @@ def openvino_runtime(network: nn.Module, tile_size: int, precision: str) -> Expo
 
 def load(path: Path, tile_size: int, precision: str) -> ExportedRuntime:
     """The runtime of a saved model."""
+    import openvino
+
     core = openvino.Core()
     # as many threads as the process has been given, and no other precision than the one that was proven
     threads = torch.get_num_threads()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import copy
-import json
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nncf
 import numpy as np
-import openvino
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -28,6 +26,9 @@ from .int8 import MODEL, RECORD
 from .openvino import converted, load, save
 from .parity import class_map
 
+if TYPE_CHECKING:
+    import openvino
+
 CALIBRATION_TILES = 300
 NEEDED_BYTES = 50_000_000
 # They lose most and cost least: the encoder's first convolutions, attention, which is made of means, and the head.
@@ -43,10 +44,10 @@ def quantize(
     coding: Mapping[str, Any],
     tile_size: int,
     folder: Path,
-    max_drop: float = 0.002,
-    about: Mapping[str, Any] | None = None,
+    max_drop: float,
+    about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Make a trained network in INT8 for :class:`.OpenVINO` and measure what its Dice loses.
+    """Make a trained network in INT8 for OpenVINO and measure what its Dice loses.
 
     Convolutions that lose too much go back to float32 until the Dice on training and validation tiles is at most
     ``max_drop`` lower [1]_; the test tiles are looked at only in the end.
@@ -73,10 +74,12 @@ def quantize(
         raise InputError(f"{folder}: is there already; delete it to make it anew.")
     if not 0 <= max_drop <= 1:
         raise InputError(f"--max_drop {max_drop}: is not within 0 to 1; give 0.002.")
+    import nncf
+
     started = time.monotonic()
     original = copy.deepcopy(network).cpu().eval()
-    model = converted(fold(original), tile_size)
     coder = CodesToClassesd("label", **coding)
+    classes = len(coding["classes"])
 
     def read(tile: Mapping[str, Any]) -> Tile:
         pixels = read_rgb(tile["image"])
@@ -84,61 +87,54 @@ def quantize(
             raise InputError(f"{tile['image']}: is no tile of {tile_size} x {tile_size}; prepare with --tile_size.")
         return pixels[None], np.asarray(coder({"label": torch.from_numpy(read_codes(tile["label"]))})["label"])
 
-    classes = len(coding["classes"])
-
     def score(compiled: openvino.CompiledModel, tiles: Iterable[Mapping[str, Any]]) -> tuple[float, None]:
         return pooled_dice(lambda pixels: compiled(pixels)[0], map(read, tiles), classes), None
 
-    train, control = splits["train"], [*splits["train"], *splits["val"]]
-    step = max(1, len(train) // CALIBRATION_TILES)
-    first = [op.get_friendly_name() for op in model.get_ordered_ops() if "Convolution" in op.get_type_name()]
-    quantized = nncf.quantize_with_accuracy_control(
-        model,
-        calibration_dataset=nncf.Dataset(list(train[::step]), lambda tile: read(tile)[0]),
-        validation_dataset=nncf.Dataset(control),
-        validation_fn=score,
-        max_drop=max_drop,
-        drop_type=nncf.DropType.ABSOLUTE,
-        preset=nncf.QuantizationPreset.PERFORMANCE,
-        subset_size=len(train[::step]),
-        # the fast correction of biases loses tens of points here
-        fast_bias_correction=False,
-        ignored_scope=nncf.IgnoredScope(names=first[:FIRST_CONVOLUTIONS], patterns=[KEPT], validate=False),
-    )
-    with whole_folder(folder, NEEDED_BYTES) as partial:
-        runtimes = {}
-        for name, one in (("float32", converted(fold(original), tile_size)), ("int8", quantized)):
-            save(one, partial / f"{name}.xml")
-            runtimes[name] = load(partial / f"{name}.xml", tile_size, name)
-        tiles = {"control": control, "test": splits["test"]}
+    train, control, test = splits["train"], [*splits["train"], *splits["val"]], splits["test"]
+    calibration = train[:: max(1, len(train) // CALIBRATION_TILES)]
+    with whole_folder(folder, NEEDED_BYTES) as partial, tempfile.TemporaryDirectory() as temporary:
+        model = converted(fold(original), tile_size)
+        plain = Path(temporary) / MODEL
+        save(model, plain)
+        first = [op.get_friendly_name() for op in model.get_ordered_ops() if "Convolution" in op.get_type_name()]
+        quantized = nncf.quantize_with_accuracy_control(
+            model,
+            calibration_dataset=nncf.Dataset(list(calibration), lambda tile: read(tile)[0]),
+            validation_dataset=nncf.Dataset(control),
+            validation_fn=score,
+            max_drop=max_drop,
+            drop_type=nncf.DropType.ABSOLUTE,
+            preset=nncf.QuantizationPreset.PERFORMANCE,
+            subset_size=len(calibration),
+            # the fast correction of biases loses tens of points here
+            fast_bias_correction=False,
+            ignored_scope=nncf.IgnoredScope(names=first[:FIRST_CONVOLUTIONS], patterns=[KEPT], validate=False),
+        )
+        save(quantized, partial / MODEL)
+        before, after = load(plain, tile_size, "float32"), load(partial / MODEL, tile_size, "int8")
         dice = {
-            name: {part: pooled_dice(runtime, map(read, some), classes) for part, some in tiles.items()}
-            for name, runtime in runtimes.items()
+            f"dice_{name}": {
+                part: pooled_dice(runtime, map(read, tiles), classes)
+                for part, tiles in (("control", control), ("test", test))
+            }
+            for name, runtime in (("float32", before), ("int8", after))
         }
-        same = [
-            (class_map(runtimes["float32"](pixels)) == class_map(runtimes["int8"](pixels))).mean()
-            for pixels, _ in map(read, splits["test"])
-        ]
+        same = [(class_map(before(pixels)) == class_map(after(pixels))).mean() for pixels, _ in map(read, test)]
         record = {
             **environment(),
-            **(about or {}),
+            **about,
             "weights": weights_hash(original),
             "tile_size": tile_size,
             "max_drop": max_drop,
-            "calibration_tiles": len(train[::step]),
+            "calibration_tiles": len(calibration),
             "control_tiles": len(control),
-            "test_tiles": len(splits["test"]),
-            "dice_float32": dice["float32"],
-            "dice_int8": dice["int8"],
+            "test_tiles": len(test),
+            **dice,
             "agreement": float(np.mean(same)),
             "seconds": round(time.monotonic() - started, 1),
         }
-        for path in partial.glob("float32.*"):
-            path.unlink()
-        for path in list(partial.glob("int8.*")):
-            path.rename(partial / f"{Path(MODEL).stem}{path.suffix}")
         write_json(partial / RECORD, record)
-    return dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    return record
 
 
 def pooled_dice(network: Callable[[np.ndarray], np.ndarray], tiles: Iterable[Tile], classes: int) -> float:

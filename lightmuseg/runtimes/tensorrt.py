@@ -9,7 +9,7 @@ import torch
 from monai.networks import trt_compile
 from torch import nn
 
-from .cache import exported, fingerprint
+from .cache import cache_folder, fingerprint
 from .exported import ExportedRuntime
 from .normalised import NormalisedNetwork
 
@@ -23,8 +23,8 @@ def tensorrt_runtime(network: nn.Module, tile_size: int, batch_size: int, device
         "precision": "fp16", "input_profiles": [{"x": [shape, shape, shape]}],
         "export_args": {"dynamo": False, "opset_version": 18},
     }  # fmt: skip
-    # MONAI writes the engine beside the name it is given, once; the marker says that it was made whole
-    base = exported(f"{mark}.trt", lambda file: file.touch())
+    # MONAI writes the engine beside the name it is given, once
+    base = cache_folder() / f"{mark}.trt"
     module = NormalisedNetwork(network).to(device).eval()
     module.network = trt_compile(module.network, str(base), args=settings)
 

@@ -81,12 +81,12 @@ def test_another_networks_model_is_refused(quantized, tmp_path):
 
 def test_what_is_there_is_not_overwritten(quantized, network, splits):
     with pytest.raises(InputError, match="is there already"):
-        quantize(network, splits, CODING, SIDE, quantized[0])
+        quantize(network, splits, CODING, SIDE, quantized[0], 1.0, {})
 
 
 def test_tiles_of_another_size_are_refused(network, splits, tmp_path):
     with pytest.raises(InputError, match="is no tile of 128 x 128"):
-        quantize(network, splits, CODING, 128, tmp_path / "int8")
+        quantize(network, splits, CODING, 128, tmp_path / "int8", 1.0, {})
     assert list(tmp_path.iterdir()) == []
 
 
