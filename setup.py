@@ -72,6 +72,7 @@ setup(
         "onnx": ["onnx>=1.17", "onnxruntime>=1.20"],  # the first writes what the second runs
         "tensorrt": ["tensorrt-cu13>=10.13,<11", "polygraphy>=0.49", "onnx>=1.17"],  # by MONAI's trt_compile
         "int8": ["nncf>=2.16", "lightmuseg[openvino]"],  # lightmuseg quantize
+        "view": ["starlette>=0.40", "uvicorn>=0.30"],  # lightmuseg view: one local page, of pure Python
         # the U-Nets of the paper's Table 1; 0.7 is to drop the names timm-*
         "baselines": ["segmentation-models-pytorch>=0.6,<0.7"],
         # --tracking mlflow, into an SQLite database, which mlflow-skinny has no client for. Not in "test":
@@ -92,7 +93,9 @@ setup(
             "pyyaml>=6.0",  # workflows, CITATION.cff, large_files.yml
             "check-jsonschema>=0.29",  # workflows and CITATION.cff against their schemas, which it holds
             "requests>=2.31",  # MONAI Label's server asked over HTTP
-            "lightmuseg[plots,slides,baselines,label,onnx,int8]",
+            "httpx2>=2.0",  # the page's server asked without a network, by Starlette's test client
+            "selenium>=4.20",  # the page clicked through in Debian's Chromium
+            "lightmuseg[plots,slides,baselines,label,onnx,int8,view]",
         ],
     },
     entry_points={"console_scripts": ["lightmuseg = lightmuseg.cli:main"]},

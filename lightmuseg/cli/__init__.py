@@ -14,8 +14,9 @@ from lightmuseg.errors import report_faults_in_one_line
 from .arguments import checked
 from .datasets import Prepare, stats
 from .slides import quantize, segment
+from .view import view
 
-COMMANDS = {"prepare": Prepare(), "quantize": quantize, "segment": segment, "stats": stats}
+COMMANDS = {"prepare": Prepare(), "quantize": quantize, "segment": segment, "stats": stats, "view": view}
 
 
 def main() -> None:

@@ -131,10 +131,8 @@ def thumbnail(reader: SlideReader, max_mpp: float, max_side: int) -> tuple[np.nd
 def _fill(image: np.ndarray, reader: SlideReader, index: int, factor: float, box: tuple[int, int, int, int]) -> None:
     """Draw a box (left, upper, right, lower) of a thumbnail, where it cannot be read its quarters, and so on."""
     left, upper, right, lower = box
-    edges = [n * factor / reader.levels[index].downsample for n in box]
-    xl, yl = math.floor(edges[0]), math.floor(edges[1])
     try:
-        pixels = _continued(reader, index, xl, yl, math.ceil(edges[2]) - xl, math.ceil(edges[3]) - yl)
+        image[upper:lower, left:right] = scaled_box(reader, index, factor, box)
     except UnreadablePixels:
         if max(right - left, lower - upper) == 1:
             return
@@ -143,10 +141,31 @@ def _fill(image: np.ndarray, reader: SlideReader, index: int, factor: float, box
             for y_from, y_to in ((upper, middle_y), (middle_y, lower)):
                 if x_to > x_from and y_to > y_from:
                     _fill(image, reader, index, factor, (x_from, y_from, x_to, y_to))
-        return
+
+
+def scaled_box(reader: SlideReader, index: int, factor: float, box: tuple[int, int, int, int]) -> np.ndarray:
+    """A box of the slide at low power, each pixel the mean of those it covers.
+
+    Args:
+        reader: the slide.
+        index: of the level it is made from, as fine or finer.
+        factor: level-0 pixels to one of the box's.
+        box: left, upper, right and lower edge, in its own pixels from the slide's corner; may reach over the slide's
+            other edges by a part of a pixel.
+
+    Returns:
+        uint8 [lower - upper, right - left, 3].
+
+    Raises:
+        UnreadablePixels: where any of them cannot be decoded.
+    """
+    left, upper, right, lower = box
+    edges = [n * factor / reader.levels[index].downsample for n in box]
+    xl, yl = math.floor(edges[0]), math.floor(edges[1])
+    pixels = _continued(reader, index, xl, yl, math.ceil(edges[2]) - xl, math.ceil(edges[3]) - yl)
     part = tuple(edge - start for edge, start in zip(edges, (xl, yl, xl, yl)))
     size = right - left, lower - upper
-    image[upper:lower, left:right] = Image.fromarray(pixels).resize(size, Image.Resampling.BOX, box=part)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX, box=part))
 
 
 def _continued(reader: SlideReader, index: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:

@@ -1,0 +1,148 @@
+"""The class map as tiles of colour that lie over the slide's.
+
+Frames: ``xo, yo`` are pixels of the map, ``xt, yt`` of one of its levels, which halve.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import os
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from lightmuseg.data.pictures import UNANNOTATED, palette_of
+from lightmuseg.data.tiff import UNREADABLE_TAGS
+from lightmuseg.errors import InputError, first_line
+
+from .results import MAPS, Result
+from .slide_tiles import TileLevels, finest_level
+
+UNREAD = 255
+# The other colour of the stripes of what could not be read, and their width in pixels.
+STRIPE, STRIPE_COLOUR, STRIPE_WIDTH = 254, (60, 60, 60), 4
+MAX_TILE_SIDE = 2048
+MAX_LEVELS = 24
+_PLAIN = {tifffile.COMPRESSION.NONE, tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE}
+
+
+class ClassMap:
+    """The pyramid in a result's classes.tif, of which only the tiles that are asked for are read.
+
+    Args:
+        result: whose map it is.
+
+    Attributes:
+        levels: of its tiles.
+
+    Raises:
+        InputError: where there is none, or it is not the map that the result's record tells of.
+    """
+
+    def __init__(self, result: Result) -> None:
+        self.path = result.file(*MAPS)
+        try:
+            self._file = tifffile.TiffFile(self.path)
+        except UNREADABLE_TAGS as error:
+            raise self._foreign(first_line(error)) from error
+        try:
+            self._pages = self._opened(*result.map_size)
+            self._bytes = os.fstat(self._file.filehandle.fileno()).st_size
+        except InputError:
+            self.close()
+            raise
+        except UNREADABLE_TAGS as error:
+            self.close()
+            raise self._foreign(first_line(error)) from error
+        finest = finest_level(*result.map_size)
+        self.levels = TileLevels(*result.map_size, max(0, finest - len(self._pages) + 1), finest)
+
+    def _foreign(self, why: str) -> InputError:
+        return InputError(f"{self.path}: is no class map of this result ({why}); segment the slide again.")
+
+    def _opened(self, width: int, height: int) -> list[tifffile.TiffPage]:
+        base = self._file.pages[0]
+        lower = base.pages if base.pages else itertools.islice(self._file.pages, 1, None)
+        pages: list[tifffile.TiffPage] = []
+        for page in itertools.chain([base], itertools.islice(lower, MAX_LEVELS)):
+            size = tuple(math.ceil(side / 2 ** len(pages)) for side in (width, height))
+            if not isinstance(page, tifffile.TiffPage) or (page.imagewidth, page.imagelength) != size:
+                break
+            if not (page.is_tiled and page.bitspersample == 8 and page.samplesperpixel == 1):
+                raise self._foreign("its pixels are not one byte in tiles")
+            if page.compression not in _PLAIN or max(page.tilewidth, page.tilelength) > MAX_TILE_SIDE:
+                raise self._foreign("its tiles are compressed otherwise, or too large")
+            tiles = math.ceil(size[0] / page.tilewidth) * math.ceil(size[1] / page.tilelength)
+            if not len(page.dataoffsets) == len(page.databytecounts) == tiles:
+                raise self._foreign("its tiles are not all there")
+            pages.append(page)
+        if not pages:
+            raise self._foreign(f"it is {base.imagewidth} x {base.imagelength} pixels, not {width} x {height}")
+        return pages
+
+    def classes(self, level: int, box: tuple[int, int, int, int]) -> np.ndarray:
+        """Class indices uint8 [H, W] of a box (left, upper, right, lower) of a level of :attr:`levels`.
+
+        Raises:
+            InputError: where a tile of the file cannot be decoded.
+        """
+        page = self._pages[self.levels.max_level - level]
+        left, upper, right, lower = box
+        classes = np.empty((lower - upper, right - left), np.uint8)
+        across = math.ceil(page.imagewidth / page.tilewidth)
+        for row in range(upper // page.tilelength, math.ceil(lower / page.tilelength)):
+            for column in range(left // page.tilewidth, math.ceil(right / page.tilewidth)):
+                tile = self._tile(page, row * across + column)
+                y, x = row * page.tilelength - upper, column * page.tilewidth - left
+                part = tile[max(0, -y) :, max(0, -x) :]
+                target = classes[max(0, y) :, max(0, x) :][: part.shape[0], : part.shape[1]]
+                target[...] = part[: target.shape[0], : target.shape[1]]
+        return classes
+
+    def _tile(self, page: tifffile.TiffPage, number: int) -> np.ndarray:
+        offset, count = page.dataoffsets[number], page.databytecounts[number]
+        shape = page.tilelength, page.tilewidth
+        wanted = shape[0] * shape[1]
+        if offset + count > self._bytes:
+            raise self._foreign("the file ends before one of its tiles")
+        data = os.pread(self._file.filehandle.fileno(), count, offset)
+        if page.compression != tifffile.COMPRESSION.NONE:
+            try:
+                # never more than a tile, whatever the bytes unfold to
+                data = zlib.decompressobj().decompress(data, wanted)
+            except zlib.error as error:
+                raise self._foreign(f"a tile cannot be decoded, {first_line(error)}") from error
+        if len(data) < wanted:
+            raise self._foreign("a tile is cut short")
+        return np.frombuffer(data, np.uint8, wanted).reshape(shape)
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+
+def map_tile(classes: np.ndarray, class_names: Sequence[str], shown: frozenset[int]) -> bytes:
+    """PNG of class indices uint8 [H, W] in their colours; only ``shown`` ones are seen, the unread (255) striped."""
+    if UNREAD in shown:
+        rows, columns = np.ogrid[: classes.shape[0], : classes.shape[1]]
+        stripes = (rows + columns) // STRIPE_WIDTH % 2 == 1
+        classes = np.where((classes == UNREAD) & stripes, np.uint8(STRIPE), classes)
+        shown = shown | {STRIPE}
+    image = Image.fromarray(classes).convert("P")
+    image.putpalette(_palette(tuple(class_names)))
+    buffer = io.BytesIO()
+    opacities = bytes(255 if index in shown else 0 for index in range(256))
+    image.save(buffer, "PNG", transparency=opacities, compress_level=1)
+    return buffer.getvalue()
+
+
+def _palette(class_names: tuple[str, ...]) -> bytes:
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(class_names) + 1] = palette_of(class_names)
+    table[STRIPE], table[UNREAD] = STRIPE_COLOUR, UNANNOTATED
+    return table.tobytes()

@@ -1,0 +1,85 @@
+"""Opened things, a bounded number of them, shared by the threads of a server."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Thing = TypeVar("Thing")
+
+
+class Pool(Generic[Key, Thing]):
+    """Things that are opened when first asked for, and closed, the longest unused first, when there are too many.
+
+    What is in use stays open, so there are at most ``room`` and one for each thread.
+
+    Args:
+        make: opens the thing of a key; what it raises is raised at every asking.
+        room: sum of the costs that may stay open.
+        cost: of a thing.
+    """
+
+    def __init__(
+        self, make: Callable[[Key], Thing], room: float, cost: Callable[[Thing], float] = lambda thing: 1
+    ) -> None:
+        self._make, self._room, self._cost = make, room, cost
+        self._entries: OrderedDict[Key, _Entry] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def using(self, key: Key) -> Iterator[Thing]:
+        """The thing of a key, open for the length of the block."""
+        with self._lock:
+            entry = self._entries.setdefault(key, _Entry())
+            self._entries.move_to_end(key)
+            entry.users += 1
+        try:
+            with entry.lock:
+                if not entry.is_open:
+                    entry.thing = self._make(key)
+                    entry.cost, entry.is_open = self._cost(entry.thing), True
+            yield entry.thing
+        finally:
+            with self._lock:
+                entry.users -= 1
+                if not entry.is_open and not entry.users:
+                    del self._entries[key]
+                surplus = self._surplus()
+            for thing in surplus:
+                _close(thing)
+
+    def _surplus(self) -> list[Thing]:
+        """Take out what has no room."""
+        total, taken = sum(entry.cost for entry in self._entries.values()), []
+        for key in [key for key, entry in self._entries.items() if entry.is_open and not entry.users]:
+            if total <= self._room:
+                break
+            entry = self._entries.pop(key)
+            total -= entry.cost
+            taken.append(entry.thing)
+        return taken
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def close(self) -> None:
+        """Close all of them; nobody may be using one."""
+        while self._entries:
+            _close(self._entries.popitem()[1].thing)
+
+
+class _Entry:
+    def __init__(self) -> None:
+        self.thing: Any = None
+        self.is_open, self.users, self.cost = False, 0, 0.0
+        self.lock = threading.Lock()
+
+
+def _close(thing: Any) -> None:
+    close = getattr(thing, "close", None)
+    if close is not None:
+        close()
