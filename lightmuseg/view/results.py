@@ -150,7 +150,7 @@ def _read(folder: Path, place: str, version: str) -> Result:
         id=_short_hash(place),
         version=version,
         folder=folder,
-        place=place,
+        place=place if place != "." else folder.name,
         slide=Path(_checked(path, record, "slide", _text)),
         backend=_checked(path, record, "reader", _text),
         level0_size=_checked(path, record, "level0_size", _size),

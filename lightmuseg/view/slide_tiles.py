@@ -69,6 +69,8 @@ def open_result_slide(result: Result) -> SlideReader:
     Raises:
         InputError: where it is not there, nothing opens it, or it has another size than when it was segmented.
     """
+    if not (result.slide.is_file() or result.slide.is_dir()):
+        raise InputError(f"{result.slide}: is not there; put it back to see it under its map.")
     reader = open_slide(result.slide, result.backend, result.level0_mpp)
     size = reader.levels[0].width, reader.levels[0].height
     if size != result.level0_size:

@@ -1,0 +1,249 @@
+"""What the server refuses."""
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+import time
+
+import pytest
+from starlette.testclient import TestClient
+
+from lightmuseg.view.app import make_app
+from lightmuseg.view.pool import Pool
+from lightmuseg.view.results import Results
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../secret.txt", "/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py",
+        "/static/%2e%2e%2fapp.py", "/static/..%5capp.py", "/static//etc/passwd", "/static/%2fetc%2fpasswd", "/static/app.py", "/static/",
+        "/static/index.html%00", "/static/openseadragon.json%00.js", "/%00", "//etc/passwd", "/results/../secret.txt",
+        "/results/..%2f..%2fsecret.txt", "/results/%2e%2e/%2e%2e/secret.txt", "/results/one", "/results/one/run.json",
+        "/results/one/../../secret.txt", "/results/%2Fetc%2Fpasswd/report.html", "/results/one%00/report.html",
+        "/results/../report.html", "/results/%ff%fe/report.html", "/results/" + "a" * 9000,
+    ],
+)  # fmt: skip
+def test_no_path_leads_out_of_the_results(client, path):
+    answer = client.get(path)
+    assert answer.status_code in (400, 404)
+    assert "secret" not in answer.text
+    assert "root:" not in answer.text
+    assert "import" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8080", 200), ("localhost:8080", 200), ("LOCALHOST", 200), ("[::1]:8080", 200), ("127.0.0.1", 200),
+        ("evil.example", 421), ("evil.example:8080", 421), ("127.0.0.1.evil.example", 421), ("localhost.evil", 421),
+        ("10.0.0.7:8080", 421), ("evil@127.0.0.1", 421), ("127.0.0.1/evil", 421), ("", 421), ("[::1", 421),
+        ("0.0.0.0", 421),
+    ],
+)  # fmt: skip
+def test_a_foreign_name_of_the_server_is_refused(client, host, status):
+    for path in ("/", "/results", "/static/main.js", "/nothing"):
+        answer = client.get(path, headers={"Host": host})
+        assert answer.status_code == (404 if path == "/nothing" and status == 200 else status)
+
+
+def test_a_server_for_others_knows_its_addresses_and_no_foreign_names(made):
+    asking = TestClient(make_app(Results(made / "results"), "0.0.0.0"), base_url="http://10.0.0.7:8080")
+    assert asking.get("/").status_code == 200
+    assert asking.get("/", headers={"Host": "evil.example"}).status_code == 421
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"])
+def test_nothing_can_be_written(client, ids, made, method):
+    before = sorted((path, path.stat().st_mtime_ns) for path in made.rglob("*"))
+    for path in ("/", "/results", f"/results/{ids['one']}", "/static/main.js", "/nothing"):
+        answer = client.request(method, path, content=b"x")
+        assert answer.status_code == 405
+        assert answer.headers["allow"] == "GET, HEAD"
+    assert sorted((path, path.stat().st_mtime_ns) for path in made.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "slide/99/0/0.jpg", "slide/11/3/0.jpg", "slide/11/0/3.jpg", "slide/-1/0/0.jpg", "slide/11/-1/0.jpg",
+        "slide/1e1/0/0.jpg", "slide/11/0/0.png", "slide/999999999999999999999/0/0.jpg", f"slide/11/{'9' * 5000}/0.jpg",
+        "slide/11/%D9%A1/0.jpg", "slide/11/0/.jpg", "slide/0x0b/0/0.jpg", "slide/ 11/0/0.jpg", "slide/11/0/0/0.jpg",
+        "map/1/99/0/0.png", "map/3/10/0/0.png", "map/0/10/0/0.png", "map/254/10/0/0.png", "map//10/0/0.png",
+        "map/1-/10/0/0.png", "map/1--2/10/0/0.png", "map/x/10/0/0.png", f"map/{'1-' * 3000}1/10/0/0.png",
+        "map/1/10/0/1000000.png", "map/1/nan/0/0.png",
+    ],
+)  # fmt: skip
+def test_tiles_that_are_not_there_are_not_found(client, ids, tail):
+    version = client.get(f"/results/{ids['one']}").json()["version"]
+    for made_for in (version, "0" * 16):
+        assert client.get(f"/results/{ids['one']}/{made_for}/{tail}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "x0=1&y0=1", "x0=nan&y0=1&step0=1", "x0=1&y0=inf&step0=1", "x0=1e300&y0=1&step0=1", "x0=1&y0=1&step0=0",
+     "x0=1&y0=1&step0=-1", "x0=one&y0=1&step0=1", "x0=%00&y0=1&step0=1", "x0=" + "1" * 100 + "&y0=1&step0=1"],
+)  # fmt: skip
+def test_places_that_cannot_be_are_a_bad_request(client, ids, query):
+    assert client.get(f"/results/{ids['one']}/region?{query}").status_code == 400
+
+
+def test_links_that_lead_out_are_not_followed(made, tmp_path):
+    root = shutil.copytree(made / "results", tmp_path / "own")
+    outside = tmp_path / "outside"
+    shutil.copytree(root / "one", outside)
+    (root / "linked").symlink_to(outside)
+    for name in ("classes.tif", "report.html", "overlay.png", "regions.geojson", "measurements.csv"):
+        (root / "one" / name).unlink()
+        (root / "one" / name).symlink_to(outside / name)
+    (root / "two").mkdir()
+    (root / "two" / "run.json").symlink_to(outside / "run.json")
+    client = TestClient(make_app(Results(root), "127.0.0.1"), base_url="http://127.0.0.1")
+    answer = client.get("/results").json()
+    assert [one["place"] for one in answer["results"]] == ["one", "patient 7/left/two"]
+    assert list(answer["skipped"]) == ["two"]
+    one = answer["results"][0]
+    assert one["areas_mm2"] == {}
+    for tail in (
+        "report.html", f"{one['version']}/map/1/10/0/0.png", f"{one['version']}/thumbnail.jpg",
+        "region?x0=300&y0=300&step0=1",
+    ):  # fmt: skip
+        assert client.get(f"/results/{one['id']}/{tail}").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["regions.geojson", "overlay.png", "report.html"])
+def test_files_that_are_missing_or_damaged_are_told_in_a_line(made, tmp_path, name):
+    root = shutil.copytree(made / "results", tmp_path / "own")
+    client = TestClient(make_app(Results(root), "127.0.0.1"), base_url="http://127.0.0.1")
+    one = client.get("/results").json()["results"][0]
+    tail = {
+        "regions.geojson": "region?x0=300&y0=300&step0=1", "overlay.png": f"{one['version']}/thumbnail.jpg",
+        "report.html": "report.html",
+    }[name]  # fmt: skip
+    path = root / "one" / name
+    contents = [None] if name == "report.html" else [b'{"type": "Feature", "geometry": ' + b"[" * 99_999, b"\0", None]
+    for content in contents:
+        path.write_bytes(content) if content else path.unlink()
+        answer = client.get(f"/results/{one['id']}/{tail}")
+        if name == "regions.geojson" and content == b"\0":
+            assert answer.json() is None
+            continue
+        assert answer.status_code == 404
+        assert name in answer.json()["detail"]
+
+
+def test_answers_bound_what_a_browser_does(client, ids):
+    for path in ("/", "/results", "/static/main.js", "/nothing", f"/results/{ids['one']}"):
+        headers = client.get(path).headers
+        assert headers["content-security-policy"].startswith("default-src 'self';")
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert "access-control-allow-origin" not in headers
+    report = client.get(f"/results/{ids['one']}/report.html")
+    assert "report" in report.text
+    policy = report.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'")
+    assert "script-src" not in policy
+    assert "sandbox" in policy
+
+
+def test_page_names_nothing_elsewhere_and_runs_nothing_inline(root):
+    folder = root / "lightmuseg" / "view" / "static"
+    for path in [*folder.glob("*.html"), *folder.glob("*.css"), *folder.glob("*.js")]:
+        text = path.read_text(encoding="utf-8")
+        if path.name.startswith("openseadragon"):
+            continue
+        assert "//" not in text.replace("// ", ""), path.name
+        assert "innerHTML" not in text
+        assert "style=" not in text
+        assert " onclick" not in text
+
+
+def test_openseadragon_is_the_release_that_is_recorded(root):
+    folder = root / "lightmuseg" / "view" / "static"
+    record = json.loads((folder / "openseadragon.json").read_text())
+    for name, expected in record["sha256"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == expected
+    assert f"openseadragon {record['version']}\n" in (folder / "openseadragon.min.js").read_text()[:40]
+
+
+def test_pool_keeps_few_things_open_and_closes_none_in_use():
+    class Thing:
+        made = 0
+        open = 0
+
+        def __init__(self, key):
+            if key == "bad":
+                raise OSError(key)
+            time.sleep(0.001)
+            Thing.made += 1
+            Thing.open += 1
+            self.closed = False
+
+        def close(self):
+            Thing.open -= 1
+            self.closed = True
+
+    pool = Pool(Thing, room=3)
+    most, faults = [], []
+
+    def work(number):
+        for step in range(200):
+            try:
+                with pool.using(key := (number * 7 + step * 3) % 10) as thing:
+                    most.append(Thing.open)
+                    if thing.closed:
+                        faults.append(key)
+            except OSError as error:
+                faults.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert Thing.open == len(pool) <= 3
+    # and those that end while others begin
+    assert max(most) <= 3 + 2 * len(threads)
+    for _ in range(2):
+        with pytest.raises(OSError, match="bad"), pool.using("bad"):
+            pass
+    assert len(pool) <= 3
+    pool.close()
+    assert Thing.open == 0
+
+
+def test_same_thing_is_opened_once_for_many_threads():
+    opened = []
+    pool = Pool(lambda key: (time.sleep(0.05), opened.append(key), key)[2], room=2)
+
+    def work():
+        with pool.using("a") as thing:
+            assert thing == "a"
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opened == ["a"]
+
+
+def test_a_thousand_results_are_listed_and_read_once(made, tmp_path):
+    source = made / "results" / "one"
+    for number in range(1000):
+        folder = tmp_path / f"batch {number % 10}" / f"slide {number}"
+        folder.mkdir(parents=True)
+        for name in ("run.json", "measurements.csv", "overlay.png", "classes.tif"):
+            os.link(source / name, folder / name)
+    results = Results(tmp_path)
+    first = results.refresh()
+    assert len(first) == len({result.id for result in first}) == 1000
+    second = results.refresh()
+    assert all(before is after for before, after in zip(first, second)), "what is known is not read again"
