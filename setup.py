@@ -95,6 +95,7 @@ setup(
             "requests>=2.31",  # MONAI Label's server asked over HTTP
             "httpx2>=2.0",  # the page's server asked without a network, by Starlette's test client
             "selenium>=4.20",  # the page clicked through in Debian's Chromium
+            "psutil>=5.9",  # the memory that its server takes
             "lightmuseg[plots,slides,baselines,label,onnx,int8,view]",
         ],
     },

@@ -55,8 +55,10 @@ def plot(
         wait_for(chromium, "#list button[aria-current]")
         if slide:
             wait_for(chromium, f'#list button[title*="{slide}"]').click()
-        script = "const box = document.querySelector('#opacity'); box.value = arguments[0]; box.dispatchEvent(new Event('input'))"
-        chromium.execute_script(script, opacity)
+        box = chromium.find_element(By.ID, "opacity")
+        chromium.execute_script(
+            "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))", box, opacity
+        )
         settle(chromium)
         area = chromium.find_element(By.ID, "slide")
         right, down = (round((share - 0.5) * area.size[side]) for share, side in zip(at, ("width", "height")))

@@ -19,10 +19,12 @@ DOCUMENTS = (
     "docs/protocol.md",
     "docs/slides.md",
     "docs/two_regions.md",
+    "docs/view.md",  # its commands run in tests/view/test_page.py
     "docs/benchmarks/active_learning.md",
     "docs/benchmarks/engine.md",
     "docs/benchmarks/metrics.md",
     "docs/benchmarks/training.md",
+    "docs/benchmarks/view.md",
     "bundle/docs/README.md",  # its commands run in test_self_contained.py
 )
 # Words put behind a command so that a training ends soon; what it does stays the same.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,12 +23,13 @@ from lightmuseg.data.pictures import UNANNOTATED, palette_of
 from lightmuseg.errors import InputError, user_fault
 from lightmuseg.slides.readers import SlideReader
 
+from .asked import classes_asked, number_asked, tile_asked
 from .guard import REPORT_POLICY, Guard
 from .map_tiles import UNREAD, ClassMap, map_tile
 from .pool import Pool
 from .regions import RegionIndex
-from .results import MAX_SIDE, Result, Results
-from .slide_tiles import TILE, TileLevels, levels_of, open_result_slide, slide_tile
+from .results import Result, Results
+from .slide_tiles import TILE, levels_of, open_result_slide, slide_tile
 from .thumbnails import thumbnail_of
 
 STATIC = Path(__file__).parent / "static"
@@ -59,9 +60,9 @@ def make_app(results: Results, host: str) -> Starlette:
         Route("/static/{name}", view.static),
         Route("/results", view.listing),
         Route(result, view.details),
-        Route(result + "/region", view.region),
+        Route(result + "/region", _one_at_a_time(view.region)),
         Route(result + "/report.html", view.report),
-        Route(result + "/{version}/thumbnail.jpg", view.thumbnail),
+        Route(result + "/{version}/thumbnail.jpg", _one_at_a_time(view.thumbnail)),
         Route(result + "/{version}/slide/{level}/{column}/{row}.jpg", view.slide_tile),
         Route(result + "/{version}/map/{shown}/{level}/{column}/{row}.png", view.map_tile),
     ]
@@ -170,7 +171,7 @@ class View:
         def make() -> bytes:
             with self.slides.using(result) as reader:
                 levels = levels_of(reader)
-                level, box = _place(request, levels)
+                level, box = tile_asked(request, levels)
                 return slide_tile(reader, 2 ** (levels.max_level - level), box)
 
         return _answer(request, _tag(request.url.path.encode()), LASTING, "image/jpeg", make)
@@ -178,11 +179,11 @@ class View:
     def map_tile(self, request: Request) -> Response:
         """Pixels of the map, in the colours of the classes that are shown."""
         result = self._versioned(request)
-        shown = _shown(request.path_params["shown"], len(result.class_names))
+        shown = classes_asked(request.path_params["shown"], len(result.class_names))
 
         def make() -> bytes:
             with self.maps.using(result) as class_map:
-                return map_tile(class_map.classes(*_place(request, class_map.levels)), result.class_names, shown)
+                return map_tile(class_map.classes(*tile_asked(request, class_map.levels)), result.class_names, shown)
 
         return _answer(request, _tag(request.url.path.encode()), LASTING, "image/png", make)
 
@@ -195,7 +196,7 @@ class View:
     def region(self, request: Request) -> Response:
         """The region at a place of the slide (x0, y0), with its area and its outline to ``step0`` level-0 pixels."""
         result = self._result(request)
-        x0, y0, step0 = (_query_number(request, name) for name in ("x0", "y0", "step0"))
+        x0, y0, step0 = (number_asked(request, name) for name in ("x0", "y0", "step0"))
         if step0 <= 0:
             raise HTTPException(400, "step0: give a number above 0")
         with self.regions.using(result) as index:
@@ -225,6 +226,16 @@ class View:
         return result
 
 
+def _one_at_a_time(answer: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
+    """What takes long where there is much of it, such as the first look at regions, so that tiles need not wait."""
+    limiter = anyio.CapacityLimiter(1)
+
+    async def limited(request: Request) -> Response:
+        return await anyio.to_thread.run_sync(answer, request, limiter=limiter)
+
+    return limited
+
+
 def _not_there(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": user_fault(error)}, status_code=404)
 
@@ -247,40 +258,6 @@ def _answer(request: Request, tag: str, lasts: str, kind: str, make: Callable[[]
 
 def _tag(content: bytes) -> str:
     return f'"{hashlib.sha256(content).hexdigest()[:24]}"'
-
-
-def _place(request: Request, levels: TileLevels) -> tuple[int, tuple[int, int, int, int]]:
-    """The level and the box of the tile that a request names."""
-    level, column, row = (_whole(request.path_params[name]) for name in ("level", "column", "row"))
-    box = levels.box(level, column, row)
-    if box is None:
-        raise HTTPException(404, "there is no such tile")
-    return level, box
-
-
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 7):
-        raise HTTPException(404, "there is no such tile")
-    return int(text)
-
-
-def _shown(text: str, classes: int) -> frozenset[int]:
-    """The class indices that an address names, such as 1-2-255."""
-    indices = [_whole(part) for part in text.split("-", classes + 1)]
-    if not all(1 <= index <= classes or index == UNREAD for index in indices):
-        raise HTTPException(404, "there is no such class")
-    return frozenset(indices)
-
-
-def _query_number(request: Request, name: str) -> float:
-    text = request.query_params.get(name, "")
-    try:
-        value = float(text) if len(text) <= 32 else math.nan
-    except ValueError:
-        value = math.nan
-    if not abs(value) <= MAX_SIDE:
-        raise HTTPException(400, f"{name}: give a number of level-0 pixels")
-    return value
 
 
 def _slide_cost(reader: Any) -> float:

@@ -11,6 +11,8 @@ from shapely.geometry import Point, shape
 
 from lightmuseg.errors import InputError, first_line
 
+# How the file begins; each line after it is a region, and the last one the end.
+HEAD, MAX_HEAD = '{"type": "FeatureCollection", "features": [', 100
 MAX_BYTES = 1_000_000_000
 # Of an outline that is drawn; a region has many more where it is large.
 MAX_CORNERS = 4000
@@ -35,11 +37,12 @@ class RegionIndex:
         polygons = []
         try:
             with open(path, encoding="utf-8") as file:
+                if not file.readline(MAX_HEAD).startswith(HEAD):
+                    raise ValueError("it is none that lightmuseg wrote")
                 for line in file:
                     text = line.strip().rstrip(",")
-                    # the first and the last line are the collection's own
-                    if not text.startswith('{"type": "Feature",'):
-                        continue
+                    if text == "]}":
+                        break
                     feature = json.loads(text)
                     polygons.append(shape(feature["geometry"]))
                     self._names.append(str(feature["properties"]["classification"]["name"]))

@@ -49,7 +49,7 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8080) -> None:
         said = f"{found} result{'s' * (found != 1)}" if found else "no results yet; reload the page when there are"
         print(f"http://{name}:{listening.getsockname()[1]} shows {folder}: {said}. Ctrl-C ends it.", flush=True)
         config = uvicorn.Config(
-            make_app(results, host), log_level="warning", access_log=False, server_header=False, ws="none",
+            make_app(results, host), log_level="error", access_log=False, server_header=False, ws="none",
             timeout_graceful_shutdown=GRACE,
         )  # fmt: skip
         try:

@@ -7,7 +7,11 @@ import json
 import math
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import time
+import urllib.request
 
 import numpy as np
 import psutil
@@ -343,3 +347,28 @@ def test_a_slide_of_80000_pixels_stays_on_disk(plot, chromium, new_result, tmp_p
     assert len({url for url in page.requests() if "/slide/" in url}) > 30
     # the slide's level 0 alone is 19,200 MB
     assert after.rss - before < 700e6
+
+
+def test_commands_of_the_page_on_looking(root, made, tmp_path):
+    text = (root / "docs" / "view.md").read_text(encoding="utf-8")
+    listed = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    assert len(listed) == 3
+    (tmp_path / "results").mkdir()
+    shutil.copytree(made / "results", tmp_path / "results" / "slides")
+    for line in listed:
+        words = [sys.executable if word == "python" else word for word in line.split()]
+        words = [str(root / word) if word.startswith("scripts/") else word for word in words]
+        if words[0] != "lightmuseg":
+            done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            assert Image.open(tmp_path / "view.png").size == (1400, 900)
+            continue
+        words[:1] = [sys.executable, "-W", "ignore", "-m", "lightmuseg.cli"]
+        with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
+            said = server.stdout.readline()
+            address = said.split()[0]
+            assert address == f"http://127.0.0.1:{8090 if '--port' in line else 8080}"
+            with urllib.request.urlopen(address) as answer:
+                assert b"LightMuSeg" in answer.read()
+            server.send_signal(signal.SIGINT)
+            assert server.wait(timeout=30) == 0
