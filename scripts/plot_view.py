@@ -32,7 +32,7 @@ from lightmuseg.record import write_whole
 WIDTH, HEIGHT = 1400, 900
 JPEG_QUALITY = 85
 # For a page on a busy computer; for OpenSeadragon's animations.
-PATIENCE_S, ANIMATION_S = 60, 0.8
+PATIENCE_S, ANIMATION_S = 60, 0.6
 # Of the wheel that are one step for OpenSeadragon.
 WHEEL = 100
 
@@ -124,8 +124,8 @@ def wait_for(chromium: webdriver.Chrome, selector: str):
 
 def settle(chromium: webdriver.Chrome) -> None:
     """Wait until the view has come to rest and has all its tiles."""
-    for _ in range(2):
-        time.sleep(ANIMATION_S)
+    for seconds in (ANIMATION_S, ANIMATION_S / 4):
+        time.sleep(seconds)
         wait_for(chromium, "#slide[aria-busy=false]")
 
 

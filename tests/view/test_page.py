@@ -105,10 +105,16 @@ class Page:
         return [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
 
 
-@pytest.fixture
-def page(plot, chromium, made, tmp_path):
+@pytest.fixture(scope="module")
+def address(plot, made):
+    """Of a server of the made results."""
     with plot.served(made / "results") as address:
-        yield Page(plot, chromium, address, tmp_path)
+        yield address
+
+
+@pytest.fixture
+def page(plot, chromium, address, tmp_path):
+    return Page(plot, chromium, address, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -361,7 +367,7 @@ def test_commands_of_the_page_on_looking(root, made, tmp_path):
         if words[0] != "lightmuseg":
             done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
-            assert Image.open(tmp_path / "view.png").size == (1400, 900)
+            assert Image.open(tmp_path / "view.jpg").size == (1400, 900)
             continue
         words[:1] = [sys.executable, "-W", "ignore", "-m", "lightmuseg.cli"]
         with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:

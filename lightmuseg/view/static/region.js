@@ -12,6 +12,8 @@ export class RegionPointer {
     this.shown = new Set();
     this.label = document.querySelector("#region");
     this.path = document.querySelector("#outline path");
+    // over the tiles, under the small whole slide
+    view.viewer.canvas.append(document.querySelector("#outline"));
     view.element.addEventListener("pointermove", (event) => this.pointed(event));
     view.element.addEventListener("pointerleave", () => this.clear());
   }
