@@ -100,8 +100,10 @@ def _served(results: Path) -> Iterator[int]:
     command = [sys.executable, "-W", "ignore", "-m", "lightmuseg.cli", "view", str(results), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        yield int(server.stdout.readline().split()[0].rsplit(":", 1)[1])
-        server.terminate()
+        try:
+            yield int(server.stdout.readline().split()[0].rsplit(":", 1)[1])
+        finally:
+            server.terminate()
 
 
 def _finest(side: int) -> int:

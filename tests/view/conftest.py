@@ -84,6 +84,12 @@ def classes():
 
 
 @pytest.fixture(scope="session")
+def class_map():
+    """Makes what writers take of class indices."""
+    return class_map_of
+
+
+@pytest.fixture(scope="session")
 def new_result():
     """Makes a folder of results of a slide and a map."""
     return write_result

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import openslide
@@ -14,8 +15,11 @@ from shapely.geometry import Point, shape
 from starlette.testclient import TestClient
 
 from lightmuseg.data.pictures import COLOURS
+from lightmuseg.slides.readers import Level
+from lightmuseg.slides.writers.pyramid import write_pyramid
 from lightmuseg.view.app import make_app
 from lightmuseg.view.results import Results
+from lightmuseg.view.slide_tiles import TileLevels, levels_of
 
 TILE = 512
 
@@ -134,6 +138,41 @@ def test_map_tiles_are_the_maps_pixels_in_the_colours_of_the_shown_classes(clien
             unread = pixels[classes == 255]
             if 255 in shown and len(unread) > 500:
                 assert {tuple(colour) for colour in unread[:, :3]} == {(128, 128, 128), (60, 60, 60)}
+
+
+def test_a_map_in_ome_tiff_gives_the_same_tiles(own, classes, class_map):
+    (own / "one" / "classes.tif").unlink()
+    write_pyramid(own / "one" / "classes.ome.tif", class_map(classes), ome=True)
+    (own / "patient 7" / "left" / "two" / "classes.tif").unlink()
+    write_pyramid(own / "patient 7" / "left" / "two" / "classes.tif", class_map(classes))
+    client = client_of(own)
+    one, two = client.get("/results").json()["results"]
+    levels = [client.get(f"/results/{result['id']}").json()["map"]["levels"] for result in (one, two)]
+    assert levels[0] == levels[1]
+    assert levels[0]["max_level"] - levels[0]["min_level"] == 1
+    for level, column, row, _, _ in tiles(levels[0]):
+        tail = f"map/1-2-255/{level}/{column}/{row}.png"
+        contents = [client.get(f"/results/{one['id']}/{one['version']}/{tail}").content for one in (one, two)]
+        assert contents[0] == contents[1]
+
+
+def test_a_picture_is_shown_as_a_slide(own, made):
+    path = own / "one" / "run.json"
+    picture_path = own.parent / "one.png"
+    Image.fromarray(tifffile.imread(made / "one.tif", key=0)).save(picture_path)
+    path.write_text(path.read_text().replace(str(made / "one.tif"), str(picture_path)).replace("cucim", "image"))
+    client = client_of(own)
+    (one, _) = client.get("/results").json()["results"]
+    tile = picture(client.get(f"/results/{one['id']}/{one['version']}/slide/10/0/0.jpg"))
+    expected = Image.open(picture_path).crop((0, 0, 1024, 1024)).resize((512, 512), Image.Resampling.BOX)
+    assert np.abs(np.asarray(tile, int) - np.asarray(expected, int)).max() < 30
+
+
+def test_a_slide_without_coarse_levels_has_no_tiles_that_would_read_much_of_it():
+    reader = SimpleNamespace(levels=[Level(80_000, 60_000, 1.0)])
+    assert levels_of(reader) == TileLevels(80_000, 60_000, 14, 17)
+    reader.levels += [Level(5_000, 3_750, 16.0)]
+    assert levels_of(reader).min_level == 10
 
 
 def test_map_lies_where_the_slide_is(client, one):

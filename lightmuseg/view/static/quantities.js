@@ -8,7 +8,7 @@ export function area(um2) {
 }
 
 export function areaMm2(mm2) {
-  return mm2 === 0 ? "0 mm²" : area(mm2 * 1e6);
+  return `${number.format(mm2)} mm²`;
 }
 
 export function percent(share) {
