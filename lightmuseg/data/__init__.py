@@ -1,21 +1,25 @@
 """From annotated regions to tiles, and from tiles to training samples."""
 
-from .augment import RandSimilarityd
-from .folder import list_images, output_ending
-from .images import as_codes, as_rgb
-from .manifest import load_tiles, manifest_hash
-from .transforms import ClassMapsd, CodesToClassesd
-from .writers import LabelMapWriter
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "ClassMapsd",
-    "CodesToClassesd",
-    "LabelMapWriter",
-    "RandSimilarityd",
-    "as_codes",
-    "as_rgb",
-    "list_images",
-    "load_tiles",
-    "manifest_hash",
-    "output_ending",
-]
+# Imported when they are asked for: who only reads a file need not wait seconds for MONAI and PyTorch.
+_MODULES = {
+    "ClassMapsd": "transforms",
+    "CodesToClassesd": "transforms",
+    "LabelMapWriter": "writers",
+    "RandSimilarityd": "augment",
+    "as_codes": "images",
+    "as_rgb": "images",
+    "list_images": "folder",
+    "load_tiles": "manifest",
+    "manifest_hash": "manifest",
+    "output_ending": "folder",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -15,8 +15,10 @@ from shapely.geometry import Point, shape
 from starlette.testclient import TestClient
 
 from lightmuseg.data.pictures import COLOURS
+from lightmuseg.slides import job
 from lightmuseg.slides.readers import Level
 from lightmuseg.slides.writers.pyramid import write_pyramid
+from lightmuseg.view import thumbnails
 from lightmuseg.view.app import make_app
 from lightmuseg.view.results import Results
 from lightmuseg.view.slide_tiles import TileLevels, levels_of
@@ -203,6 +205,15 @@ def test_thumbnail_is_the_overlay_without_its_legend(client, one, made):
     with Image.open(made / "results" / "one" / "overlay.png") as overlay:
         expected = overlay.convert("RGB").crop((0, 0, 1500, 1102)).resize(small.size, Image.Resampling.BOX)
     assert np.abs(np.asarray(small, int) - np.asarray(expected, int)).mean() < 3
+
+
+def test_thumbnails_know_how_large_overlays_are():
+    assert thumbnails.OVERLAY_SIDE == job.OVERLAY_SIDE
+
+
+def test_the_page_starts_without_what_trains_networks(run):
+    script = "import sys, lightmuseg.view.app; print({'monai', 'torch', 'ignite'} & sys.modules.keys())"
+    assert run("python", "-c", script) == (0, "set()\n", "")
 
 
 def test_a_slide_that_is_gone_is_told_and_its_map_still_shown(own, tmp_path):

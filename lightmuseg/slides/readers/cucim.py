@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
-import torch
 
 from lightmuseg.errors import InputError, first_line
 
@@ -84,7 +84,7 @@ class CuCIMReader(SlideReader):
         def decode() -> np.ndarray:
             corner = tuple(x0_of(n, self._downsamples[level]) for n in (xl, yl))
             box = self._image.read_region(corner, (width, height), self._indices[level], device=self._device)
-            return np.asarray(box) if self._device == "cpu" else torch.as_tensor(box, device=self._device).cpu().numpy()
+            return np.asarray(box) if self._device == "cpu" else _copied(box, self._device)
 
         try:
             return self._tiles.read(self.levels[level], (xl, yl, width, height), decode)
@@ -100,6 +100,14 @@ class CuCIMReader(SlideReader):
         super().close()
 
 
+def _copied(box: Any, device: str) -> np.ndarray:
+    """A box that is on a GPU."""
+    # takes seconds to import, and is needed here alone
+    import torch
+
+    return torch.as_tensor(box, device=device).cpu().numpy()
+
+
 @lru_cache
 def _keep_tiles(image: type) -> None:
     """Set up cuCIM's cache, once: it is the process's, and others may be reading."""
@@ -112,6 +120,8 @@ def _usable_device(reader: CuCIMReader, device: str) -> str:
         return device
     if device.split(":")[0] != "cuda":
         raise InputError(f"device={device!r} is not known; one of cpu, cuda.")
+    import torch
+
     reason = "there is none"
     if torch.cuda.is_available():
         try:
