@@ -80,7 +80,9 @@ function item({ id, version, place, areas_mm2, warnings }, choose) {
   facts.textContent = areas_mm2.tumor === undefined ? "" : `tumor ${areaMm2(areas_mm2.tumor)} `;
   if (warnings) {
     const badge = document.createElement("em");
-    badge.textContent = `${warnings} warning${warnings === 1 ? "" : "s"}`;
+    badge.textContent = `⚠ ${warnings}`;
+    badge.setAttribute("role", "img");
+    badge.setAttribute("aria-label", `${warnings} warning${warnings === 1 ? "" : "s"}`);
     facts.append(badge);
   }
   const text = document.createElement("div");
