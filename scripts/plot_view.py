@@ -30,7 +30,7 @@ from lightmuseg.errors import InputError, report_faults_in_one_line
 from lightmuseg.record import write_whole
 
 WIDTH, HEIGHT = 1400, 900
-JPEG_QUALITY = 85
+JPEG_QUALITY = 80
 # For a page on a busy computer; for OpenSeadragon's animations.
 PATIENCE_S, ANIMATION_S = 60, 0.6
 # Of the wheel that are one step for OpenSeadragon.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -42,6 +43,14 @@ THUMBNAILS = 4096
 MAX_REPORT_BYTES = 100_000_000
 # The version of a result is in its tiles' addresses, so they stay true.
 LASTING, FRESH = "private, max-age=86400", "private, no-cache"
+
+
+class Plain(JSONResponse):
+    """JSON in ASCII: names of files and texts of records may hold what UTF-8 has no bytes for."""
+
+    def render(self, content: Any) -> bytes:
+        """The bytes of plain values."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
 def make_app(results: Results, host: str) -> Starlette:
@@ -120,7 +129,7 @@ class View:
             }
             for result in self.results.refresh()
         ]
-        content = JSONResponse({
+        content = Plain({
             "folder": self.results.root.name, "results": results, "skipped": dict(self.results.skipped)
         }).body  # fmt: skip
         return _answer(request, _tag(content), FRESH, "application/json", lambda: content)
@@ -133,7 +142,7 @@ class View:
         colours = dict(enumerate(palette_of(result.class_names)))
         names = dict(enumerate(["", *result.class_names]))
         indices = [*range(1, len(names)), *([UNREAD] if result.areas_mm2.get("unread") else [])]
-        return JSONResponse({
+        return Plain({
             "id": result.id,
             "version": result.version,
             "place": result.place,
@@ -203,7 +212,7 @@ class View:
             found = index.at(x0, y0, step0)
         if found is not None:
             found["area_um2"] = found.pop("area0") * result.level0_mpp**2
-        return JSONResponse(found, headers={"Cache-Control": FRESH})
+        return Plain(found, headers={"Cache-Control": FRESH})
 
     def report(self, request: Request) -> Response:
         """The page to print."""
@@ -237,7 +246,7 @@ def _one_at_a_time(answer: Callable[[Request], Response]) -> Callable[[Request],
 
 
 def _not_there(request: Request, error: Exception) -> Response:
-    return JSONResponse({"detail": user_fault(error)}, status_code=404)
+    return Plain({"detail": user_fault(error)}, status_code=404)
 
 
 def _tried(look: Callable[[], dict[str, int]]) -> tuple[dict[str, int] | None, str | None]:

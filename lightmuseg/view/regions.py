@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import shapely
 from shapely.geometry import Point, shape
 
@@ -16,6 +17,8 @@ HEAD, MAX_HEAD = '{"type": "FeatureCollection", "features": [', 100
 MAX_BYTES = 1_000_000_000
 # Of an outline that is drawn; a region has many more where it is large.
 MAX_CORNERS = 4000
+# Level-0 pixels; nobody sees finer.
+MIN_STEP = 0.1
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, shapely.errors.ShapelyError)
 
 
@@ -48,6 +51,8 @@ class RegionIndex:
                     self._names.append(str(feature["properties"]["classification"]["name"]))
         except _UNREADABLE as error:
             raise InputError(f"{path}: cannot be read ({first_line(error)}); segment the slide again.") from error
+        if not np.isfinite(shapely.bounds(polygons)).all():
+            raise InputError(f"{path}: has regions at no place; segment the slide again.")
         self._tree = shapely.STRtree(polygons)
 
     def __len__(self) -> int:
@@ -73,6 +78,7 @@ class RegionIndex:
 
 def _outline(region: Any, step0: float) -> list[list[float]]:
     """Rings as x0, y0, x0, y0 ..., with at most MAX_CORNERS corners together."""
+    step0 = max(step0, MIN_STEP)
     while True:
         simple = region.simplify(step0, preserve_topology=False)
         if shapely.get_num_coordinates(simple) <= MAX_CORNERS:

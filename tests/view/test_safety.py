@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 import time
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -139,6 +141,61 @@ def test_files_that_are_missing_or_damaged_are_told_in_a_line(made, tmp_path, na
     assert answer.status_code == 404
     assert name in answer.json()["detail"]
     assert "\n" not in answer.json()["detail"]
+
+
+def test_texts_that_are_no_unicode_are_shown_somehow(made, tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        root = shutil.copytree(made / "results", tmp_path / "own")
+        (root / "one").rename(root / name)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    path = root / name / "run.json"
+    record = json.loads(path.read_text())
+    record.update(warnings=["\ud800", 7, "x" * 10_000], slide="\udfff.tif", options={"class_names": ["\ud800", "<b>"]})
+    path.write_text(json.dumps(record))
+    (root / "bad\udce9").mkdir()
+    (root / "bad\udce9" / "run.json").write_text('{"slide": "\\ud800", "options": {}}')
+    client = TestClient(make_app(Results(root), "127.0.0.1"), base_url="http://127.0.0.1")
+    answer = client.get("/results").json()
+    (one,) = [one for one in answer["results"] if one["place"] == name]
+    assert len(answer["skipped"]) == 1
+    details = client.get(f"/results/{one['id']}").json()
+    assert details["classes"][0]["name"] == "\ud800"
+    assert [len(text) for text in details["warnings"]] == [1, 500]
+    assert client.get(f"/results/{one['id']}/{one['version']}/map/1/10/0/0.png").status_code == 200
+    assert client.get(f"/results/{one['id']}/{one['version']}/slide/10/0/0.jpg").status_code == 404
+
+
+@pytest.mark.parametrize("place", ["1e999", "NaN", "Infinity"])
+def test_regions_at_no_place_are_told(made, tmp_path, place):
+    root = shutil.copytree(made / "results", tmp_path / "own")
+    path = root / "one" / "regions.geojson"
+    path.write_text(re.sub(r"\[\d+\.?\d*,", f"[{place},", path.read_text(), count=3))
+    client = TestClient(make_app(Results(root), "127.0.0.1"), base_url="http://127.0.0.1")
+    one = client.get("/results").json()["results"][0]
+    answer = client.get(f"/results/{one['id']}/region?x0=300&y0=300&step0=1")
+    assert answer.status_code == 404
+    assert "regions.geojson: has regions at no place" in answer.json()["detail"]
+
+
+def test_outlines_are_short_whatever_is_asked(made, tmp_path):
+    root = shutil.copytree(made / "results", tmp_path / "own")
+    angles = np.linspace(0, 2 * np.pi, 50_000, endpoint=False)
+    radii = 400 + 100 * np.sin(angles * 9000)
+    ring = np.stack([600 + radii * np.cos(angles), 500 + radii * np.sin(angles)], axis=-1)
+    feature = {
+        "type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[*ring.tolist(), ring[0].tolist()]]},
+        "properties": {"classification": {"name": "tumor"}},
+    }  # fmt: skip
+    head = '{"type": "FeatureCollection", "features": ['
+    (root / "one" / "regions.geojson").write_text(f"{head}\n{json.dumps(feature)}\n]}}\n")
+    client = TestClient(make_app(Results(root), "127.0.0.1"), base_url="http://127.0.0.1")
+    one = client.get("/results").json()["results"][0]
+    for step0 in ("1e-300", "1", "1000"):
+        found = client.get(f"/results/{one['id']}/region?x0=600&y0=500&step0={step0}").json()
+        assert found["class"] == "tumor"
+        assert 3 <= sum(map(len, found["outline"])) / 2 <= 4000
 
 
 def test_answers_bound_what_a_browser_does(client, ids):
