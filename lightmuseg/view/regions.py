@@ -51,7 +51,7 @@ class RegionIndex:
                     self._names.append(str(feature["properties"]["classification"]["name"]))
         except _UNREADABLE as error:
             raise InputError(f"{path}: cannot be read ({first_line(error)}); segment the slide again.") from error
-        if not np.isfinite(shapely.bounds(polygons)).all():
+        if not (np.isfinite(shapely.bounds(polygons)).all() and np.isfinite(shapely.area(polygons)).all()):
             raise InputError(f"{path}: has regions at no place; segment the slide again.")
         self._tree = shapely.STRtree(polygons)
 
