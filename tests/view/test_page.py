@@ -51,10 +51,10 @@ class Page:
         chromium.get_log("performance")
         chromium.get_log("browser")
         chromium.get(address)
+        plot.wait_for(chromium, "#list button[aria-current]")
         self.settle()
 
     def settle(self):
-        self.plot.wait_for(self.chromium, "#list button[aria-current]")
         self.plot.settle(self.chromium)
 
     def find(self, selector):

@@ -1,5 +1,6 @@
 """What the server refuses."""
 
+import base64
 import hashlib
 import json
 import os
@@ -233,6 +234,13 @@ def test_openseadragon_is_the_release_that_is_recorded(root):
     for name, expected in record["sha256"].items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == expected
     assert f"openseadragon {record['version']}\n" in (folder / "openseadragon.min.js").read_text()[:40]
+
+
+def test_policy_lets_in_openseadragons_own_style_alone(client, root):
+    text = (root / "lightmuseg" / "view" / "static" / "openseadragon.min.js").read_text()
+    (style,) = re.findall(r'createElement\("style"\);.{0,99}?textContent="([^"]*)"', text)
+    expected = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"; style-src 'self' 'sha256-{expected}';" in client.get("/").headers["content-security-policy"]
 
 
 def test_pool_keeps_few_things_open_and_closes_none_in_use():
