@@ -30,7 +30,7 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8080) -> None:
         raise InputError(f"{folder}: is no folder; name the output of lightmuseg segment or cohort.")
     if not 0 <= port <= 65535:
         raise InputError(f"--port {port}: give a whole number, 0 to 65535.")
-    listening = _listen(host, port)
+    listening = listen(host, port)
     with listening:
         import uvicorn
 
@@ -59,12 +59,20 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8080) -> None:
             return
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        InputError: where that cannot be, or the server's packages are not installed.
+    """
     if find_spec("uvicorn") is None or find_spec("starlette") is None:
         raise InputError("starlette and uvicorn are not installed; pip install 'lightmuseg[view]'.")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
+        listening = socket.create_server((host, port), family=family)
+        # or the end of a tile waits 40 ms for the browser's word that it has the beginning; connections inherit it
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(

@@ -9,6 +9,8 @@ import urllib.request
 
 import pytest
 
+from lightmuseg.view import server
+
 
 @pytest.mark.parametrize(
     ("words", "says"),
@@ -31,6 +33,15 @@ def test_faults_end_in_one_line(run, words, says, tmp_path):
     assert says in line
 
 
+def test_answers_do_not_wait_for_acknowledgements():
+    with (
+        server.listen("127.0.0.1", 0) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_serves_an_empty_folder_to_others_with_a_warning_until_ctrl_c(root, tmp_path):
     (tmp_path / "secret.txt").write_text("secret")
     (tmp_path / "out").mkdir()
@@ -38,9 +49,9 @@ def test_serves_an_empty_folder_to_others_with_a_warning_until_ctrl_c(root, tmp_
     command = [sys.executable, "-m", "lightmuseg.cli", "view", "out", "--host", "0.0.0.0", "--port", "0"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as server:
+    ) as process:
         try:
-            line = server.stdout.readline()
+            line = process.stdout.readline()
             assert line.startswith("http://0.0.0.0:")
             assert line.endswith(" shows out: no results yet; reload the page when there are. Ctrl-C ends it.\n")
             port = int(line.split()[0].rsplit(":", 1)[1])
@@ -55,8 +66,8 @@ def test_serves_an_empty_folder_to_others_with_a_warning_until_ctrl_c(root, tmp_
                 assert status.split()[1] in (b"400", b"404")
                 assert b"secret" not in status.split(b"\r\n\r\n", 1)[1]
         finally:
-            server.send_signal(signal.SIGINT)
-            _, wrong = server.communicate(timeout=30)
-    assert server.returncode == 0
+            process.send_signal(signal.SIGINT)
+            _, wrong = process.communicate(timeout=30)
+    assert process.returncode == 0
     (warning,) = [text for text in wrong.splitlines() if text]
     assert warning.startswith("lightmuseg: warning: --host 0.0.0.0: everybody who reaches this computer")

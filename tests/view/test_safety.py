@@ -182,8 +182,8 @@ def test_regions_at_no_place_are_told(made, tmp_path, place):
 
 def test_outlines_are_short_whatever_is_asked(made, tmp_path):
     root = shutil.copytree(made / "results", tmp_path / "own")
-    angles = np.linspace(0, 2 * np.pi, 50_000, endpoint=False)
-    radii = 400 + 100 * np.sin(angles * 9000)
+    angles = np.linspace(0, 2 * np.pi, 10_000, endpoint=False)
+    radii = 400 + 100 * np.sin(angles * 1900)
     ring = np.stack([600 + radii * np.cos(angles), 500 + radii * np.sin(angles)], axis=-1)
     feature = {
         "type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[*ring.tolist(), ring[0].tolist()]]},
