@@ -32,7 +32,8 @@ export function showDetails(details, shown, toggle) {
   report.hidden = !details.report;
   report.href = `/results/${details.id}/report.html`;
   const [width, height] = level0_size.map((side) => side.toLocaleString("en"));
-  find("facts").textContent = `${width} × ${height} pixels, ${Number(level0_mpp.toPrecision(4))} µm per pixel\n${slide.path}`;
+  find("facts").textContent = `${width} × ${height} pixels, ${Number(level0_mpp.toPrecision(4))} µm per pixel\n${nameOf(slide.path)}`;
+  find("facts").title = slide.path;
 }
 
 function classLine({ index, name, colour, area_mm2 }, number, analysed, shown, toggle) {
