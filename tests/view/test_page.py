@@ -332,9 +332,8 @@ def test_a_slide_of_80000_pixels_stays_on_disk(plot, chromium, new_result, tmp_p
     classes[2000:6000, 3000:8000] = 1
     new_result(tmp_path / "out" / "large", tmp_path / "large.tif", classes, (), (side, side), 0.25, downsample)
     with plot.served(tmp_path / "out") as address:
-        (server,) = [
-            process for process in psutil.Process().children() if "lightmuseg.cli" in " ".join(process.cmdline())
-        ]
+        processes = psutil.Process().children()
+        (server,) = [one for one in processes if str(tmp_path / "out") in one.cmdline()]
         before = server.memory_info().rss
         page = Page(plot, chromium, address, tmp_path)
         inside = (40_000, 40_000)
