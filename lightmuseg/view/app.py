@@ -75,7 +75,7 @@ def make_app(results: Results, host: str) -> Starlette:
         Route(result + "/{version}/slide/{level}/{column}/{row}.jpg", view.slide_tile),
         Route(result + "/{version}/map/{shown}/{level}/{column}/{row}.png", view.map_tile),
     ]
-    faults = {InputError: _not_there, FileNotFoundError: _not_there, PermissionError: _not_there}
+    faults = {InputError: _not_there, OSError: _not_there}
     return Starlette(
         routes=routes, middleware=[Middleware(Guard, host=host)], lifespan=lifespan, exception_handlers=faults
     )

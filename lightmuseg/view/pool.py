@@ -67,9 +67,12 @@ class Pool(Generic[Key, Thing]):
         return len(self._entries)
 
     def close(self) -> None:
-        """Close all of them; nobody may be using one."""
-        while self._entries:
-            _close(self._entries.popitem()[1].thing)
+        """Close all of them; what is in use, when it no longer is."""
+        with self._lock:
+            self._room = -1
+            surplus = self._surplus()
+        for thing in surplus:
+            _close(thing)
 
 
 class _Entry:

@@ -286,7 +286,9 @@ def test_pool_keeps_few_things_open_and_closes_none_in_use():
         with pytest.raises(OSError, match="bad"), pool.using("bad"):
             pass
     assert len(pool) <= 3
-    pool.close()
+    with pool.using("last") as thing:
+        pool.close()
+        assert not thing.closed
     assert Thing.open == 0
 
 
