@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import os
 import random
 import statistics
 import subprocess
@@ -38,6 +39,8 @@ SHADES = (110, 140, 165, 190)
 GRAIN = 4
 # A browser asks for so many at once.
 TOGETHER = 6
+# Of a level that has few tiles, so often are they asked for again together.
+LEAST = 20
 SEED = 42
 
 
@@ -51,6 +54,7 @@ def benchmark(source: str, side: int = 20_000, tiles: int = 100, starts: int = 5
         starts: of the server, for the first tile after it.
         output: folder of the figures.
     """
+    busy = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         words = ["--source", source, "--output", folder / "slide.tif", "--side", side, "--mpp", MPP]
@@ -70,7 +74,7 @@ def benchmark(source: str, side: int = 20_000, tiles: int = 100, starts: int = 5
                 for kind in ("slide", "map")
                 for level in range(details[kind]["levels"]["max_level"], details[kind]["levels"]["min_level"] - 1, -2)
             ]
-    _publish(rows, first, {"side": side, "tiles": tiles, "starts": starts}, output)
+    _publish(rows, first, {"side": side, "tiles": tiles, "starts": starts, "load average before": busy}, output)
 
 
 def _write_result(folder: Path, slide: Path, side: int) -> None:
@@ -128,7 +132,8 @@ def _level(port: int, details: Any, kind: str, level: int, most: int) -> dict[st
     places = [(column, row) for column in range(count) for row in range(count)]
     chosen = random.Random(SEED).sample(places, min(most, len(places)))
     addresses = [_address(details, kind, level, *place) for place in chosen]
-    before, again = _asked(port, addresses), _asked(port, addresses)
+    before = _asked(port, addresses)
+    again = _asked(port, addresses * math.ceil(LEAST / len(addresses)))
     shares = [share for share in (addresses[number::TOGETHER] for number in range(TOGETHER)) if share]
     started = time.perf_counter()
     with ThreadPoolExecutor(len(shares)) as pool:
@@ -178,8 +183,9 @@ def _publish(rows: list[dict[str, Any]], first: dict[str, list[float]], options:
         "",
         f"`lightmuseg view` with a slide of {side:,} x {side:,} real BCSS pixels, JPEG, and a map of half as many a "
         f"side. Tiles of 512 x 512, {options['tiles']} of a",
-        f"level by chance, asked over HTTP from the same computer. {processor()}.",
-        "Median (least to most). Made by `scripts/benchmark/view.py`.",
+        f"level by chance, asked over HTTP from the same computer. {processor()}; load average before "
+        f"{options['load average before']:.1f}: what other",
+        "programs did is in the figures. Median (least to most). Made by `scripts/benchmark/view.py`.",
         "",
         table(shown),
         "",

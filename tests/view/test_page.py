@@ -221,6 +221,10 @@ def test_keys_and_list_lead_from_slide_to_slide(page, made):
     page.keys(Keys.ESCAPE)
     page.keys("j")
     assert page.text("#name") == "two"
+    page.find("#filter").clear()
+    page.settle()
+    assert page.text("#count") == "2 slides"
+    page.keys(Keys.ESCAPE)
     page.keys("?")
     assert page.find("#help").is_displayed()
     assert "next slide" in page.text("#help")
@@ -302,6 +306,7 @@ def test_a_thousand_slides(plot, chromium, made, tmp_path):
         # 77, 177, 277 ... and 770 to 779
         assert page.text("#count") == "19 of 1000 slides"
         page.keys(Keys.ESCAPE)
+        assert page.find("#filter").get_property("value") == "slide 77"
         page.keys("j")
         page.keys("j")
         assert page.text("#name") == "slide 877"

@@ -124,7 +124,11 @@ document.addEventListener("keydown", (event) => {
   const typing = target.matches("input[type=search], select");
   if (key === "Escape") {
     region.clear();
-    if (typing) target.blur();
+    if (typing) {
+      // or the browser would empty the field, and j and k go through what is filtered
+      event.preventDefault();
+      target.blur();
+    }
     return;
   }
   if (typing || (target.matches("input[type=range]") && key.startsWith("Arrow"))) return;
