@@ -20,7 +20,8 @@ setup(
     long_description=README,
     long_description_content_type="text/markdown",
     author="LightMuSeg developers",
-    license_expression="Apache-2.0",
+    license_expression="Apache-2.0 AND BSD-3-Clause",  # the second is OpenSeadragon's, in lightmuseg/view/static
+    license_files=["LICENSE", "lightmuseg/view/static/openseadragon.LICENSE.txt"],
     keywords=["histology", "pathology", "breast cancer", "segmentation", "whole-slide images", "MONAI"],
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -74,7 +74,7 @@ def test_wheel_describes_itself_by_the_standard(wheel, checkout):
     # raises where a field is unknown, wrong or of another version of the standard
     described = Metadata.from_email(files[f"{folder}/METADATA"], validate=True)
     assert (described.name, str(described.version)) == ("lightmuseg", lightmuseg.__version__)
-    assert described.license_expression == "Apache-2.0"
+    assert described.license_expression == "Apache-2.0 AND BSD-3-Clause"
     assert files[f"{folder}/licenses/LICENSE"] == (checkout / "LICENSE").read_bytes()
     assert files[f"{folder}/entry_points.txt"].decode().split() == [
         "[console_scripts]", "lightmuseg", "=", "lightmuseg.cli:main"
