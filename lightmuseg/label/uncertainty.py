@@ -1,34 +1,13 @@
-"""How unsure a network is of every pixel: predictive entropy, and mutual information by Monte Carlo dropout."""
+"""How unsure a network is of every pixel: mutual information by Monte Carlo dropout, beside predictive entropy."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import torch
 from torch import nn
 
 from lightmuseg.errors import InputError
-
-
-def predictive_entropy(probabilities: np.ndarray) -> np.ndarray:
-    """The entropy of each pixel's class, as a share of the most it can be.
-
-    Args:
-        probabilities: float [C, H, W]; with C = 1 the probability of one class against its absence (sigmoid), else
-            those of C classes that sum to 1 (softmax).
-
-    Returns:
-        [H, W] from 0 (certain) to 1 (all classes alike): nats over the logarithm of the number of classes.
-
-    Example:
-        >>> predictive_entropy(np.array([0.0, 0.5, 1.0]).reshape(1, 1, 3))
-        array([[0., 1., 0.]])
-
-    Reference:
-        Shannon, A mathematical theory of communication, Bell System Technical Journal 27, 1948.
-    """
-    return _entropy(probabilities, axis=0)
+from lightmuseg.slides.uncertainty import predictive_entropy
 
 
 def mutual_information(passes: np.ndarray) -> np.ndarray:
@@ -47,18 +26,9 @@ def mutual_information(passes: np.ndarray) -> np.ndarray:
         Houlsby et al., Bayesian active learning for classification and preference learning, arXiv:1112.5745, 2011;
         Gal and Ghahramani, Dropout as a Bayesian approximation, ICML 2016.
     """
-    disagreement = predictive_entropy(passes.mean(axis=0)) - _entropy(passes, axis=1).mean(axis=0)
+    disagreement = predictive_entropy(passes.mean(axis=0)) - predictive_entropy(passes, axis=1).mean(axis=0)
     # equal passes differ by a rounding error
     return np.clip(disagreement, 0, 1)
-
-
-def _entropy(probabilities: np.ndarray, axis: int) -> np.ndarray:
-    if probabilities.shape[axis] == 1:
-        probabilities = np.concatenate([probabilities, 1 - probabilities], axis=axis)
-    # p log p is 0 at p = 0
-    logarithms = np.log(np.where(probabilities > 0, probabilities, 1))
-    # no -0.0 for what is certain
-    return np.abs((probabilities * logarithms).sum(axis=axis)) / math.log(probabilities.shape[axis])
 
 
 @torch.no_grad()

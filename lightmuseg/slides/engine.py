@@ -19,6 +19,7 @@ from .merge import Merger
 from .plan import Plan
 from .readers.reader import UnreadablePixels
 from .rows import RowStore
+from .uncertainty import STEP, UNKNOWN, Entropies, entropy_levels, samples_before
 from .view import ModelView
 from .writers.measurements import Counts
 from .writers.pyramid import UNREAD
@@ -137,15 +138,21 @@ class RowWriter:
             height = min(edges[self._row + 1], limit) - min(edges[self._row], limit)
             self._classes = np.zeros((height, self._plan.width), np.uint8)
             self._counts = Counts.of(self._store.class_names)
+            self._entropies = Entropies.of(self._store.class_names)
+            ends = [samples_before(min(edges[row], limit)) for row in (self._row, self._row + 1)]
+            self._entropy = np.full((ends[1] - ends[0], samples_before(self._plan.width)), UNKNOWN, np.uint8)
             if self._keep_probabilities:
                 self._probabilities = np.zeros((self._channels, height, self._plan.width), np.uint8)
 
     def _store_until(self, row: int) -> None:
         while self._row < row:
-            record = {"counts": dataclasses.asdict(self._counts), "unread": self._unread}
-            self._store.save(
-                self._row, self._classes, self._probabilities if self._keep_probabilities else None, record
-            )
+            record = {
+                "counts": dataclasses.asdict(self._counts),
+                "entropies": dataclasses.asdict(self._entropies),
+                "unread": self._unread,
+            }
+            probabilities = self._probabilities if self._keep_probabilities else None
+            self._store.save(self._row, self._classes, self._entropy, probabilities, record)
             self._row += 1
             self._unread = []
             self._begin()
@@ -171,6 +178,14 @@ class RowWriter:
         classes[~wanted] = 0
         self._classes[:, left:right] = classes
         self._counts.add(classes, wanted)
+        # of the map's own every fourth pixel, so that it is the same wherever cells and rows begin
+        sampled = slice(-upper % STEP, None, STEP), slice(-left % STEP, None, STEP)
+        samples = values[(slice(None), *sampled)]
+        levels = entropy_levels(
+            samples if self._reduction > 1 else _probabilities(samples), (wanted & ~missing)[sampled]
+        )
+        self._entropy[:, samples_before(left) : samples_before(right)] = levels
+        self._entropies.add(classes[sampled], levels)
         if self._keep_probabilities:
             probabilities = values if self._reduction > 1 else _probabilities(values)
             self._probabilities[:, :, left:right] = np.rint(255 * np.where(wanted & ~missing, probabilities, 0))

@@ -23,15 +23,19 @@ from .area import Area, Intersection, WholeSlide
 from .engine import segment_slide
 from .options import Options
 from .plan import Plan, plan_tiles
+from .quality import warnings_of
 from .readers.opening import open_slide
 from .region import read_region
-from .rows import RowStore
+from .rows import FORMAT, RowStore
 from .tissue import find_tissue
+from .uncertainty import BLOCK, Entropies, uncertainty_map
 from .view import ModelView, thumbnail
 from .writers.measurements import Counts, write_measurements
 from .writers.overlay import write_overlay
 from .writers.pyramid import write_pyramid
 from .writers.regions import write_regions
+from .writers.report import write_report
+from .writers.uncertainty import write_uncertainty
 
 TISSUE_MPP, TISSUE_SIDE = 8.0, 12_000
 OVERLAY_SIDE = 2000
@@ -82,10 +86,13 @@ class SlideJob:
             )  # fmt: skip
             with self._timed("segmenting"):
                 segment_slide(view, area, plan, self.runtime, store, options.batch_size, options.probabilities)
-            rows = list(store.records())
+            counts, entropies, unread = self._gathered(store)
+            with self._timed("checking"):
+                warnings = warnings_of(view, area, plan, counts, entropies, store.mpp, unread.total())
+            record = self._record(view, area, plan, store, unread, warnings)
             with self._timed("writing"):
-                self._write(view, store, rows)
-            record = self._record(view, area, plan, store, rows)
+                self._write(view, store, record, counts, entropies)
+            record["seconds"] = self._seconds
             write_json(self.partial / "results" / "run.json", record)
         os.replace(self.partial / "results", self.folder)
         shutil.rmtree(self.partial)
@@ -100,7 +107,10 @@ class SlideJob:
     @contextmanager
     def _state(self, backend: str) -> Iterator[None]:
         """The hidden folder of an unfinished run, for this process alone; it stays where there are rows."""
-        identity = {**self.options.identity(), **self.model, "slide_bytes": _size(self.slide), "backend": backend}
+        identity = {
+            **self.options.identity(), **self.model, "slide_bytes": _size(self.slide), "backend": backend,
+            "rows_format": FORMAT,
+        }  # fmt: skip
         path = self.partial / "options.json"
         require_space(self.partial, NEEDED_BYTES)
         try:
@@ -134,19 +144,33 @@ class SlideJob:
             areas.append(find_tissue(pixels, step0, view.reader.mpp))
         return areas[0] if len(areas) == 1 else Intersection(areas)
 
-    def _write(self, view: ModelView, store: RowStore, rows: list[dict[str, Any]]) -> None:
+    def _gathered(self, store: RowStore) -> tuple[Counts, Entropies, Counter[str]]:
+        """What the rows say: pixels and entropy of each class, and the places that could not be read."""
+        counts, entropies = Counts.of(store.class_names), Entropies.of(store.class_names)
+        unread: Counter[str] = Counter()
+        for row in store.records():
+            counts.merge(Counts(**row["counts"]))
+            entropies.merge(Entropies(**row["entropies"]))
+            unread.update(row["unread"])
+        return counts, entropies, unread
+
+    def _write(
+        self, view: ModelView, store: RowStore, record: dict[str, Any], counts: Counts, entropies: Entropies
+    ) -> None:
         results = self.partial / "results"
         shutil.rmtree(results, ignore_errors=True)
         results.mkdir()
         options, names = self.options, self.options.class_names
-        counts = Counts.of(names)
-        for row in rows:
-            counts.merge(Counts(**row["counts"]))
         write_pyramid(results / ("classes.ome.tif" if options.ome else "classes.tif"), store, options.ome)
         write_regions(results / "regions.geojson", store, options.tolerance)
-        pixels, step0 = thumbnail(view.reader, view.reader.mpp, OVERLAY_SIDE)
-        write_overlay(results / "overlay.png", pixels, store, step0)
-        write_measurements(results / "measurements.csv", counts, names, store.mpp)
+        mpp0 = view.reader.mpp
+        pixels, step0 = thumbnail(view.reader, mpp0, OVERLAY_SIDE)
+        overlay = write_overlay(results / "overlay.png", pixels, store, step0)
+        uncertainty = write_uncertainty(
+            results / "uncertainty.png", pixels, uncertainty_map(store), step0, BLOCK * store.downsample, mpp0
+        )
+        rows = write_measurements(results / "measurements.csv", counts, names, store.mpp, entropies)
+        write_report(results / "report.html", record, options.identity(), rows, overlay, uncertainty, step0 * mpp0)
         if options.probabilities:
             from .writers.probabilities import write_probabilities
 
@@ -157,10 +181,9 @@ class SlideJob:
             write_dicom_seg(results / "classes.dcm", store, self.slide)
 
     def _record(
-        self, view: ModelView, area: Area, plan: Plan, store: RowStore, rows: list[dict[str, Any]]
+        self, view: ModelView, area: Area, plan: Plan, store: RowStore, unread: Counter[str], warnings: list[str]
     ) -> dict[str, Any]:
         level0 = view.reader.levels[0]
-        unread = Counter(place for row in rows for place in row["unread"])
         return {
             **environment(),
             "slide": str(self.slide),
@@ -175,10 +198,10 @@ class SlideJob:
             "analysed_share": round(area.area0 / (level0.width * level0.height), 6),
             "unread_tiles": unread.total(),
             "unread_places": dict(unread.most_common(MAX_PLACES)),
+            "warnings": warnings,
             "options": self.options.plain(),
             "model": self.model,
             "parity": dataclasses.asdict(self.runtime.parity) if self.runtime.parity else None,
-            "seconds": self._seconds,
         }
 
 

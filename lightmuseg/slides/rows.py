@@ -20,6 +20,10 @@ from .plan import Plan
 _BROKEN = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
+# Of what is in a row's file: a run that was begun with another is not gone on with.
+FORMAT = 2
+
+
 class RowStore:
     """Rows of cells, from the top, as files in a folder; and the class map that they make together.
 
@@ -42,9 +46,17 @@ class RowStore:
     def __len__(self) -> int:
         return len(self._ends)
 
-    def save(self, row: int, classes: np.ndarray, probabilities: np.ndarray | None, record: dict[str, Any]) -> None:
-        """Keep a row: class indices uint8 [h, width], probabilities uint8 [C, h, width], and plain values of it."""
-        arrays = {"classes": classes, "record": np.frombuffer(json.dumps(record).encode(), np.uint8)}
+    def save(
+        self, row: int, classes: np.ndarray, entropy: np.ndarray, probabilities: np.ndarray | None,
+        record: dict[str, Any],
+    ) -> None:  # fmt: skip
+        """Keep a row: class indices uint8 [h, width], the samples of entropy in it, as uint8 of every fourth pixel of
+        every fourth row of the map, probabilities uint8 [C, h, width], and plain values of it."""
+        arrays = {
+            "classes": classes,
+            "entropy": entropy,
+            "record": np.frombuffer(json.dumps(record).encode(), np.uint8),
+        }
         if probabilities is not None:
             arrays["probabilities"] = probabilities
 
@@ -79,6 +91,10 @@ class RowStore:
     def bands(self, height: int) -> Iterator[np.ndarray]:
         """Class indices uint8 [<= height, width], from the top."""
         return self._bands("classes", height)
+
+    def entropy_bands(self, height: int) -> Iterator[np.ndarray]:
+        """Samples of entropy uint8 [<= height, samples in a row], from the top; 254 is the greatest, 255 unknown."""
+        return self._bands("entropy", height)
 
     def probability_bands(self, height: int) -> Iterator[np.ndarray]:
         """Probabilities uint8 [C, <= height, width], from the top; 255 is 1."""

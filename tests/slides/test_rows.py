@@ -17,24 +17,27 @@ def plan():
 
 @pytest.fixture
 def stored(plan, tmp_path):
-    """A filled store and the whole map and probabilities that it was filled with."""
+    """A filled store, and the whole map, samples of entropy and probabilities that it was filled with."""
     rng = np.random.default_rng(0)
     classes = rng.integers(0, 3, (350, 201), dtype=np.uint8)
+    entropy = rng.integers(0, 256, (88, 51), dtype=np.uint8)
     probabilities = rng.integers(0, 256, (3, 350, 201), dtype=np.uint8)
     store = RowStore(tmp_path / "rows", plan, 0.5, 4.0, ["tumor", "stroma"])
     edges = [min(edge, 350) for edge in plan.edges_y]
     for row, (low, high) in enumerate(pairwise(edges)):
-        store.save(row, classes[low:high], probabilities[:, low:high], {"row": row})
-    return store, classes, probabilities
+        samples = entropy[-(-low // 4) : -(-high // 4)]
+        store.save(row, classes[low:high], samples, probabilities[:, low:high], {"row": row})
+    return store, classes, entropy, probabilities
 
 
 @pytest.mark.parametrize("height", [1, 7, 48, 256, 1000])
 def test_bands_make_the_whole_map(stored, height):
-    store, classes, probabilities = stored
+    store, classes, entropy, probabilities = stored
     assert (store.width, store.height) == (201, 350)
     bands = list(store.bands(height))
     assert {len(band) for band in bands[:-1]} <= {height}
     assert np.array_equal(np.concatenate(bands), classes)
+    assert np.array_equal(np.concatenate(list(store.entropy_bands(height))), entropy)
     assert np.array_equal(np.concatenate(list(store.probability_bands(height)), axis=1), probabilities)
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lightmuseg.record import write_csv
 
 from .pyramid import UNREAD
+
+if TYPE_CHECKING:
+    from lightmuseg.slides.uncertainty import Entropies
 
 # measure: the part that the first class has of both
 RATIOS = (("tumor_stroma_ratio", "stroma", "tumor"), ("lymphocyte_share_of_stroma", "lymphocytic_infiltrate", "stroma"))
@@ -50,7 +54,9 @@ class Counts:
         self.unread += other.unread
 
 
-def write_measurements(path: Path, counts: Counts, class_names: Sequence[str], mpp: float) -> None:
+def write_measurements(
+    path: Path, counts: Counts, class_names: Sequence[str], mpp: float, entropies: Entropies | None = None
+) -> list[dict[str, str]]:
     """Write a table of one number a row: ``measure``, ``value``, ``unit`` and, for parts of a whole, ``definition``.
 
     The tumor-stroma ratio is the part that stroma has of tumor and stroma, as pathologists score it; they score the
@@ -63,6 +69,10 @@ def write_measurements(path: Path, counts: Counts, class_names: Sequence[str], m
         counts: of the whole map.
         class_names: of the indices from 1.
         mpp: um per pixel of the map.
+        entropies: of the whole map, for the mean uncertainty of each class.
+
+    Returns:
+        The rows.
 
     References:
         van Pelt et al., Virchows Archiv 473 (2018) 405-412, doi:10.1007/s00428-018-2408-z.
@@ -75,7 +85,21 @@ def write_measurements(path: Path, counts: Counts, class_names: Sequence[str], m
     for measure, part, other in RATIOS:
         if part in class_names and other in class_names:
             rows.append(_part(measure, sizes, part, [part, other]))
+    if entropies is not None:
+        rows += _uncertainties(entropies, class_names)
     write_csv(path, rows)
+    return rows
+
+
+def _uncertainties(entropies: Entropies, class_names: Sequence[str]) -> list[dict[str, str]]:
+    """The mean predictive entropy where each class was found, and of everything."""
+    other, *classes = entropies.means()
+    means = dict(zip([*class_names, "other_tissue", "analysed_tissue"], [*classes, other, entropies.mean()]))
+    most = f"mean of entropy / log2({len(entropies.sums)})"
+    return [
+        _row(f"{name}_uncertainty", "" if mean is None else f"{mean:.6f}", "share of greatest entropy", most)
+        for name, mean in means.items()
+    ]
 
 
 def _part(measure: str, sizes: Mapping[str, int], part: str, whole: Sequence[str]) -> dict[str, str]:

@@ -1,0 +1,67 @@
+"""Where the network is unsure, as one picture of the whole slide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .legend import Entry, scale_bar, with_legend
+
+# Colours of 0, 1/8 ... 1: matplotlib's map "magma" (public domain, CC0), the other way round and without its darkest
+# tenth. It is perceptually uniform, and darker is less sure in black and white too.
+COLOURS = (
+    (252, 253, 191), (254, 202, 141), (253, 148, 103), (240, 95, 94), (202, 62, 114), (156, 46, 127), (110, 30, 129),
+    (64, 15, 116), (20, 14, 54),
+)  # fmt: skip
+OPACITY = 0.75
+# The slide below is grey, and paler than it is, as only the colours have a meaning.
+PALE = 0.5
+BAR_WIDTH, BAR_HEIGHT = 160, 16
+
+
+def write_uncertainty(
+    path: Path, thumbnail: np.ndarray, uncertainty: np.ndarray, step0: float, block0: float, mpp0: float
+) -> Image.Image:
+    """Write a PNG: mean predictive entropy in colours over a grey picture of the slide, and below it scale and colours.
+
+    Args:
+        path: such as ``uncertainty.png``.
+        thumbnail: RGB uint8 [h, w, 3] of the whole slide.
+        uncertainty: float [rows, columns] of blocks, 0 (certain) to 1 (all classes alike); NaN where nothing was
+            analysed, and the slide alone is shown.
+        step0: level-0 pixels of the slide to one of the thumbnail.
+        block0: level-0 pixels to one of the blocks.
+        mpp0: um/px of level 0.
+
+    Returns:
+        The picture alone.
+
+    Reference:
+        Smith and van der Walt, A better default colormap for matplotlib, SciPy 2015.
+    """
+    height, width = thumbnail.shape[:2]
+    rows, columns = (
+        np.minimum(((np.arange(side) + 0.5) * step0 / block0).astype(np.int64), last - 1)
+        for side, last in zip((height, width), uncertainty.shape)
+    )
+    table = np.concatenate([colours(np.arange(255) / 254), [(0, 0, 0)]])
+    levels = np.where(np.isnan(uncertainty), 255, np.rint(254 * np.nan_to_num(uncertainty))).astype(np.uint8)
+    small = levels[np.ix_(rows, columns)]
+    grey = np.asarray(Image.fromarray(thumbnail).convert("L"))
+    pale = (255 - PALE * (255 - grey.astype(np.float32)))[..., None]
+    opacity = np.where(small == 255, np.float32(0), np.float32(OPACITY))[..., None]
+    picture = Image.fromarray((pale * (1 - opacity) + table[small] * opacity).round().astype(np.uint8))
+    # what the map's colours look like over tissue of a middle grey
+    bar = OPACITY * colours(np.linspace(0, 1, BAR_WIDTH)) + (1 - OPACITY) * (255 - PALE * 85)
+    bar = np.broadcast_to(bar.round().astype(np.uint8), (BAR_HEIGHT, BAR_WIDTH, 3))
+    entries = [scale_bar(width, step0 * mpp0), Entry(bar, "1 undecided", "certain 0")]
+    with_legend(picture, entries).save(path)
+    return picture
+
+
+def colours(values: np.ndarray) -> np.ndarray:
+    """RGB float [N, 3] from 0 to 255 of values [N] from 0 to 1."""
+    places = np.linspace(0, 1, len(COLOURS))
+    return np.stack([np.interp(values, places, channel) for channel in zip(*COLOURS)], axis=1).astype(np.float32)
