@@ -54,6 +54,7 @@ setup(
         "shapely>=2.1",  # regions as polygons, and regions of interest; coverage_simplify is new in 2.1
         "rasterio>=1.3",  # class map to polygons
         "filelock>=3.12",  # one process at a slide
+        "jinja2>=3.1",  # page of a slide's results; torch brings it
     ],
     extras_require={
         # in place of cucim-cu13, on machines whose driver is for CUDA 12; see README

@@ -19,6 +19,8 @@ SPARE = ((150, 60, 200), (0, 180, 190), (240, 130, 20), (120, 90, 60))
 OTHER = (255, 255, 255)
 UNANNOTATED = (128, 128, 128)
 OPACITY = 0.4
+# Of white in a picture that lies grey below colours.
+PALE = 0.5
 GAP = 12
 
 
@@ -40,7 +42,9 @@ def save_class_map(path: Path, classes: np.ndarray, class_names: Sequence[str]) 
     image.save(path, optimize=True)
 
 
-def overlay(pixels: np.ndarray, classes: np.ndarray, class_names: Sequence[str], side: int) -> Image.Image:
+def overlay(
+    pixels: np.ndarray, classes: np.ndarray, class_names: Sequence[str], side: int, opacity: float = OPACITY
+) -> Image.Image:
     """A picture with its classes in transparent colour over it; what is not annotated (255) in grey.
 
     Args:
@@ -48,15 +52,23 @@ def overlay(pixels: np.ndarray, classes: np.ndarray, class_names: Sequence[str],
         classes: class indices [H, W]; 0 is left as it is.
         class_names: of the indices from 1.
         side: the longer side of the result is at most this many pixels.
+        opacity: of the colours, 0 to 1.
     """
     picture = Image.fromarray(pixels)
     picture.thumbnail((side, side))
     small = np.asarray(Image.fromarray(classes).resize(picture.size, Image.Resampling.NEAREST))
     table = np.full((256, 3), UNANNOTATED, dtype=np.float32)
     table[: len(class_names) + 1] = palette_of(class_names)
-    opacity = np.where(small > 0, np.float32(OPACITY), np.float32(0))[..., None]
-    blended = np.asarray(picture) * (1 - opacity) + table[small] * opacity
+    share = np.where(small > 0, np.float32(opacity), np.float32(0))[..., None]
+    blended = np.asarray(picture) * (1 - share) + table[small] * share
     return Image.fromarray(blended.round().astype(np.uint8))
+
+
+def pale_grey(pixels: np.ndarray) -> np.ndarray:
+    """RGB uint8 [H, W, 3] in grey and paler, so that below colours only these have a meaning."""
+    grey = np.asarray(Image.fromarray(pixels).convert("L"), np.float32)
+    pale = (255 - PALE * (255 - grey)).round().astype(np.uint8)
+    return np.repeat(pale[..., None], 3, axis=2)
 
 
 def compare(

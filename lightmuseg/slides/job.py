@@ -165,12 +165,14 @@ class SlideJob:
         write_regions(results / "regions.geojson", store, options.tolerance)
         mpp0 = view.reader.mpp
         pixels, step0 = thumbnail(view.reader, mpp0, OVERLAY_SIDE)
-        overlay = write_overlay(results / "overlay.png", pixels, store, step0)
+        classes = write_overlay(results / "overlay.png", pixels, store, step0)
         uncertainty = write_uncertainty(
             results / "uncertainty.png", pixels, uncertainty_map(store), step0, BLOCK * store.downsample, mpp0
         )
         rows = write_measurements(results / "measurements.csv", counts, names, store.mpp, entropies)
-        write_report(results / "report.html", record, options.identity(), rows, overlay, uncertainty, step0 * mpp0)
+        write_report(
+            results / "report.html", record, options.identity(), rows, pixels, classes, uncertainty, step0 * mpp0
+        )
         if options.probabilities:
             from .writers.probabilities import write_probabilities
 

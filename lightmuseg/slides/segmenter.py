@@ -80,7 +80,8 @@ class SlideSegmenter:
 
     def _one(self, path: Path) -> dict[str, Any]:
         job = SlideJob(path, self.runtime, self.options, self.model)
-        row = {"slide": str(path), "status": "done", "tiles": "", "seconds": "", "unread_tiles": "", "message": ""}
+        columns = ("slide", "status", "tiles", "seconds", "unread_tiles", "warnings", "message")
+        row = {**dict.fromkeys(columns, ""), "slide": str(path), "status": "done"}
         if self.options.resume and job.folder.exists():
             # of a run that was killed after its last step
             shutil.rmtree(job.partial, ignore_errors=True)
@@ -97,7 +98,10 @@ class SlideSegmenter:
                 fault = f"{path}: {type(error).__name__}: {error}"
             return {**row, "status": "failed", "message": fault}
         seconds = round(sum(record["seconds"].values()), 1)
-        return {**row, "tiles": record["tiles"], "seconds": seconds, "unread_tiles": record["unread_tiles"]}
+        return {
+            **row, "tiles": record["tiles"], "seconds": seconds, "unread_tiles": record["unread_tiles"],
+            "warnings": " ".join(record["warnings"]),
+        }  # fmt: skip
 
 
 def _refuse_same_names(paths: Sequence[Path]) -> None:

@@ -96,7 +96,8 @@ def test_results_say_the_same_in_every_format(slide, tmp_path, names):
     segment(str(slide), tmp_path / "out", runtime, names, probabilities=True)
     folder = tmp_path / "out" / "A 1"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "classes.tif", "measurements.csv", "overlay.png", "probabilities.zarr", "regions.geojson", "run.json",
+        "classes.tif", "measurements.csv", "overlay.png", "probabilities.zarr", "regions.geojson", "report.html",
+        "run.json", "uncertainty.png",
     ]  # fmt: skip
     expected = expected_classes(slide, len(names))
     assert np.array_equal(tifffile.imread(folder / "classes.tif"), expected)
@@ -129,7 +130,7 @@ def test_record_says_what_the_result_rests_on(slide, tmp_path):
     assert record["level0_mpp"] == pytest.approx(0.25)
     assert record["map_size"] == [500, 500]
     assert record["unread_tiles"] == 0
-    assert set(record["seconds"]) == {"planning", "segmenting", "writing"}
+    assert set(record["seconds"]) == {"planning", "segmenting", "checking", "writing"}
     assert {"monai", "torch", "tifffile", "shapely"} <= set(record["packages"])
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from lightmuseg.data.pictures import UNANNOTATED, overlay, palette_of
 
@@ -16,7 +15,7 @@ from .pyramid import UNREAD
 BAND = 256
 
 
-def write_overlay(path: Path, thumbnail: np.ndarray, class_map: Any, step0: float) -> Image.Image:
+def write_overlay(path: Path, thumbnail: np.ndarray, class_map: Any, step0: float) -> np.ndarray:
     """Write a PNG: a small picture of the slide under its classes, and below it a scale bar and the classes' names.
 
     Args:
@@ -27,7 +26,7 @@ def write_overlay(path: Path, thumbnail: np.ndarray, class_map: Any, step0: floa
         step0: level-0 pixels of the slide to one of the thumbnail.
 
     Returns:
-        The picture alone.
+        The class of each pixel of the thumbnail, uint8 [h, w].
     """
     height, width = thumbnail.shape[:2]
     classes = _sampled(class_map, height, width, step0 / class_map.downsample)
@@ -37,7 +36,7 @@ def write_overlay(path: Path, thumbnail: np.ndarray, class_map: Any, step0: floa
         names["unread"] = UNANNOTATED
     entries = [swatch(colour, name) for name, colour in names.items()]
     with_legend(picture, [scale_bar(width, class_map.mpp * step0 / class_map.downsample), *entries]).save(path)
-    return picture
+    return classes
 
 
 def _sampled(class_map: Any, height: int, width: int, step_out: float) -> np.ndarray:

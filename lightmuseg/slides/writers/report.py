@@ -13,15 +13,19 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
-from lightmuseg.data.pictures import UNANNOTATED, palette_of
+from lightmuseg.data.pictures import UNANNOTATED, overlay, pale_grey, palette_of
 
 from .legend import length_text, round_length
 from .measurements import RATIOS
-from .uncertainty import colours
+from .uncertainty import shown_colours
 
 TEMPLATE = "report.html.jinja"
-# Longer side of the pictures in pixels, enough for 300 to an inch of a printed column, and the quality of their JPEG.
-OVERLAY_SIDE, UNCERTAINTY_SIDE, QUALITY = 1600, 1000, 88
+# Longer side of the pictures in pixels, 350 to an inch of a printed column, and the quality of their JPEG.
+SIDE, QUALITY = 1200, 85
+# Of the classes over the slide, which is grey below them.
+OPACITY = 0.6
+# What is measured of each class.
+KINDS = ("area", "share", "uncertainty")
 # What is shown for a number that is not there.
 NONE = "\u2013"
 
@@ -31,7 +35,8 @@ def write_report(
     record: Mapping[str, Any],
     options: Mapping[str, Any],
     rows: Sequence[Mapping[str, str]],
-    overlay: Image.Image,
+    thumbnail: np.ndarray,
+    classes: np.ndarray,
     uncertainty: Image.Image,
     um_per_pixel: float,
 ) -> None:
@@ -44,38 +49,42 @@ def write_report(
         record: what ``run.json`` says.
         options: those of the run that decide what the results are.
         rows: of ``measurements.csv``.
-        overlay, uncertainty: the pictures without their legends, of one size.
-        um_per_pixel: of both.
+        thumbnail: RGB uint8 [h, w, 3] of the whole slide.
+        classes: class of each of its pixels, uint8 [h, w].
+        uncertainty: the picture of it, of the same size, without a legend.
+        um_per_pixel: of the three.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(number=_number, percent=_percent, words=_words)
+    environment.filters.update(number=_number, decimals=_decimals, percent=_percent, words=_words)
     template = environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
     names = list(record["options"]["class_names"])
     values = {row["measure"]: row["value"] for row in rows}
     palette = dict(zip(["other_tissue", *names], palette_of(names)))
-    width_um = overlay.width * um_per_pixel
+    width_um = uncertainty.width * um_per_pixel
     bar_um = round_length(width_um / 5)
     text = template.render(
         slide=_printable(Path(record["slide"]).name),
         record=record,
         size_mm=[side * record["level0_mpp"] / 1000 for side in record["level0_size"]],
         values=values,
-        classes=[
+        areas=[
             {"name": name, "colour": _hex(palette[name]), **{kind: values[f"{name}_{kind}"] for kind in KINDS}}
             for name in [*names, "other_tissue"]
         ],
         unread_colour=_hex(UNANNOTATED),
         ratios=[_ratio(rows, measure) for measure, *_ in RATIOS],
-        overlay=_data_uri(overlay, OVERLAY_SIDE),
-        uncertainty=_data_uri(uncertainty, UNCERTAINTY_SIDE),
+        thumbnail=_data_uri(Image.fromarray(thumbnail)),
+        overlay=_data_uri(overlay(pale_grey(thumbnail), classes, names, SIDE, OPACITY)),
+        uncertainty=_data_uri(uncertainty),
+        upright=thumbnail.shape[0] >= thumbnail.shape[1],
         bar={"share": f"{100 * bar_um / width_um:.2f}", "text": length_text(bar_um).replace("um", "\u00b5m")},
-        ramp=[_hex(colour) for colour in colours(np.linspace(0, 1, 9)).round().astype(int)],
-        options={name: _plain(value) for name, value in options.items()},
+        ramp=[_hex(colour) for colour in shown_colours(9)],
+        network=_listed(
+            {name: value for name, value in record["model"].items() if name not in ("weights_sha256", "network")}
+        ),
+        options=_listed(options),
     )
     path.write_text(text, encoding="utf-8")
-
-
-KINDS = ("area", "share", "uncertainty")
 
 
 def _ratio(rows: Sequence[Mapping[str, str]], measure: str) -> Mapping[str, str] | None:
@@ -83,9 +92,9 @@ def _ratio(rows: Sequence[Mapping[str, str]], measure: str) -> Mapping[str, str]
     return next((row for row in rows if row["measure"] == measure), None)
 
 
-def _data_uri(picture: Image.Image, side: int) -> str:
+def _data_uri(picture: Image.Image) -> str:
     small = picture.copy()
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -108,6 +117,10 @@ def _number(value: str | float) -> str:
     return f"{float(value):,.{digits}f}"
 
 
+def _decimals(value: str) -> str:
+    return f"{float(value):.2f}" if value else NONE
+
+
 def _percent(value: str) -> str:
     return f"{100 * float(value):.1f} %" if value else NONE
 
@@ -117,14 +130,21 @@ def _words(name: str) -> str:
     return (name[:1].upper() + name[1:]).replace("_", " ")
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    return _printable({None: NONE, True: "yes", False: "no"}.get(value, str(value)) if _is_word(value) else str(value))
+def _listed(values: Mapping[str, Any]) -> str:
+    """Names and plain values in one line; what is not set is left out.
 
-
-def _is_word(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
+    >>> _listed({"tile_size": 512, "tissue_mask": True, "region": None})
+    'tile size 512; tissue mask yes'
+    """
+    words = []
+    for name, value in values.items():
+        if value is None:
+            continue
+        name = name.replace("_", " ")
+        if isinstance(value, (list, tuple)):
+            value = ", ".join(map(str, value))
+        words.append(f"no {name}" if value is False else f"{name} {'yes' if value is True else value}")
+    return _printable("; ".join(words))
 
 
 def _printable(text: str) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lightmuseg.data.pictures import pale_grey
+
 from .legend import Entry, scale_bar, with_legend
 
 # Colours of 0, 1/8 ... 1: matplotlib's map "magma" (public domain, CC0), the other way round and without its darkest
@@ -16,8 +18,8 @@ COLOURS = (
     (64, 15, 116), (20, 14, 54),
 )  # fmt: skip
 OPACITY = 0.75
-# The slide below is grey, and paler than it is, as only the colours have a meaning.
-PALE = 0.5
+# Of tissue below the colours, in the middle; the legend's are over it too.
+TISSUE_GREY = 212
 BAR_WIDTH, BAR_HEIGHT = 160, 16
 
 
@@ -46,19 +48,22 @@ def write_uncertainty(
         np.minimum(((np.arange(side) + 0.5) * step0 / block0).astype(np.int64), last - 1)
         for side, last in zip((height, width), uncertainty.shape)
     )
-    table = np.concatenate([colours(np.arange(255) / 254), [(0, 0, 0)]])
+    table = np.concatenate([colours(np.arange(255) / 254), np.zeros((1, 3), np.float32)])
     levels = np.where(np.isnan(uncertainty), 255, np.rint(254 * np.nan_to_num(uncertainty))).astype(np.uint8)
     small = levels[np.ix_(rows, columns)]
-    grey = np.asarray(Image.fromarray(thumbnail).convert("L"))
-    pale = (255 - PALE * (255 - grey.astype(np.float32)))[..., None]
     opacity = np.where(small == 255, np.float32(0), np.float32(OPACITY))[..., None]
-    picture = Image.fromarray((pale * (1 - opacity) + table[small] * opacity).round().astype(np.uint8))
-    # what the map's colours look like over tissue of a middle grey
-    bar = OPACITY * colours(np.linspace(0, 1, BAR_WIDTH)) + (1 - OPACITY) * (255 - PALE * 85)
-    bar = np.broadcast_to(bar.round().astype(np.uint8), (BAR_HEIGHT, BAR_WIDTH, 3))
+    blended = pale_grey(thumbnail) * (1 - opacity) + table[small] * opacity
+    picture = Image.fromarray(blended.round().astype(np.uint8))
+    bar = np.broadcast_to(shown_colours(BAR_WIDTH), (BAR_HEIGHT, BAR_WIDTH, 3))
     entries = [scale_bar(width, step0 * mpp0), Entry(bar, "1 undecided", "certain 0")]
     with_legend(picture, entries).save(path)
     return picture
+
+
+def shown_colours(count: int) -> np.ndarray:
+    """What the colours of ``count`` values from 0 to 1 look like over tissue, RGB uint8 [count, 3]."""
+    shown = OPACITY * colours(np.linspace(0, 1, count)) + (1 - OPACITY) * TISSUE_GREY
+    return shown.round().astype(np.uint8)
 
 
 def colours(values: np.ndarray) -> np.ndarray:
