@@ -118,8 +118,12 @@ def test_results_say_the_same_in_every_format(slide, tmp_path, names):
     assert probabilities.shape == (runtime.out_channels, 500, 500)
     found = probabilities[0] > 127 if len(names) == 1 else probabilities.argmax(0)
     assert np.array_equal(found, expected)
-    with Image.open(folder / "overlay.png") as overlay:
+    with Image.open(folder / "overlay.png") as overlay, Image.open(folder / "uncertainty.png") as uncertainty:
         assert overlay.width >= 1000
+        assert uncertainty.width >= 1000
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    shown = re.findall(r'<data value="(.*?)">', page)
+    assert set(shown) == {value for name, value in measured.items() if name != "unread_area"}
 
 
 def test_record_says_what_the_result_rests_on(slide, tmp_path):
@@ -130,6 +134,11 @@ def test_record_says_what_the_result_rests_on(slide, tmp_path):
     assert record["level0_mpp"] == pytest.approx(0.25)
     assert record["map_size"] == [500, 500]
     assert record["unread_tiles"] == 0
+    # 250 um by 250 um
+    assert record["warnings"] == ["tissue: only 0.062 mm2 were analysed, less than a core of 0.6 mm (0.28 mm2)."]
+    (row,) = csv.DictReader((tmp_path / "out" / "report.csv").open())
+    assert row["warnings"] == record["warnings"][0]
+    assert record["warnings"][0][1:] in (tmp_path / "out" / "A 1" / "report.html").read_text(encoding="utf-8")
     assert set(record["seconds"]) == {"planning", "segmenting", "checking", "writing"}
     assert {"monai", "torch", "tifffile", "shapely"} <= set(record["packages"])
 

@@ -75,28 +75,35 @@ def entropy_of(folder):
     return entropy(np.maximum(probabilities, 1e-12), base=len(probabilities), axis=0)
 
 
-@pytest.mark.parametrize("names", [("tumor",), MULTI])
-@pytest.mark.parametrize("output_mpp", [0.5, 1.0])
-@pytest.mark.parametrize("region", [None, "101,203,777,512"])
+@pytest.mark.parametrize(
+    ("names", "output_mpp", "region"),
+    [
+        (("tumor",), 0.5, None),
+        (MULTI, 0.5, "101,203,777,512"),
+        (("tumor",), 1.0, "101,203,777,512"),
+        (MULTI, 1.0, None),
+    ],
+)
 def test_map_is_the_entropy_of_the_probabilities(slide, tmp_path, kept, names, output_mpp, region):
     folder = segment(slide, tmp_path, names, output_mpp=output_mpp, region=region)
     expected = entropy_of(folder)
     step0 = output_mpp / 0.25
     y0, x0 = (np.arange(side) * step0 + step0 / 2 for side in expected.shape)
-    known = np.ones(expected.shape, bool)
     if region:
-        known = ((y0 >= 203) & (y0 < 203 + 512))[:, None] & ((x0 >= 101) & (x0 < 101 + 777))
+        inside = ((y0 >= 203) & (y0 < 203 + 512))[:, None] & ((x0 >= 101) & (x0 < 101 + 777))
+        expected = np.where(inside, expected, np.nan)
+    height, width = (-(-side // 16) for side in expected.shape)
+    padded = np.full((16 * height, 16 * width), np.nan)
+    padded[: len(expected), : expected.shape[1]] = expected
+    sampled = padded.reshape(height, 16, width, 16)[:, ::4, :, ::4]
+    known = (~np.isnan(sampled)).sum(axis=(1, 3))
+    means = np.where(known > 0, np.nansum(sampled, axis=(1, 3)) / np.maximum(known, 1), np.nan)
     (found,) = kept
-    assert found.shape == tuple(-(-side // 16) for side in expected.shape)
-    for row, column in np.ndindex(*found.shape):
-        block = np.s_[16 * row : 16 * row + 16 : 4, 16 * column : 16 * column + 16 : 4]
-        if not known[block].any():
-            assert np.isnan(found[row, column])
-            continue
-        # probabilities are kept in 255 steps
-        assert found[row, column] == pytest.approx(expected[block][known[block]].mean(), abs=0.012)
+    # probabilities are kept in 255 steps
+    np.testing.assert_allclose(found, means, atol=0.012)
+    assert np.isnan(found).any() == (region is not None)
     assert np.nanmax(found) > 0.6
-    assert np.nanmin(found) < 0.15
+    assert np.nanmin(found) < 0.3
 
 
 def test_means_of_the_classes_are_measured(slide, tmp_path):
@@ -106,8 +113,8 @@ def test_means_of_the_classes_are_measured(slide, tmp_path):
     measured = {row["measure"]: row for row in csv.DictReader((folder / "measurements.csv").open())}
     for index, name in enumerate(["other_tissue", *MULTI]):
         value = float(measured[f"{name}_uncertainty"]["value"])
-        assert value == pytest.approx(sampled[classes == index].mean(), abs=0.003)
-    assert float(measured["analysed_tissue_uncertainty"]["value"]) == pytest.approx(sampled.mean(), abs=0.003)
+        assert value == pytest.approx(sampled[classes == index].mean(), abs=0.01)
+    assert float(measured["analysed_tissue_uncertainty"]["value"]) == pytest.approx(sampled.mean(), abs=0.01)
 
 
 def test_map_is_averaged_over_what_is_known(tmp_path):
