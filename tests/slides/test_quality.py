@@ -59,7 +59,7 @@ def test_good_slide_has_no_warnings(sharp):
 
 
 def test_slide_out_of_focus_is_told_whatever_its_brightness(sharp, tmp_path):
-    for number, (factor, plus) in enumerate([(1, 0), (0.3, 150), (0.5, 10)]):
+    for number, (factor, plus) in enumerate([(1, 0), (0.3, 150)]):
         # sigma 2 um
         blurred = write(tmp_path / f"{number}.tif", gaussian_filter(cells(), 8) * factor + plus)
         (warning,) = warnings(blurred)
