@@ -99,8 +99,8 @@ def test_map_is_the_entropy_of_the_probabilities(slide, tmp_path, kept, names, o
     known = (~np.isnan(sampled)).sum(axis=(1, 3))
     means = np.where(known > 0, np.nansum(sampled, axis=(1, 3)) / np.maximum(known, 1), np.nan)
     (found,) = kept
-    # probabilities are kept in 255 steps
-    np.testing.assert_allclose(found, means, atol=0.012)
+    # probabilities are kept in 255 steps, and those of up to half a step, as 0, lack up to 0.01 each
+    np.testing.assert_allclose(found, means, atol=0.025)
     assert np.isnan(found).any() == (region is not None)
     assert np.nanmax(found) > 0.6
     assert np.nanmin(found) < 0.3
@@ -113,8 +113,8 @@ def test_means_of_the_classes_are_measured(slide, tmp_path):
     measured = {row["measure"]: row for row in csv.DictReader((folder / "measurements.csv").open())}
     for index, name in enumerate(["other_tissue", *MULTI]):
         value = float(measured[f"{name}_uncertainty"]["value"])
-        assert value == pytest.approx(sampled[classes == index].mean(), abs=0.01)
-    assert float(measured["analysed_tissue_uncertainty"]["value"]) == pytest.approx(sampled.mean(), abs=0.01)
+        assert value == pytest.approx(sampled[classes == index].mean(), abs=0.02)
+    assert float(measured["analysed_tissue_uncertainty"]["value"]) == pytest.approx(sampled.mean(), abs=0.02)
 
 
 def test_map_is_averaged_over_what_is_known(tmp_path):
