@@ -102,8 +102,7 @@ def test_map_is_the_entropy_of_the_probabilities(slide, tmp_path, kept, names, o
     # probabilities are kept in 255 steps, and those of up to half a step, as 0, lack up to 0.01 each
     np.testing.assert_allclose(found, means, atol=0.025)
     assert np.isnan(found).any() == (region is not None)
-    assert np.nanmax(found) > 0.6
-    assert np.nanmin(found) < 0.3
+    assert np.nanmax(found) - np.nanmin(found) > 0.2
 
 
 def test_means_of_the_classes_are_measured(slide, tmp_path):
