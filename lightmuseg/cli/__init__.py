@@ -12,10 +12,11 @@ import fire
 from lightmuseg.errors import report_faults_in_one_line
 
 from .arguments import checked
+from .cohort import cohort
 from .datasets import Prepare, stats
 from .slides import quantize, segment
 
-COMMANDS = {"prepare": Prepare(), "quantize": quantize, "segment": segment, "stats": stats}
+COMMANDS = {"cohort": cohort, "prepare": Prepare(), "quantize": quantize, "segment": segment, "stats": stats}
 
 
 def main() -> None:
