@@ -52,7 +52,8 @@ setup(
         "scikit-image>=0.22",  # tissue mask
         "shapely>=2.1",  # regions as polygons, and regions of interest; coverage_simplify is new in 2.1
         "rasterio>=1.3",  # class map to polygons
-        "filelock>=3.12",  # one process at a slide
+        "filelock>=4.0",  # one process at a slide; this one notices a lock whose file another process has removed
+        "jinja2>=3.1",  # the cohort's page; torch brings it
     ],
     extras_require={
         # in place of cucim-cu13, on machines whose driver is for CUDA 12; see README
@@ -72,6 +73,8 @@ setup(
         "onnx": ["onnx>=1.17", "onnxruntime>=1.20"],  # the first writes what the second runs
         "tensorrt": ["tensorrt-cu13>=10.13,<11", "polygraphy>=0.49", "onnx>=1.17"],  # by MONAI's trt_compile
         "int8": ["nncf>=2.16", "lightmuseg[openvino]"],  # lightmuseg quantize
+        # lightmuseg cohort --engine ray: whole slides to the machines of a cluster. Its core alone; 2.52 brings tokens.
+        "ray": ["ray>=2.52,<3"],
         # the U-Nets of the paper's Table 1; 0.7 is to drop the names timm-*
         "baselines": ["segmentation-models-pytorch>=0.6,<0.7"],
         # --tracking mlflow, into an SQLite database, which mlflow-skinny has no client for. Not in "test":

@@ -1,7 +1,10 @@
 """Networks that cost nothing, for configs to name."""
 
+import hashlib
 import os
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -34,4 +37,25 @@ class Poisoned(Green):
     def __call__(self, tiles):
         if any(np.ptp(tile) == 0 and tile[0, 0, 0] == 66 for tile in tiles):
             os._exit(139)
+        return super().__call__(tiles)
+
+
+class Counted(Green):
+    """The same network, which notes each batch that it is given, and the Ray node that it is on.
+
+    Args:
+        folder: of the notes, a file a process.
+        seconds: that a batch takes.
+    """
+
+    def __init__(self, folder, seconds=0.0):
+        super().__init__(seconds)
+        node = ""
+        if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+            node = sys.modules["ray"].get_runtime_context().get_node_id()
+        self.notes = Path(folder) / f"{node}-{os.getpid()}"
+
+    def __call__(self, tiles):
+        with open(self.notes, "a") as file:
+            file.write(hashlib.sha256(tiles.tobytes()).hexdigest() + "\n")
         return super().__call__(tiles)
