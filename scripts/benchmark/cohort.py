@@ -97,8 +97,8 @@ def _text(runs: dict[str, list[dict[str, Any]]], slides: int, side: int, rounds:
     return "\n".join([
         "# What Ray adds",
         "",
-        f"{slides} slides of about {side} x {side} real pixels, the trained network, no tissue mask; {rounds} rounds in",
-        "turns, each run a process of its own. Median (least to most).",
+        f"{slides} slides of about {side} x {side} real pixels, the trained network, no tissue mask; {rounds} rounds",
+        "in turns, each run a process of its own. Median (least to most).",
         f"{processor()}. Made by `scripts/benchmark/cohort.py`.",
         "",
         table(rows),
