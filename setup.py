@@ -95,7 +95,7 @@ setup(
             "pyyaml>=6.0",  # workflows, CITATION.cff, large_files.yml
             "check-jsonschema>=0.29",  # workflows and CITATION.cff against their schemas, which it holds
             "requests>=2.31",  # MONAI Label's server asked over HTTP
-            "lightmuseg[plots,slides,baselines,label,onnx,int8]",
+            "lightmuseg[plots,slides,baselines,label,onnx,int8,ray]",
         ],
     },
     entry_points={"console_scripts": ["lightmuseg = lightmuseg.cli:main"]},

@@ -88,15 +88,17 @@ def segment_cohort(
     if len(agenda):
         task = Task(output, bundle.absolute(), override and override.absolute(), values, tuple(slides[:PROOF]))
         pool = _pool(task, engine, address, slides_at_once, gpus_per_worker, len(agenda))
-        written = time.monotonic()
+        due = time.monotonic() + TABLE_S
         with Progress(agenda) as progress:
 
             def tick() -> None:
-                nonlocal written
+                nonlocal due
                 progress.show()
-                if time.monotonic() - written > TABLE_S:
+                if time.monotonic() > due:
+                    began = time.monotonic()
                     _write(table, output)
-                    written = time.monotonic()
+                    # however many slides there are, it takes a small part of the time
+                    due = time.monotonic() + TABLE_S + 20 * (time.monotonic() - began)
 
             def loaded() -> None:
                 nonlocal first

@@ -138,13 +138,14 @@ def _shares(nodes: list[dict[str, float]], size: int | None, gpus: float | None)
         )
 
     most = fits(1)
+    wanted = 1 if size is None else size
+    if wanted > most:
+        raise InputError(
+            f"--slides-at-once {wanted}: the cluster has cores and GPUs for {most} workers of {gpus:g} GPUs; give "
+            "fewer, or a smaller --gpus-per-worker."
+        )
     if size is None:
         size = most if gpus else len(nodes)
-    if not 1 <= size <= most:
-        raise InputError(
-            f"--slides-at-once {size}: the cluster has cores and GPUs for {most} workers of {gpus:g} GPUs; give fewer, "
-            "or a smaller --gpus-per-worker."
-        )
     cpus = max(1, int(sum(node["CPU"] for node in nodes) / size))
     while fits(cpus) < size:
         cpus -= 1
