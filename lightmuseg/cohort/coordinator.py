@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import sys
 import time
@@ -84,36 +85,49 @@ def segment_cohort(
     state = CohortState(output)
     table = CohortTable(slides, state)
     agenda = Agenda(own, state)
-    begun = first = time.monotonic()
-    if len(agenda):
-        task = Task(output, bundle.absolute(), override and override.absolute(), values, tuple(slides[:PROOF]))
-        pool = _pool(task, engine, address, slides_at_once, gpus_per_worker, len(agenda))
-        due = time.monotonic() + TABLE_S
-        with Progress(agenda) as progress:
-
-            def tick() -> None:
-                nonlocal due
-                progress.show()
-                if time.monotonic() > due:
-                    began = time.monotonic()
-                    _write(table, output)
-                    # however many slides there are, it takes a small part of the time
-                    due = time.monotonic() + TABLE_S + 20 * (time.monotonic() - began)
-
-            def loaded() -> None:
-                nonlocal first
-                first = time.monotonic()
-
-            try:
-                run(pool, agenda, state.forgive, tick, loaded)
-            except KeyboardInterrupt:
-                print(f"\n{output}: stopped; the same command goes on where it was", file=sys.stderr)
-                raise
-            finally:
-                _write(table, output)
-    else:
+    if not len(agenda):
         _write(table, output)
-    return CohortRun(agenda.done, len(agenda.failed), first - begun, time.monotonic() - first)
+        return CohortRun(agenda.done, len(agenda.failed), 0.0, 0.0)
+    begun = time.monotonic()
+    task = Task(output, bundle.absolute(), override and override.absolute(), values, tuple(slides[:PROOF]))
+    pool = _pool(task, engine, address, slides_at_once, gpus_per_worker, len(agenda))
+    with Progress(agenda) as progress, _Log(table, output) as log:
+        try:
+            run(pool, agenda, state.forgive, [progress.show, log.go_on], log.begin)
+        except KeyboardInterrupt:
+            print(f"\n{output}: stopped; the same command goes on where it was", file=sys.stderr)
+            raise
+    return CohortRun(agenda.done, len(agenda.failed), log.first - begun, log.last - log.first)
+
+
+class _Log:
+    """The table while slides are worked at, and when the first began and the last ended.
+
+    Nothing is written before a worker has seen that the cohort is one of these options.
+    """
+
+    def __init__(self, table: CohortTable, output: Path) -> None:
+        self._table, self._output = table, output
+        self._due = math.inf
+        self.first = self.last = 0.0
+
+    def begin(self) -> None:
+        self.first = self.last = time.monotonic()
+        self._due = self.first + TABLE_S
+
+    def go_on(self) -> None:
+        self.last = time.monotonic()
+        if self.last > self._due:
+            _write(self._table, self._output)
+            # however many slides there are, it takes a small part of the time
+            self._due = time.monotonic() + TABLE_S + 20 * (time.monotonic() - self.last)
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.first:
+            _write(self._table, self._output)
 
 
 def _check(engine: str, address: str, slides_at_once: int | None, gpus: float | None, values: dict[str, Any]) -> None:

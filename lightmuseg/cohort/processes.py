@@ -36,7 +36,10 @@ class Processes:
             here, there = _PROCESSES.Pipe()
             words = (self._task, self._gpus[worker], there)
             process = _PROCESSES.Process(target=_work, args=words, name=f"cohort {worker}", daemon=True)
+            # Ctrl-C goes to all processes of a terminal; this one ends the others
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
             process.start()
+            signal.signal(signal.SIGINT, before)
             # or this side would never see the end of it
             there.close()
             self._workers[worker] = process, here
@@ -72,8 +75,6 @@ class Processes:
 
 def _work(task: Task, gpu: str | None, connection: Connection) -> None:
     """Load the network and say so, then take slides until the other side is gone."""
-    # Ctrl-C goes to all processes of a terminal; the coordinator ends this one
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     worker: list[SlideWorker] = []

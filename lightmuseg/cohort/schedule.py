@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -41,7 +41,7 @@ class Pool(Protocol):
 
 
 def run(
-    pool: Pool, agenda: Agenda, forgive: Callable[[CohortSlide], None], tick: Callable[[], None],
+    pool: Pool, agenda: Agenda, forgive: Callable[[CohortSlide], None], ticks: Sequence[Callable[[], None]],
     loaded: Callable[[], None],
 ) -> None:  # fmt: skip
     """Give slides to workers until all have ended.
@@ -50,7 +50,7 @@ def run(
         pool: of workers.
         agenda: of slides.
         forgive: called with each slide at which a worker is ended on purpose.
-        tick: called at least each second, where a worker has a process of its own.
+        ticks: called at least each second, where a worker has a process of its own, and at the end.
         loaded: called when the first worker has loaded the network.
 
     Raises:
@@ -72,7 +72,8 @@ def run(
             while len(agenda) or any(slide is not None for slide in at.values()):
                 while idle and (slide := agenda.take()) is not None:
                     begin(idle.pop(0), slide)
-                tick()
+                for tick in ticks:
+                    tick()
                 if not at and len(agenda):
                     # all that is left is in the hands of other processes
                     time.sleep(TICK_S)
@@ -92,7 +93,8 @@ def run(
                     elif first:
                         first = False
                         loaded()
-            tick()
+            for tick in ticks:
+                tick()
     finally:
         pool.close()
         for slide in at.values():

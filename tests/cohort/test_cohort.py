@@ -87,8 +87,10 @@ def test_a_cohort_begun_by_other_options_is_not_gone_on_with(cohort, make_slide,
     make_slide("b.tif")
     with refused(str(tmp_path / "out"), "overlap 0.25, not 0.5", "the same options, or another --output"):
         cohort(values={"overlap": 0.5})
+    before = (tmp_path / "out" / "cohort.csv").read_bytes()
     with refused("slide_mpp None, not 0.5"):
         cohort(values={"slide_mpp": 0.5})
+    assert (tmp_path / "out" / "cohort.csv").read_bytes() == before
     assert not (tmp_path / "out" / "b").exists()
     cohort(values={"overlap": 0.25, "workers": 1})
     assert (tmp_path / "out" / "b" / "run.json").is_file()

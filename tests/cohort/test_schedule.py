@@ -37,7 +37,7 @@ def played(tmp_path, answers, names="abcd", size=2):
     agenda = Agenda(slides, CohortState(tmp_path / "out"))
     pool, forgiven = Played(answers, size), []
     try:
-        run(pool, agenda, lambda slide: forgiven.append(slide.name), lambda: None, lambda: None)
+        run(pool, agenda, lambda slide: forgiven.append(slide.name), [], lambda: None)
     finally:
         assert pool.closed
     return pool, agenda, forgiven
@@ -87,7 +87,9 @@ def test_slides_in_hand_when_a_run_ends_are_not_held_against_them(tmp_path):
 
     pool = Played({})
     with pytest.raises(KeyboardInterrupt):
-        run(pool, Agenda(slides, CohortState(tmp_path / "out")), lambda slide: forgiven.append(slide.name), tick, tick)
+        run(
+            pool, Agenda(slides, CohortState(tmp_path / "out")), lambda slide: forgiven.append(slide.name), [tick], tick
+        )
     assert sorted(forgiven) == ["a", "b"]
 
 
