@@ -144,7 +144,7 @@ def test_killed_workers_a_killed_driver_and_a_full_disk_change_no_byte(real_slid
 def test_a_slide_at_which_every_worker_dies_is_given_up_and_the_others_go_on(engine, make_slide, command, tmp_path):
     for number in range(4):
         make_slide(f"{number}.tif", number)
-    make_slide("poison.tif", side=125, shade=66)
+    make_slide("poison.tif", shade=66)
     words = (tmp_path / "slides", "--output", tmp_path / "out", "--engine", engine, "--slides-at-once", "2")
     process = command(*words, runtime="Poisoned()")
     assert process.wait(LIMIT_S) == 1
