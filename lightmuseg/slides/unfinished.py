@@ -45,11 +45,13 @@ class Unfinished:
         Raises:
             Busy: where another process holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             held = filelock.FileLock(self.path / LOCK, timeout=0).acquire()
-        except (filelock.Timeout, FileNotFoundError) as error:
-            # not found where the other process ends at this moment and takes the folder along
+        except (filelock.Timeout, FileNotFoundError, FileExistsError) as error:
+            if self.path.is_file():
+                raise
+            # there, and then not, where the other process ends at this moment and takes the folder along
             raise Busy(f"{self.path}: another process is at this slide; wait for it.") from error
         with held:
             try:

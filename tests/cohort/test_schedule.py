@@ -63,7 +63,7 @@ def test_a_slide_whose_worker_died_comes_again_after_the_others(tmp_path, capsys
 
 def test_workers_that_die_before_they_begin_end_the_run(tmp_path):
     with pytest.raises(InputError, match="3 workers died while they loaded the network"):
-        played(tmp_path, {None: ["ready", None, None, None], "a": [None]})
+        played(tmp_path, {None: ["ready", None, None, None], "a": [None]}, size=1)
 
 
 def test_a_failed_slide_is_counted_and_the_others_go_on(tmp_path):
