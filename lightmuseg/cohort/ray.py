@@ -49,25 +49,25 @@ class RayWorkers:
 
     def start(self, worker: int, slide: CohortSlide | None) -> None:
         if worker not in self._workers:
-            actor = self._ray.remote(Actor).options(
-                num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=-1, max_task_retries=0
-            )  # fmt: skip
+            # Ray's own restarts refuse calls for a while; a new actor takes them when it is there
+            actor = self._ray.remote(Actor).options(num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=0)
             self._workers[worker] = actor.remote(self._task)
         actor = self._workers[worker]
         self._running[actor.load.remote() if slide is None else actor.segment.remote(slide)] = worker
 
     def finished(self, timeout: float) -> list[tuple[int, Report | None]]:
         ended, _ = self._ray.wait(list(self._running), timeout=timeout)
-        return [(self._running.pop(call), self._result(call)) for call in ended]
+        return [self._report(self._running.pop(call), call) for call in ended]
 
-    def _result(self, call: Any) -> Report | None:
+    def _report(self, worker: int, call: Any) -> tuple[int, Report | None]:
         try:
-            return Report(**self._ray.get(call))
+            return worker, Report(**self._ray.get(call))
         except self._ray.exceptions.RayTaskError:
             raise
         except self._ray.exceptions.RayError:
-            # its process, its node or the way to it; Ray starts it anew
-            return None
+            # its process, its node or the way to it
+            self._ray.kill(self._workers.pop(worker))
+            return worker, None
 
     def close(self) -> None:
         for actor in self._workers.values():
@@ -88,14 +88,10 @@ class Actor:
         return vars(guarded(self._load))
 
     def segment(self, slide: CohortSlide) -> dict[str, str]:
-        """Segment a slide."""
-
-        def work() -> Report:
-            if self._worker is None:
-                self._load()
-            return self._worker(slide)
-
-        return vars(guarded(work))
+        """Segment a slide; the network is loaded before."""
+        assert self._worker is not None
+        worker = self._worker
+        return vars(guarded(lambda: worker(slide)))
 
     def _load(self) -> Report:
         self._worker = SlideWorker(self._task)

@@ -49,7 +49,7 @@ class Killer(threading.Thread):
 
     def run(self):
         while self.driver.poll() is None:
-            time.sleep(self.moments.uniform(1, 5))
+            time.sleep(self.moments.uniform(3, 15))
             workers = descendants(self.driver.pid, "ray::Actor.segment")
             if workers:
                 try:
