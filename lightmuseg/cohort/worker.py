@@ -77,9 +77,15 @@ class SlideWorker:
         # the proof reads by the manifest's um/px; each slide has its own below
         proof_mpp = next((slide.mpp for slide in task.proof[:1] if slide.mpp is not None), self._mpp)
         slides = [slide.path for slide in task.proof]
-        self._segmenter = load_segmenter(
-            task.bundle, task.override, slides, task.output, {**values, "slide_mpp": proof_mpp}
-        )
+        values["slide_mpp"] = proof_mpp
+        try:
+            self._segmenter = load_segmenter(task.bundle, task.override, slides, task.output, values)
+        except RuntimeError as error:
+            # as which MONAI passes on what the parts of a config raise
+            fault = user_fault(error)
+            if fault is None:
+                raise
+            raise InputError(fault) from error
         options = {name: value for name, value in self._segmenter.options.plain().items() if name not in FREE}
         model = {name: value for name, value in self._segmenter.model.items() if name != "threads"}
         self._state.begin({**options, "slide_mpp": self._mpp, **model})
