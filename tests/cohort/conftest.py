@@ -110,7 +110,7 @@ def command(root, override, tmp_path):
     started = []
 
     def start(*words, runtime="Green()", said=tmp_path / "said.txt"):
-        bundle = ("--bundle", root / "bundle", "--override", override(runtime))
+        bundle = ("--no-tissue-mask", "--bundle", root / "bundle", "--override", override(runtime))
         line = [sys.executable, "-W", "ignore", "-m", "lightmuseg.cli", "cohort", *map(str, (*words, *bundle))]
         with open(said, "w") as file:
             process = subprocess.Popen(line, stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path)
