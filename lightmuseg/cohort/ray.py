@@ -6,6 +6,7 @@ Only slides' names go out and a few words come back; pixels and results stay bet
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 from types import ModuleType
@@ -129,8 +130,10 @@ def _shares(nodes: list[dict[str, float]], size: int | None, gpus: float | None)
         gpus = 1.0 if any(node.get("GPU", 0) for node in nodes) else 0.0
 
     def fits(cpus: int) -> int:
+        # a worker's share is of one GPU
         return sum(
-            int(min(node["CPU"] / cpus, node.get("GPU", 0) / gpus + 1e-6 if gpus else node["CPU"])) for node in nodes
+            int(min(node["CPU"] // cpus, node.get("GPU", 0) * int(1 / gpus + 1e-6) if gpus else math.inf))
+            for node in nodes
         )
 
     most = fits(1)

@@ -18,6 +18,7 @@ CPUS, GPUS = {"CPU": 8.0, "memory": 1e9}, {"CPU": 8.0, "GPU": 2.0}
         ([GPUS], None, None, (1.0, 2, 4)),
         ([GPUS, GPUS], None, 0.5, (0.5, 8, 2)),
         ([GPUS], None, 0.1, (0.1, 8, 1)),
+        ([GPUS], None, 0.4, (0.4, 4, 2)),
         ([GPUS, CPUS], None, None, (1.0, 2, 4)),
         ([GPUS], 2, 0.0, (0.0, 2, 4)),
         ([GPUS, {"GPU": 4.0}], None, None, (1.0, 2, 4)),
