@@ -1,8 +1,9 @@
 """Several nodes and several coordinators share one cohort through one folder."""
 
 import csv
-import os
 import secrets
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -10,6 +11,16 @@ import pytest
 pytestmark = pytest.mark.cohort
 SLIDES = 16
 LIMIT_S = 600
+TWO_NODES = """
+from ray.cluster_utils import Cluster
+node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=node)
+cluster.add_node(**node)
+cluster.wait_for_nodes()
+print(f"address={cluster.address}", flush=True)
+input()
+cluster.shutdown()
+"""
 
 
 @pytest.fixture
@@ -55,29 +66,32 @@ def test_two_coordinators_at_one_folder_do_no_slide_twice(real_slides, command, 
     assert statuses(tmp_path / "out") == {"done": SLIDES}
 
 
-def test_two_ray_nodes_share_a_cohort(real_slides, command, contents, notes, tmp_path, monkeypatch):
+@pytest.fixture
+def two_nodes(override, monkeypatch):
+    """The address of a Ray cluster of two nodes on this machine, with one core each."""
     pytest.importorskip("ray")
-    # only this test's processes may use the cluster
+    # only this test's processes may use it
     for name, value in {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    from ray.cluster_utils import Cluster
+    process = subprocess.Popen(
+        [sys.executable, "-c", TWO_NODES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )  # fmt: skip
+    line = ""
+    while "address=" not in line:
+        line = process.stdout.readline()
+        assert line, "the cluster did not begin"
+    yield line.strip().partition("address=")[2]
+    process.communicate("end\n", timeout=60)
 
+
+def test_two_ray_nodes_share_a_cohort(real_slides, two_nodes, command, contents, notes, tmp_path):
     slides = tmp_path / "slides"
     real_slides(slides, SLIDES)
     once = batches_of_all(command, slides, notes, tmp_path / "once")
-    # what the workers are to find is there when their nodes begin
-    assert "PYTHONPATH" in os.environ
-    node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    try:
-        cluster.add_node(**node)
-        cluster.wait_for_nodes()
-        words = (slides, "--output", tmp_path / "out", "--engine", "ray", "--address", cluster.address)
-        process = command(*words, runtime=f"Counted('{notes}', 0.1)")
-        assert process.wait(LIMIT_S) == 0, (tmp_path / "said.txt").read_text()[-2000:]
-    finally:
-        cluster.shutdown()
+    words = (slides, "--output", tmp_path / "out", "--engine", "ray", "--address", two_nodes)
+    process = command(*words, runtime=f"Counted('{notes}', 0.1)")
+    assert process.wait(LIMIT_S) == 0, (tmp_path / "said.txt").read_text()[-2000:]
     batches, processes = noted(notes)
     assert batches == once
     assert len({name.partition("-")[0] for name in processes}) == 2
