@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import secrets
+import socket
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +20,8 @@ from .worker import READY, Report, SlideWorker, Task, guarded
 
 # nothing is kept in it, and Ray takes no less than 75 MiB
 OBJECT_STORE_BYTES = 80 << 20
+# seconds in which a cluster's first node must answer
+ANSWER_S = 10
 
 
 class RayWorkers:
@@ -112,6 +115,7 @@ def _connected(address: str) -> ModuleType:
         import ray
     except ImportError as error:
         raise InputError("--engine ray: Ray is not installed; pip install 'lightmuseg[ray]'.") from error
+    _require_answer(address)
     own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     try:
         ray.init(
@@ -121,6 +125,19 @@ def _connected(address: str) -> ModuleType:
         what = f"--address {address}: cannot be joined" if address else "--engine ray: Ray cannot be started"
         raise InputError(f"{what} ({first_line(error)}); see 'ray status', or use --engine local.") from error
     return ray
+
+
+def _require_answer(address: str) -> None:
+    """Refuse a HOST:PORT where nobody listens: Ray itself would try for a minute and then end the process."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "/" in address or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"--address {address}: cannot be joined ({first_line(error)}); give the address that 'ray start' printed."
+        ) from error
 
 
 def _shares(nodes: list[dict[str, float]], size: int | None, gpus: float | None) -> tuple[float, int, int]:

@@ -99,16 +99,6 @@ def test_two_ray_nodes_share_a_cohort(real_slides, two_nodes, command, contents,
     assert statuses(tmp_path / "out") == {"done": SLIDES}
 
 
-def test_a_cluster_that_is_not_there_ends_in_one_line(make_slide, command, tmp_path):
-    pytest.importorskip("ray")
-    make_slide("a.tif")
-    words = (tmp_path / "slides", "--output", tmp_path / "out", "--engine", "ray", "--address", "127.0.0.1:9")
-    assert command(*words).wait(LIMIT_S) == 1
-    said = (tmp_path / "said.txt").read_text()
-    assert "lightmuseg: error: --address 127.0.0.1:9: cannot be joined" in said
-    assert "Traceback" not in said
-
-
 def test_the_real_network_by_ray_gives_what_segment_gives(real_slides, run, root, tmp_path):
     pytest.importorskip("ray")
     paths = real_slides(tmp_path / "slides", 3)
