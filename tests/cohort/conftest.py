@@ -73,6 +73,8 @@ def contents():
                     files[path.relative_to(folder).as_posix()] = path.read_bytes()
             about = json.loads(record.read_text())
             del about["seconds"], about["command"], about["options"]["output_dir"]
+            # threads that read: workers share the machine's cores
+            del about["options"]["workers"]
             files[record.relative_to(folder).as_posix()] = json.dumps(about, sort_keys=True)
         return files
 
