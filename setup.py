@@ -53,8 +53,8 @@ setup(
         "scikit-image>=0.22",  # tissue mask
         "shapely>=2.1",  # regions as polygons, and regions of interest; coverage_simplify is new in 2.1
         "rasterio>=1.3",  # class map to polygons
-        "filelock>=3.12",  # one process at a slide
-        "jinja2>=3.1",  # page of a slide's results; torch brings it
+        "filelock>=4.0",  # one process at a slide; this one notices a lock whose file another process has removed
+        "jinja2>=3.1",  # pages of results; torch brings it
     ],
     extras_require={
         # in place of cucim-cu13, on machines whose driver is for CUDA 12; see README
@@ -75,6 +75,8 @@ setup(
         "tensorrt": ["tensorrt-cu13>=10.13,<11", "polygraphy>=0.49", "onnx>=1.17"],  # by MONAI's trt_compile
         "int8": ["nncf>=2.16", "lightmuseg[openvino]"],  # lightmuseg quantize
         "view": ["starlette>=0.40", "uvicorn>=0.30"],  # lightmuseg view: one local page, of pure Python
+        # lightmuseg cohort --engine ray: whole slides to the machines of a cluster. Its core alone; 2.52 brings tokens.
+        "ray": ["ray>=2.52,<3"],
         # the U-Nets of the paper's Table 1; 0.7 is to drop the names timm-*
         "baselines": ["segmentation-models-pytorch>=0.6,<0.7"],
         # --tracking mlflow, into an SQLite database, which mlflow-skinny has no client for. Not in "test":
@@ -98,7 +100,7 @@ setup(
             "httpx2>=2.0",  # the page's server asked without a network, by Starlette's test client
             "selenium>=4.20",  # the page clicked through in Debian's Chromium
             "psutil>=5.9",  # the memory that its server takes
-            "lightmuseg[plots,slides,baselines,label,onnx,int8,view]",
+            "lightmuseg[plots,slides,baselines,label,onnx,int8,ray,view]",
         ],
     },
     entry_points={"console_scripts": ["lightmuseg = lightmuseg.cli:main"]},

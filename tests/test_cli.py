@@ -12,7 +12,9 @@ CLI = ("python", "-m", "lightmuseg.cli")
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ([], ["prepare", "quantize", "segment", "stats"]),
+        ([], ["cohort", "prepare", "quantize", "segment", "stats"]),
+        (["cohort"], ["SLIDES", "--output", "--engine", "--address", "--slides_at_once", "--gpus_per_worker", "--shard",
+             "--model", "--override", "--mpp", "--runtime"]),
         (["prepare"], ["bcss", "bcss_wsss", "demo"]),
         (
             ["prepare", "bcss"],

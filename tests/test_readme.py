@@ -14,6 +14,7 @@ DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
+    "docs/cohort.md",  # its commands run in tests/cohort/test_page.py
     "docs/label.md",  # its commands run in tests/label/test_page.py
     "docs/one_region.md",
     "docs/protocol.md",

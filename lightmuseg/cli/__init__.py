@@ -12,11 +12,19 @@ import fire
 from lightmuseg.errors import report_faults_in_one_line
 
 from .arguments import checked
+from .cohort import cohort
 from .datasets import Prepare, stats
 from .slides import quantize, segment
 from .view import view
 
-COMMANDS = {"prepare": Prepare(), "quantize": quantize, "segment": segment, "stats": stats, "view": view}
+COMMANDS = {
+    "cohort": cohort,
+    "prepare": Prepare(),
+    "quantize": quantize,
+    "segment": segment,
+    "stats": stats,
+    "view": view,
+}
 
 
 def main() -> None:

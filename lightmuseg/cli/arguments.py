@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from lightmuseg.errors import InputError
+
+T = TypeVar("T", bound=Callable[..., Any])
 
 
 def checked(words: list[str], commands: dict[str, Any]) -> list[str]:
@@ -44,6 +47,25 @@ def _argument(word: str, options: Any, command: str) -> str:
         # or Fire would take the next word for the flag's value
         return f"--{option}=True"
     return f"--{option}={value!r}" if equals else f"--{option}"
+
+
+def takes_options_of(source: Callable[..., Any]) -> Callable[[T], T]:
+    """A decorator: a command that takes ``**options`` has those of ``source``, in its signature and its help.
+
+    Args:
+        source: a function whose docstring ends in its arguments.
+    """
+
+    def decorated(command: T) -> T:
+        own, others = inspect.signature(command), inspect.signature(source).parameters.values()
+        named = [one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        shared = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in others]
+        command.__signature__ = own.replace(parameters=[*named, *shared])  # type: ignore[attr-defined]
+        described = inspect.cleandoc(source.__doc__ or "").partition("Args:\n")[2]
+        command.__doc__ = f"{inspect.cleandoc(command.__doc__ or '')}\n{described}"
+        return command
+
+    return decorated
 
 
 def number(option: str, value: Any, kind: type) -> Any:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from lightmuseg.errors import InputError
 
-from .arguments import number, truth
+from .arguments import number, takes_options_of, truth
 
 
-def segment(
-    *slides: str,
-    output: str,
+def engine_options(
     model: str = "",
     bundle: str = "bundle",
     override: str = "",
@@ -30,13 +29,10 @@ def segment(
     probabilities: bool = False,
     dicom_seg: bool = False,
     tolerance: float | None = None,
-    resume: bool = False,
-) -> None:
-    """Segment slides or images: maps, regions, overlay and measurements of each in OUTPUT/<name of the slide>/.
+) -> tuple[Path, Path | None, dict[str, Any]]:
+    """The bundle, the override and the values of the config's keys, of options that all commands on slides have.
 
     Args:
-        slides: SVS, TIFF and other slides, DICOM files or folders, PNG or JPEG images.
-        output: folder of the folders of results, and of report.csv.
         model: weights, the model.pt of a training; by default the bundle's.
         bundle: the bundle's folder; its inference_wsi.json says network, classes and um/px.
         override: a config that changes inference_wsi.json, such as bundle/configs/multiclass.json.
@@ -56,10 +52,7 @@ def segment(
         probabilities: also write probabilities.zarr.
         dicom_seg: also write classes.dcm, a DICOM segmentation; for slides in DICOM.
         tolerance: um by which regions.geojson may differ from the map.
-        resume: go on with slides that were interrupted, leave out those that are done.
     """
-    if not slides:
-        raise InputError("lightmuseg segment: no slide is given; name at least one.")
     given = {
         "checkpoint": Path(model) if model else None,
         "slide_mpp": number("mpp", mpp, float),
@@ -77,14 +70,27 @@ def segment(
         "probabilities": truth("probabilities", probabilities),
         "dicom_seg": truth("dicom_seg", dicom_seg),
         "tolerance": number("tolerance", tolerance, float),
-        "resume": truth("resume", resume),
     }
+    values = {name: value for name, value in given.items() if value is not None}
+    return Path(bundle), Path(override) if override else None, values
+
+
+@takes_options_of(engine_options)
+def segment(*slides: str, output: str, resume: bool = False, **options: Any) -> None:
+    """Segment slides or images: maps, regions, overlay and measurements of each in OUTPUT/<name of the slide>/.
+
+    Args:
+        slides: SVS, TIFF and other slides, DICOM files or folders, PNG or JPEG images.
+        output: folder of the folders of results, and of report.csv.
+        resume: go on with slides that were interrupted, leave out those that are done.
+    """
+    if not slides:
+        raise InputError("lightmuseg segment: no slide is given; name at least one.")
+    bundle, override, values = engine_options(**options)
+    values["resume"] = truth("resume", resume)
     from lightmuseg.slides.bundle import run_bundle
 
-    values = {name: value for name, value in given.items() if value is not None}
-    run_bundle(
-        Path(bundle), Path(override) if override else None, [Path(slide) for slide in slides], Path(output), values
-    )
+    run_bundle(bundle, override, [Path(slide) for slide in slides], Path(output), values)
     print(f"{output}: {', '.join(sorted(path.name for path in Path(output).iterdir() if path.name[0] != '.'))}")
 
 

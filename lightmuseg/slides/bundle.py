@@ -15,6 +15,8 @@ from lightmuseg.networks.weights import load_weights
 from lightmuseg.record import sha256_of
 from lightmuseg.runtimes import int8_folder
 
+from .segmenter import SlideSegmenter
+
 CONFIG = "inference_wsi.json"
 
 
@@ -33,10 +35,30 @@ def run_bundle(
     Raises:
         InputError: for a config that is not there, and what :class:`.SlideSegmenter` raises.
     """
+    _filled(bundle, override, slides, output, values).get_parsed_content("run")
+
+
+def load_segmenter(
+    bundle: Path, override: Path | None, slides: Sequence[Path], output: Path, values: Mapping[str, Any]
+) -> SlideSegmenter:
+    """The segmenter that a bundle's inference_wsi.json declares, with its trained network, before it has run.
+
+    Args:
+        bundle, override, output, values: as of :func:`run_bundle`.
+        slides: on the first of which that can be read the runtime is proven.
+    """
+    config = _filled(bundle, override, slides, output, values)
+    load_weights(config.get_parsed_content("network"), config.get_parsed_content("checkpoint"))
+    return config.get_parsed_content("segmenter")
+
+
+def _filled(
+    bundle: Path, override: Path | None, slides: Sequence[Path], output: Path, values: Mapping[str, Any]
+) -> ConfigParser:
     config = _configured(bundle, override, CONFIG)
     for name, value in {"slides": list(slides), "output_dir": output, **values}.items():
         config[name] = _plain(value)
-    config.get_parsed_content("run")
+    return config
 
 
 def quantize_bundle(

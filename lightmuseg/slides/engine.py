@@ -30,8 +30,9 @@ T = TypeVar("T")
 
 
 def segment_slide(
-    view: ModelView, area: Area, plan: Plan, runtime: Runtime, store: RowStore, batch_size: int, probabilities: bool
-) -> None:
+    view: ModelView, area: Area, plan: Plan, runtime: Runtime, store: RowStore, batch_size: int, probabilities: bool,
+    progress: bool = True,
+) -> None:  # fmt: skip
     """Fill ``store`` with the rows it has not, by the network's maps of the plan's tiles.
 
     Batches are the same ones wherever a run begins, so that a resumed one gives the same bits.
@@ -44,6 +45,7 @@ def segment_slide(
         store: of the rows.
         batch_size: tiles to the network at once.
         probabilities: keep them too.
+        progress: show a bar.
     """
     finished = store.finished()
     if finished == len(store):
@@ -53,8 +55,9 @@ def segment_slide(
     starts = range(first // batch_size * batch_size, len(plan.tiles), batch_size)
     batches = [plan.tiles[start : start + batch_size] for start in starts]
     rows = RowWriter(plan, runtime, store, area, view.scale, finished, probabilities)
-    with tqdm(total=len(plan.tiles), initial=starts.start, unit="tile", desc=view.reader.path.name) as bar, \
-            ThreadPoolExecutor(1, "merge") as merging:  # fmt: skip
+    with tqdm(
+        total=len(plan.tiles), initial=starts.start, unit="tile", desc=view.reader.path.name, disable=not progress
+    ) as bar, ThreadPoolExecutor(1, "merge") as merging:  # fmt: skip
         pending: deque[Future[None]] = deque()
         for tiles, pixels in _ahead(_read(view, plan, batches)):
             pending.append(merging.submit(rows.add, tiles, _logits(runtime, pixels)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import time
@@ -13,10 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from lightmuseg.errors import InputError
-from lightmuseg.record import environment, require_space, sha256_of, write_json
+from lightmuseg.record import environment, sha256_of, write_json
 from lightmuseg.runtimes import Runtime
 
 from .area import Area, Intersection, WholeSlide
@@ -29,6 +26,7 @@ from .region import read_region
 from .rows import FORMAT, RowStore
 from .tissue import find_tissue
 from .uncertainty import BLOCK, Entropies, uncertainty_map
+from .unfinished import Unfinished
 from .view import ModelView, thumbnail
 from .writers.measurements import Counts, write_measurements
 from .writers.overlay import write_overlay
@@ -41,7 +39,10 @@ TISSUE_MPP, TISSUE_SIDE = 8.0, 12_000
 OVERLAY_SIDE = 2000
 # places of corrupt pixels that a record names
 MAX_PLACES = 100
-NEEDED_BYTES = 10_000_000
+
+
+class AlreadyThere(InputError):
+    """The slide's folder of results is there."""
 
 
 class SlideJob:
@@ -52,26 +53,51 @@ class SlideJob:
         runtime: the network.
         options: of the run.
         model: what is recorded of the network, and must be the same when a run is resumed.
+        unattended: one of very many, at which nobody looks: there is no progress bar, a state of other options is begun
+            again, and a slide at which one process after the other dies is refused.
     """
 
-    def __init__(self, slide: Path, runtime: Runtime, options: Options, model: dict[str, Any]) -> None:
+    def __init__(
+        self, slide: Path, runtime: Runtime, options: Options, model: dict[str, Any], unattended: bool = False
+    ) -> None:
         self.slide, self.runtime, self.options, self.model = slide, runtime, options, model
+        self.unattended = unattended
         self.folder = options.output_dir / result_name(slide)
-        self.partial = self.folder.with_name(f".{self.folder.name}.partial")
+        self.unfinished = Unfinished(self.folder, unattended)
+        self.partial = self.unfinished.path
         self._seconds: dict[str, float] = {}
 
     def run(self) -> dict[str, Any]:
         """Make the folder of results, and return its record.
 
         Raises:
-            InputError: for a slide that cannot be read, results that are there, or a state of other options.
+            AlreadyThere: where there is one.
+            Busy: where another process is at the slide.
+            InputError: for a slide that cannot be read, or a state of other options.
         """
+        self._refuse_results()
+        with self.unfinished.claimed():
+            # another process may have ended meanwhile
+            self._refuse_results()
+            with self.unfinished.counted(self.slide):
+                record = self._segmented()
+            os.replace(self.partial / "results", self.folder)
+        return record
+
+    def _refuse_results(self) -> None:
         if self.folder.exists():
-            raise InputError(f"{self.folder}: is there already; choose another --output, or delete it.")
+            raise AlreadyThere(f"{self.folder}: is there already; choose another --output, or delete it.")
+
+    def _segmented(self) -> dict[str, Any]:
         options = self.options
         with open_slide(
             self.slide, options.backend, options.slide_mpp, options.workers, options.read_device
-        ) as reader, self._state(reader.backend):  # fmt: skip
+        ) as reader:  # fmt: skip
+            identity = {
+                **options.identity(), **self.model, "slide_bytes": _size(self.slide), "backend": reader.backend,
+                "rows_format": FORMAT,
+            }  # fmt: skip
+            self.unfinished.begin(identity, options.resume)
             if options.dicom_seg and reader.backend != "dicom":
                 raise InputError(f"{self.slide}: is no DICOM slide, which --dicom_seg needs to refer to; leave it out.")
             view = ModelView(reader, options.mpp)
@@ -85,7 +111,10 @@ class SlideJob:
                 options.class_names,
             )  # fmt: skip
             with self._timed("segmenting"):
-                segment_slide(view, area, plan, self.runtime, store, options.batch_size, options.probabilities)
+                segment_slide(
+                    view, area, plan, self.runtime, store, options.batch_size, options.probabilities,
+                    not self.unattended,
+                )  # fmt: skip
             counts, entropies, unread = self._gathered(store)
             with self._timed("checking"):
                 warnings = warnings_of(view, area, plan, counts, entropies, store.mpp, unread.total())
@@ -94,8 +123,6 @@ class SlideJob:
                 self._write(view, store, record, counts, entropies)
             record["seconds"] = self._seconds
             write_json(self.partial / "results" / "run.json", record)
-        os.replace(self.partial / "results", self.folder)
-        shutil.rmtree(self.partial)
         return record
 
     @contextmanager
@@ -103,36 +130,6 @@ class SlideJob:
         started = time.monotonic()
         yield
         self._seconds[stage] = round(time.monotonic() - started, 2)
-
-    @contextmanager
-    def _state(self, backend: str) -> Iterator[None]:
-        """The hidden folder of an unfinished run, for this process alone; it stays where there are rows."""
-        identity = {
-            **self.options.identity(), **self.model, "slide_bytes": _size(self.slide), "backend": backend,
-            "rows_format": FORMAT,
-        }  # fmt: skip
-        path = self.partial / "options.json"
-        require_space(self.partial, NEEDED_BYTES)
-        try:
-            with filelock.FileLock(self.partial / "lock", timeout=0):
-                if not self._has_rows():
-                    write_json(path, identity)
-                elif self.options.resume:
-                    _refuse_others(path, identity)
-                else:
-                    raise InputError(
-                        f"{self.partial}: holds an interrupted run; go on with it by --resume, or delete it."
-                    )
-                try:
-                    yield
-                finally:
-                    if not self._has_rows():
-                        shutil.rmtree(self.partial)
-        except filelock.Timeout as error:
-            raise InputError(f"{self.partial}: another process is at this slide; wait for it.") from error
-
-    def _has_rows(self) -> bool:
-        return any((self.partial / "rows").glob("*.npz"))
 
     def _area(self, view: ModelView) -> Area:
         level0 = view.reader.levels[0]
@@ -209,25 +206,12 @@ class SlideJob:
 
 def result_name(slide: Path) -> str:
     """The name of a slide's folder of results."""
-    return slide.resolve().name if slide.is_dir() else slide.stem
+    if slide.is_dir():
+        return slide.name if slide.name not in ("", "..") else slide.resolve().name
+    return slide.stem
 
 
 def _size(slide: Path) -> int:
     """Bytes of a slide's file or of the files in its folder."""
     files = slide.rglob("*") if slide.is_dir() else [slide]
     return sum(path.stat().st_size for path in files if path.is_file())
-
-
-def _refuse_others(path: Path, identity: dict[str, Any]) -> None:
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: is damaged; delete {path.parent} and begin again.") from error
-    now = json.loads(json.dumps(identity))
-    different = sorted(name for name in kept.keys() | now.keys() if kept.get(name) != now.get(name))
-    if different:
-        name = different[0]
-        raise InputError(
-            f"{path.parent}: was begun with {name} {kept.get(name)!r}, not {now.get(name)!r}; "
-            "give the same options, or delete it."
-        )

@@ -11,6 +11,8 @@ from typing import Any
 from lightmuseg.data.tiff import MPP_RANGE
 from lightmuseg.errors import InputError
 
+from .plan import check_overlap
+
 # of the output's um/px over the model's: those at which tiles and output pixels coincide
 MAX_FACTOR = 64
 # They change no row of the map, only where and how fast it is made, and what is written of it in the end.
@@ -80,6 +82,7 @@ class Options:
             optional = value is None and name.endswith("_mpp")
             if not optional and not (_is_number(value) and math.isfinite(value) and value >= 0):
                 raise InputError(f"--{name} {value}: give a number, 0 or more.")
+        check_overlap(self.overlap)
         if not MPP_RANGE[0] <= self.mpp <= MPP_RANGE[1]:
             raise InputError(f"--mpp {self.mpp}: is outside {MPP_RANGE[0]} to {MPP_RANGE[1]} um per pixel.")
         self.factor  # noqa: B018 - refuses an output_mpp that cannot be

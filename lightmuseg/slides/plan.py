@@ -70,6 +70,12 @@ class Plan:
         return tuple(start // self.factor for start in (*starts_m, starts_m[-1] + self.tile_size))
 
 
+def check_overlap(overlap: float) -> None:
+    """Raise an InputError for a share of a tile that neighbours cannot have in common."""
+    if not 0 <= overlap <= MAX_OVERLAP:
+        raise InputError(f"--overlap {overlap}: is not within 0 to {MAX_OVERLAP}; give 0.25.")
+
+
 def tile_starts(size_m: int, tile_size: int, overlap: float, factor: int) -> tuple[int, ...]:
     """Starts of tiles that cover ``size_m`` pixels, as MONAI's ``SlidingWindowInferer`` lays them.
 
@@ -98,8 +104,7 @@ def plan_tiles(size_m: tuple[int, int], scale: float, area: Area, tile_size: int
     Raises:
         InputError: for an overlap or tile size that cannot be.
     """
-    if not 0 <= overlap <= MAX_OVERLAP:
-        raise InputError(f"--overlap {overlap}: is not within 0 to {MAX_OVERLAP}; give 0.25.")
+    check_overlap(overlap)
     if tile_size % factor:
         raise InputError(
             f"--tile_size {tile_size}: is no multiple of {factor}, the model's pixels to one of the map's."

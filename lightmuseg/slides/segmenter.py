@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import csv
-import shutil
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lightmuseg.errors import InputError, user_fault
+from lightmuseg.errors import InputError
 from lightmuseg.record import require_space, write_csv
 from lightmuseg.runtimes import Runtime
 
-from .job import NEEDED_BYTES, SlideJob, result_name
+from .job import SlideJob, result_name
 from .options import Options
+from .outcome import DONE, attempt
+from .unfinished import NEEDED_BYTES
 
 REPORT = "report.csv"
 
@@ -79,28 +79,21 @@ class SlideSegmenter:
         return [rows[str(path)] for path in paths]
 
     def _one(self, path: Path) -> dict[str, Any]:
-        job = SlideJob(path, self.runtime, self.options, self.model)
-        columns = ("slide", "status", "tiles", "seconds", "unread_tiles", "warnings", "message")
-        row = {**dict.fromkeys(columns, ""), "slide": str(path), "status": "done"}
-        if self.options.resume and job.folder.exists():
-            # of a run that was killed after its last step
-            shutil.rmtree(job.partial, ignore_errors=True)
-            return {**row, "message": "was done before"}
         try:
-            record = job.run()
+            outcome = attempt(SlideJob(path, self.runtime, self.options, self.model))
         except KeyboardInterrupt:
             print(f"\n{path}: stopped; --resume goes on where it was", file=sys.stderr)
             raise
-        except Exception as error:  # whatever is wrong with one slide, the others go on
-            fault = user_fault(error)
-            if fault is None:
-                traceback.print_exc()
-                fault = f"{path}: {type(error).__name__}: {error}"
-            return {**row, "status": "failed", "message": fault}
-        seconds = round(sum(record["seconds"].values()), 1)
+        print(outcome.trace, end="", file=sys.stderr)
+        columns = ("slide", "status", "tiles", "seconds", "unread_tiles", "warnings", "message")
+        row = {**dict.fromkeys(columns, ""), "slide": str(path), "message": outcome.message}
+        row["status"] = "done" if outcome.status == DONE else "failed"
+        record = outcome.record
+        if record is None:
+            return row
         return {
-            **row, "tiles": record["tiles"], "seconds": seconds, "unread_tiles": record["unread_tiles"],
-            "warnings": " ".join(record["warnings"]),
+            **row, "tiles": record["tiles"], "seconds": round(sum(record["seconds"].values()), 1),
+            "unread_tiles": record["unread_tiles"], "warnings": " ".join(record["warnings"]),
         }  # fmt: skip
 
 

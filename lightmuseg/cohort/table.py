@@ -1,0 +1,90 @@
+"""One row a slide: what was measured, how long it took, and what went wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightmuseg.record import write_csv
+from lightmuseg.slides.outcome import DONE, FAILED
+
+from .state import CohortState
+from .work_list import TABLE, CohortSlide
+
+BEGUN, WAITING = "begun", "waiting"
+FIRST = ("slide", "patient", "stain", "results", "status", "tiles", "unread_tiles")
+LAST = ("warnings", "message")
+
+
+class CohortTable:
+    """The rows of a cohort, read from its folder, so that whoever writes them writes the same.
+
+    Args:
+        slides: of the whole cohort.
+        state: of it.
+    """
+
+    def __init__(self, slides: Sequence[CohortSlide], state: CohortState) -> None:
+        self._slides, self._state = sorted(slides, key=lambda slide: slide.name), state
+        # results do not change once they are there
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a slide in the order of their names; all have the same columns."""
+        rows = [self._row(slide) for slide in self._slides]
+        middle = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in (*FIRST, *LAST)]
+        # areas and ratios before seconds, whichever slide comes first
+        middle.sort(key=lambda name: name.startswith("seconds_"))
+        return [{name: row.get(name, "") for name in (*FIRST, *middle, *LAST)} for row in rows]
+
+    def write(self) -> list[dict[str, Any]]:
+        """Write cohort.csv, and return its rows."""
+        rows = self.rows()
+        safe = [{name: _safe(value) for name, value in row.items()} for row in rows]
+        write_csv(self._state.folder / TABLE, safe)
+        return rows
+
+    def _row(self, slide: CohortSlide) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "slide": str(slide.path), "patient": slide.patient, "stain": slide.stain, "results": slide.name,
+        }  # fmt: skip
+        if self._state.is_done(slide):
+            if slide.name not in self._known:
+                self._known[slide.name] = _measured(self._state.results(slide))
+            return {**row, "status": DONE, **self._known[slide.name]}
+        failure = self._state.failure(slide)
+        if failure is not None:
+            return {**row, "status": FAILED, "message": failure}
+        return {**row, "status": BEGUN if self._state.is_begun(slide) else WAITING}
+
+
+def _measured(folder: Path) -> dict[str, Any]:
+    """What a slide's folder of results says in numbers; where it is damaged a message instead."""
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        with open(folder / "measurements.csv", newline="", encoding="utf-8") as file:
+            measures = {row["measure"]: row["value"] for row in csv.DictReader(file)}
+        return {
+            "tiles": record["tiles"],
+            "unread_tiles": record["unread_tiles"],
+            **measures,
+            **{f"seconds_{stage}": seconds for stage, seconds in record["seconds"].items()},
+            "warnings": "; ".join(map(str, record.get("warnings", []))),
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error):
+        return {"message": f"{folder}: is damaged; delete it to have the slide done anew."}
+
+
+def _safe(value: Any) -> Any:
+    """A value that no spreadsheet takes for a formula."""
+    text = str(value)
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return value

@@ -1,0 +1,161 @@
+"""The hidden folder of a run that is not finished: whose it is, what it rests on, and who died in it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from lightmuseg.errors import InputError
+from lightmuseg.record import require_space, write_json
+
+LOCK, IDENTITY, BEGUN = "lock", "options.json", "begun.json"
+NEEDED_BYTES = 10_000_000
+# processes that may die at a slide, one after the other and none getting further, before it is given up
+MAX_DEATHS = 3
+
+
+class Busy(InputError):
+    """Another process is at the slide."""
+
+
+class Unfinished:
+    """What is kept of a slide until its folder of results is there: rows of the map, and how to go on from them.
+
+    Args:
+        folder: of the results.
+        unattended: one of very many slides; see :class:`.SlideJob`.
+    """
+
+    def __init__(self, folder: Path, unattended: bool) -> None:
+        self.path = folder.with_name(f".{folder.name}.partial")
+        self._folder, self._unattended = folder, unattended
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder for this process alone; it stays where there are rows to go on from.
+
+        The kernel gives the lock back when a process dies.
+
+        Raises:
+            Busy: where another process holds it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            held = filelock.FileLock(self.path / LOCK, timeout=0).acquire()
+        except (filelock.Timeout, FileNotFoundError, FileExistsError) as error:
+            if self.path.is_file():
+                raise
+            # there, and then not, where the other process ends at this moment and takes the folder along
+            raise Busy(f"{self.path}: another process is at this slide; wait for it.") from error
+        with held:
+            try:
+                require_space(self.path, NEEDED_BYTES)
+                yield
+            finally:
+                if self._folder.exists() or not self._rows():
+                    self._remove()
+
+    @contextmanager
+    def counted(self, slide: Path) -> Iterator[None]:
+        """Count the processes that began here and died, by a file that one which ends in order takes away.
+
+        Raises:
+            InputError: after too many.
+        """
+        if not self._unattended:
+            yield
+            return
+        path, rows = self.path / BEGUN, self._rows()
+        deaths, rows_then = _read_begun(path)
+        if rows > rows_then:
+            deaths = 0
+        try:
+            if deaths >= MAX_DEATHS:
+                raise InputError(
+                    f"{slide}: {deaths} processes died at it; see whether memory suffices, or leave it out."
+                )
+            write_json(path, [deaths + 1, rows])
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+    def forgive(self) -> None:
+        """Count no death of a process that was ended on purpose."""
+        (self.path / BEGUN).unlink(missing_ok=True)
+
+    def begin(self, identity: dict[str, Any], resume: bool) -> None:
+        """Note what the run rests on, or refuse to go on from rows that rest on something else.
+
+        Raises:
+            InputError: for rows of other options, or where nobody said to go on.
+        """
+        path = self.path / IDENTITY
+        if self._rows():
+            if not resume:
+                raise InputError(f"{self.path}: holds an interrupted run; go on with it by --resume, or delete it.")
+            try:
+                _refuse_others(path, identity)
+                return
+            except InputError:
+                if not self._unattended:
+                    raise
+                shutil.rmtree(self.path / "rows")
+        write_json(path, identity)
+
+    def _rows(self) -> int:
+        return len(list((self.path / "rows").glob("*.npz")))
+
+    def _remove(self) -> None:
+        # the lock last: until it is gone nobody else can be in there
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK:
+                path.unlink(missing_ok=True)
+        (self.path / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
+
+
+def _read_begun(path: Path) -> tuple[int, int]:
+    """Processes that died, and the rows they had; nothing of a file that is not there or cut short."""
+    try:
+        deaths, rows = json.loads(path.read_text(encoding="utf-8"))
+        return int(deaths), int(rows)
+    except (FileNotFoundError, ValueError, TypeError):
+        return 0, 0
+
+
+def _refuse_others(path: Path, identity: dict[str, Any]) -> None:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError(f"{path}: is damaged; delete {path.parent} and begin again.") from error
+    refuse_others(path.parent, kept, identity)
+
+
+def refuse_others(begun: Path, kept: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Refuse to go on with what was begun by other options.
+
+    Args:
+        begun: what a user would have to delete.
+        kept: options that it was begun by.
+        identity: those of now.
+
+    Raises:
+        InputError: that names the first difference.
+    """
+    now = json.loads(json.dumps(identity))
+    different = sorted(name for name in kept.keys() | now.keys() if kept.get(name) != now.get(name))
+    if different:
+        name = different[0]
+        raise InputError(
+            f"{begun}: was begun with {name} {kept.get(name)!r}, not {now.get(name)!r}; "
+            "give the same options, or delete it."
+        )

@@ -1,0 +1,61 @@
+"""Networks that cost nothing, for configs to name."""
+
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+class Green:
+    """A network that calls dark places tumor, the same wherever it runs.
+
+    Args:
+        seconds: that a batch takes.
+    """
+
+    tile_size, output_stride, out_channels, parity = 256, 2, 1, None
+
+    def __init__(self, seconds=0.0):
+        self.seconds = seconds
+
+    def __call__(self, tiles):
+        time.sleep(self.seconds)
+        # squares of 16 pixels, because maps as noisy as pixels have a polygon for each
+        green = tiles[:, 8::16, 8::16, 1].astype(np.float32)
+        return (150 - green).repeat(8, axis=1).repeat(8, axis=2)[:, None]
+
+    def describe(self):
+        return {"runtime": "green"}
+
+
+class Poisoned(Green):
+    """The same network in a process that dies where all of a tile is of one shade."""
+
+    def __call__(self, tiles):
+        if any(np.ptp(tile) == 0 and tile[0, 0, 0] == 66 for tile in tiles):
+            os._exit(139)
+        return super().__call__(tiles)
+
+
+class Counted(Green):
+    """The same network, which notes each batch that it is given, and the Ray node that it is on.
+
+    Args:
+        folder: of the notes, a file a process.
+        seconds: that a batch takes.
+    """
+
+    def __init__(self, folder, seconds=0.0):
+        super().__init__(seconds)
+        node = ""
+        if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+            node = sys.modules["ray"].get_runtime_context().get_node_id()
+        self.notes = Path(folder) / f"{node}-{os.getpid()}"
+
+    def __call__(self, tiles):
+        with open(self.notes, "a") as file:
+            file.write(hashlib.sha256(tiles.tobytes()).hexdigest() + "\n")
+        return super().__call__(tiles)

@@ -1,0 +1,86 @@
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from lightmuseg.errors import InputError
+from lightmuseg.slides.unfinished import MAX_DEATHS, Busy, Unfinished
+
+
+def die(folder, rows):
+    """Begin, finish ``rows`` rows, and die."""
+    unfinished = Unfinished(folder, True)
+    with unfinished.claimed(), unfinished.counted("a slide"):
+        (unfinished.path / "rows").mkdir(exist_ok=True)
+        before = len(list((unfinished.path / "rows").iterdir()))
+        for number in range(before, before + rows):
+            (unfinished.path / "rows" / f"{number}.npz").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed(folder, rows=0):
+    process = multiprocessing.get_context("fork").Process(target=die, args=(folder, rows))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_a_slide_at_which_processes_die_is_given_up_once(tmp_path):
+    unfinished = Unfinished(tmp_path / "a", True)
+    for _ in range(MAX_DEATHS):
+        killed(tmp_path / "a")
+    refused = pytest.raises(InputError, match=f"a slide: {MAX_DEATHS} processes died")
+    with refused, unfinished.claimed(), unfinished.counted("a slide"):
+        pytest.fail("was begun again")
+    # who asks for it again gets it tried again
+    with unfinished.claimed(), unfinished.counted("a slide"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_deaths_of_processes_that_got_further_do_not_count(tmp_path):
+    for _ in range(MAX_DEATHS + 2):
+        killed(tmp_path / "a", rows=1)
+    with Unfinished(tmp_path / "a", True).claimed(), Unfinished(tmp_path / "a", True).counted("a slide"):
+        pass
+
+
+def test_deaths_on_purpose_and_ends_in_order_do_not_count(tmp_path):
+    unfinished = Unfinished(tmp_path / "a", True)
+    for number in range(2 * MAX_DEATHS):
+        killed(tmp_path / "a")
+        if number % 2:
+            unfinished.forgive()
+        else:
+            with pytest.raises(ZeroDivisionError), unfinished.claimed(), unfinished.counted("a slide"):
+                raise ZeroDivisionError
+
+
+def hold_often(folder, marks, number):
+    unfinished = Unfinished(folder, True)
+    for turn in range(150):
+        try:
+            with unfinished.claimed():
+                descriptor = os.open(marks / "inside", os.O_CREAT | os.O_EXCL)
+                (unfinished.path / "options.json").write_text(str(number))
+                assert (unfinished.path / "options.json").read_text() == str(number)
+                os.close(descriptor)
+                (marks / "inside").unlink()
+                (marks / f"{number} {turn}").touch()
+        except Busy:
+            continue
+
+
+def test_many_processes_that_claim_and_let_go_are_never_two_at_once(tmp_path):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=hold_often, args=(tmp_path / "a", marks, n)) for n in range(6)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 6
+    assert len(list(marks.iterdir())) > 50
+    assert not (tmp_path / ".a.partial").exists()
