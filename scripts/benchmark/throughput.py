@@ -1,0 +1,167 @@
+"""How many slides a day a machine or a cluster makes, from what one slide costs.
+
+A cost is ``fixed + per_gigapixel * gigapixels + per_tile * tiles``. Slides a second are the least that any resource
+allows: each has what it can do in a second, and what a slide takes of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+
+# stages that overlap within a slide; all others are one thread's, one after the other
+OVERLAPPING = ("reading", "network", "merging")
+TILE = 512
+DAY_S = 86_400
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage takes of something: CPU-seconds or bytes."""
+
+    fixed: float
+    per_gigapixel: float
+    per_tile: float
+
+    def of(self, slide: Slide) -> float:
+        """What it takes for a slide."""
+        return self.fixed + self.per_gigapixel * slide.gigapixels + self.per_tile * slide.tiles
+
+
+@dataclass(frozen=True)
+class Slide:
+    """What costs depend on: the whole slide's gigapixels, and the tiles that hold tissue."""
+
+    gigapixels: float
+    tiles: float
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a slide takes.
+
+    Attributes:
+        cpu: CPU-seconds of each stage.
+        read, written: bytes.
+    """
+
+    cpu: Mapping[str, Cost]
+    read: Cost
+    written: Cost
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a machine or a cluster has.
+
+    Attributes:
+        cores: of all processors.
+        workers: processes, each at one slide.
+        threads: that a worker reads with.
+        gpus: that the network runs on; 0 for the processors.
+        gpu_tiles: tiles a second that the network does on one of them.
+        storage: bytes a second.
+    """
+
+    cores: float
+    workers: int
+    threads: int
+    gpus: int = 0
+    gpu_tiles: float = math.inf
+    storage: float = math.inf
+
+
+def fit(slides: Sequence[Slide], values: Sequence[float]) -> Cost:
+    """The cost of least relative squares, none of whose parts is negative."""
+    rows = np.array([[1.0, slide.gigapixels, slide.tiles] for slide in slides])
+    weights = 1 / np.maximum(np.array(values, float), 1e-9)
+    scale = rows.max(axis=0)
+    parts, _ = nnls(rows / scale * weights[:, None], np.ones(len(rows)))
+    return Cost(*(parts / scale).tolist())
+
+
+def seconds_of_a_slide(costs: Costs, machine: Machine, slide: Slide) -> float:
+    """What a slide takes in one worker that has its share of the cores, and a GPU to itself when it needs one."""
+    cpu = _cpu(costs, machine, slide)
+    share = machine.cores / machine.workers
+    at_once = max(
+        cpu["reading"] / min(machine.threads, share),
+        cpu["merging"] / min(1, share),
+        sum(cpu[stage] for stage in OVERLAPPING) / share,
+        slide.tiles / machine.gpu_tiles if machine.gpus else 0,
+    )
+    return at_once + sum(seconds for stage, seconds in cpu.items() if stage not in OVERLAPPING) / min(1, share)
+
+
+def slides_a_second(costs: Costs, machine: Machine, slide: Slide) -> dict[str, float]:
+    """What each resource allows; the least is what comes out.
+
+    ``GPUs`` run the network; ``cores`` share the rest, and the network where there is no GPU; ``workers`` do one slide
+    after the other; ``storage`` moves bytes.
+    """
+    return {
+        "GPUs": machine.gpus * machine.gpu_tiles / slide.tiles if machine.gpus else math.inf,
+        "cores": machine.cores / sum(_cpu(costs, machine, slide).values()),
+        "workers": machine.workers / seconds_of_a_slide(costs, machine, slide),
+        "storage": machine.storage / (costs.read.of(slide) + costs.written.of(slide)),
+    }
+
+
+def bottleneck(costs: Costs, machine: Machine, slide: Slide) -> tuple[str, float]:
+    """The resource that allows least, and the slides a second that it allows."""
+    rates = slides_a_second(costs, machine, slide)
+    name = min(rates, key=lambda one: rates[one])
+    return name, rates[name]
+
+
+def needed(costs: Costs, slide: Slide, slides_a_day: float, gpu_tiles: float) -> dict[str, float]:
+    """What so many slides a day take, with nothing to spare: tiles a second, GPUs, cores, workers, bytes a second.
+
+    Each worker has a core.
+    """
+    rate = slides_a_day / DAY_S
+    one = Machine(cores=1, workers=1, threads=1, gpus=1, gpu_tiles=gpu_tiles)
+    return {
+        "tiles": rate * slide.tiles,
+        "GPUs": rate * slide.tiles / gpu_tiles,
+        "cores": rate * sum(_cpu(costs, one, slide).values()),
+        "workers": rate * seconds_of_a_slide(costs, one, slide),
+        "storage": rate * (costs.read.of(slide) + costs.written.of(slide)),
+    }
+
+
+def _cpu(costs: Costs, machine: Machine, slide: Slide) -> dict[str, float]:
+    """CPU-seconds of each stage; none of the network's where a GPU runs it."""
+    cpu = {stage: cost.of(slide) for stage, cost in costs.cpu.items()}
+    return {**cpu, "network": 0.0} if machine.gpus else cpu
+
+
+def slide_of(side: int, tissue: float, overlap: float, blobs: int = 9, margin: float = 0.0) -> Slide:
+    """A square slide whose tissue is round blobs of one size.
+
+    A tile of side w is taken where it touches a blob, so the corners of the tiles that are taken fill the blob grown by
+    the tile, of area pi r^2 + 4 r w + w^2 (Steiner's formula), of which each step holds one.
+
+    Args:
+        side: pixels at the model's scale.
+        tissue: share of the slide, 0 to 1.
+        overlap: of the tiles.
+        blobs: of tissue.
+        margin: pixels by which the tissue mask is larger than the tissue.
+    """
+    step = TILE * (1 - overlap)
+    radius = side * math.sqrt(tissue / (blobs * math.pi)) + margin
+    touched = math.pi * radius**2 + 4 * radius * TILE + TILE**2
+    all_tiles = (math.ceil(max(0, side - TILE) / step) + 1) ** 2
+    return Slide(side**2 / 1e9, min(all_tiles, blobs * touched / step**2))
+
+
+def costs_of(values: Mapping[str, Any]) -> Costs:
+    """Costs of the plain values that ``dataclasses.asdict`` makes of them."""
+    cpu = {stage: Cost(**cost) for stage, cost in values["cpu"].items()}
+    return Costs(cpu, Cost(**values["read"]), Cost(**values["written"]))
