@@ -16,8 +16,8 @@ set -euo pipefail
 fail() { echo "slurm.sh: error: $1" >&2; exit 1; }
 [ $# -ge 2 ] || fail "give SLIDES and OUTPUT: sbatch deploy/slurm.sh SLIDES OUTPUT [OPTIONS]."
 [ -n "${SLURM_ARRAY_TASK_ID:-}" ] || fail "is not a task of an array; submit it by sbatch --array=0-7."
-[ "$SLURM_ARRAY_TASK_MIN" -eq 0 ] && [ "$SLURM_ARRAY_TASK_MAX" -eq $((SLURM_ARRAY_TASK_COUNT - 1)) ] \
-    || fail "--array $SLURM_ARRAY_TASK_MIN to $SLURM_ARRAY_TASK_MAX, $SLURM_ARRAY_TASK_COUNT tasks: give 0-N, whole."
+first=${SLURM_ARRAY_TASK_MIN:?} last=${SLURM_ARRAY_TASK_MAX:?} tasks=${SLURM_ARRAY_TASK_COUNT:?}
+[ "$first" -eq 0 ] && [ "$last" -eq $((tasks - 1)) ] || fail "--array $first to $last, $tasks tasks: give 0-N, whole."
 
 # Slurm runs a copy of this file; the bundle's folder is where sbatch was called, unless LIGHTMUSEG_HOME names it.
 cd "${LIGHTMUSEG_HOME:-$SLURM_SUBMIT_DIR}"
@@ -26,5 +26,5 @@ shift 2
 # the cores of this task, not all that the node has
 cores=${SLURM_CPUS_PER_TASK:-1}
 export OMP_NUM_THREADS=$cores
-exec lightmuseg cohort "$slides" --output "$output" --shard "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT" \
+exec lightmuseg cohort "$slides" --output "$output" --shard "$SLURM_ARRAY_TASK_ID/$tasks" \
     --workers "$cores" "$@"

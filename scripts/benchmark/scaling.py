@@ -1,8 +1,8 @@
 """What a slide costs by stage, and what many would: python scripts/benchmark/scaling.py SOURCE MODEL [OPTIONS].
 
 Slides of real pixels are made from SOURCE, an image or a folder of images, by scripts/make_pyramid.py. Costs are
-measured on all sizes but the last, with the stages one after the other; throughput.py is fitted to them, and what it says
-of the last size is compared with what that takes, with one and two workers and cores. Writes docs/benchmarks/scaling.json,
+measured on all sizes but the last, the stages one after the other; throughput.py is fitted to them, and what it says of
+the last size is compared with what that takes, with one and two workers and cores. Writes docs/benchmarks/scaling.json,
 docs/scaling.md and docs/images/scaling.png (ten minutes on two cores). Linux only.
 """
 

@@ -2,206 +2,247 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from figures import table
 
 ORDER = ("planning", "reading", "network", "merging", "writing", "hashing", "other")
 PART = "writing: "
+WIDTH = 140
 
 
 def page(content: dict[str, Any]) -> str:
     """All of it."""
     parts = (_answer, _measured, _model, _check, _one_gpu, _cluster, _sensitivity, _limits)
-    return "\n\n".join(part(content) for part in parts) + "\n"
+    return "\n\n".join(block for part in parts for block in part(content)) + "\n"
 
 
-def _answer(content: dict[str, Any]) -> str:
+def _text(*sentences: str) -> str:
+    return textwrap.fill(" ".join(sentences), WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _list(*items: str) -> str:
+    return "\n".join(
+        textwrap.fill(item, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
+        for item in items
+    )  # fmt: skip
+
+
+def _answer(content: dict[str, Any]) -> list[str]:
     assumed, planning = content["assumed"], content["planning"]
-    rates = assumed["gpu_tiles"]
+    rates, most = assumed["gpu_tiles"], max(assumed["workers"])
+    middle = rates[1]
     slide, cpu = planning["slide"], planning["slide"]["cpu"]
-    first = {one["gpu_tiles"]: one for one in planning["one_gpu"] if one["workers"] == max(assumed["workers"])}
-    enough = [f"{rate:,}" for rate in rates if first[rate]["a_day"] >= 1000]
-    alone = next(one for one in planning["one_gpu"] if one["workers"] == 1 and one["gpu_tiles"] == rates[1])
+    full = {one["gpu_tiles"]: one for one in planning["one_gpu"] if one["workers"] == most}
+    enough = [f"{rate:,}" for rate in rates if full[rate]["a_day"] >= 1000]
+    reached = f"at {' and '.join(enough)} tiles a second" if enough else "at none of these rates"
+    lacking = [f"{full[rate]['a_day']:,.0f} at {rate:,}" for rate in rates if full[rate]["a_day"] < 1000]
+    alone = next(one for one in planning["one_gpu"] if one["workers"] == 1 and one["gpu_tiles"] == middle)
     longest = max((stage for stage in cpu if stage != "network"), key=lambda stage: cpu[stage])
-    many = next(one for one in planning["days"] if one["slides"] == 100_000 and one["gpu_tiles"] == rates[1])
-    day = next(one for one in planning["days"] if one["slides"] == 1000)
-    return f"""# How many slides a day
+    day, many = (
+        next(one for one in planning["days"] if one["slides"] == number and one["gpu_tiles"] == middle)
+        for number in (1_000, 100_000)
+    )
+    by_rate = ", ".join(f"{full[rate]['limit']} at {rate:,}" for rate in rates)
+    return [
+        "# How many slides a day",
+        _text(
+            "What a slide costs was measured on two cores without a GPU; a model made of that says what a GPU or a",
+            f"cluster would do. **No GPU was measured**: the network's rate on one is a parameter, {rates[0]:,},",
+            f"{middle:,} or {rates[2]:,} tiles a second. The only published figure is the paper's",
+            f"{assumed['paper_tiles']} on an RTX 3090. Measured on {content['processor']} by",
+            "`scripts/benchmark/scaling.py`; every figure is from [scaling.json](benchmarks/scaling.json).",
+        ),
+        _list(
+            f"**A slide** of {assumed['side']:,} x {assumed['side']:,} pixels with {assumed['tissue']:.0%} tissue is "
+            f"{slide['tiles']:,.0f} tiles at an overlap of {assumed['overlap']:g}. Beside the network it costs "
+            f"{sum(cpu.values()) - cpu['network']:,.0f} CPU-seconds, {cpu[longest]:,.0f} of them {longest}.",
+            f"**1,000 slides a day** are {day['tiles']:,.0f} tiles a second without a pause, and {day['cores']:,.1f} "
+            f"cores beside the network. One GPU with {assumed['cores']} cores and {most} workers does it {reached}"
+            + (f"; {', '.join(lacking)}." if lacking else "."),
+            f"**100,000 slides a day** take {many['GPUs']:,.0f} GPUs of {middle:,} tiles a second, "
+            f"{many['cores']:,.0f} cores and {many['storage'] / 1e9:.1f} GB/s of storage.",
+            f"**The first bottleneck**, with one worker a GPU, is the {alone['limit'].removesuffix('s')}: at "
+            f"{middle:,} tiles a second a slide takes it {alone['seconds']:,.0f} s, and the network "
+            f"{slide['tiles'] / middle:,.0f} s of them. Of the CPU's work the longest is {longest}. Several workers a "
+            f"GPU fill the gaps; with {most} the limit is {by_rate}.",
+        ),
+        "![Slides a day against GPUs](images/scaling.png)",
+    ]
 
-Costs of a slide were measured on two cores without a GPU; a model made of them says what a GPU or a cluster would do. **No
-GPU was measured**: the network's rate on one is a parameter, {rates[0]:,}, {rates[1]:,} or {rates[2]:,} tiles a second. The only
-published figure is the paper's {assumed["paper_tiles"]} on an RTX 3090. {content["processor"]}. Made by
-`scripts/benchmark/scaling.py`; every figure is from [scaling.json](benchmarks/scaling.json).
 
-- **A slide** of {assumed["side"]:,} x {assumed["side"]:,} pixels with {assumed["tissue"]:.0%} tissue is \
-{slide["tiles"]:,.0f} tiles at an overlap of {assumed["overlap"]:g}. Beside the network it costs
-  {sum(cpu.values()) - cpu["network"]:,.0f} CPU-seconds, {cpu[longest]:,.0f} of them {longest}.
-- **1,000 slides a day** are {day["tiles"]:,.0f} tiles a second without a pause. One GPU with {assumed["cores"]} cores and \
-{max(assumed["workers"])} workers does it \
-{"at " + " and ".join(enough) + " tiles a second" if enough else "at none of these rates"}.
-- **100,000 slides a day** take, at {rates[1]:,} tiles a second, {many["GPUs"]:,.0f} GPUs, {many["cores"]:,.0f} cores and \
-{many["storage"] / 1e9:.1f} GB/s of storage.
-- **The first bottleneck** with one worker a GPU is the worker itself: at {rates[1]:,} tiles a second a slide takes \
-{alone["seconds"]:,.0f} s, of which the network works
-  {slide["tiles"] / rates[1]:,.0f} s. The rest is mostly {longest}, which one thread does after the last tile. Several \
-workers a GPU close the gap; with {max(assumed["workers"])} the limit is
-  {", ".join(f"{first[rate]['limit']} at {rate:,}" for rate in rates)} tiles a second.
-
-![Slides a day against GPUs](images/scaling.png)"""
-
-
-def _measured(content: dict[str, Any]) -> str:
-    measured = content["measured"]["network"]
-    rows = [["slide", "tiles", *(f"{stage}, s" for stage in ORDER), "of writing: " + ", ".join(_parts(measured[0])),
-             "peak memory, MiB"]]  # fmt: skip
-    moved = [["slide", "file, MB", "read by calls, MB", "kB a tile, reading", "written by calls, MB"]]
+def _measured(content: dict[str, Any]) -> list[str]:
+    measured, options = content["measured"]["network"], content["options"]
+    stages = [stage for stage in ORDER if stage in measured[0]["costs"]]
+    parts = [stage for stage in measured[0]["costs"] if stage.startswith(PART)]
+    rows = [["slide", "tiles", *stages, "peak memory, MiB"]]
+    files = [["slide", *(part.removeprefix(PART) for part in parts)]]
+    moved = [["slide", "its file, MB", "read by calls, MB", "of that a tile, kB", "written by calls, MB"]]
     for one in measured:
         costs, name = one["costs"], _title(one["slide"])
-        parts = ", ".join(f"{costs[PART + part]['cpu']:.2f}" for part in _parts(one))
-        rows.append([name, one["tiles"], *(f"{costs[stage]['cpu']:.2f}" for stage in ORDER if stage in costs), parts,
-                     one["peak MiB"]])  # fmt: skip
+        rows.append([name, one["tiles"], *(f"{costs[stage]['cpu']:.2f}" for stage in stages), one["peak MiB"]])
+        files.append([name, *(f"{costs[part]['cpu']:.2f}" for part in parts)])
         moved.append([
             name, f"{one['bytes'] / 1e6:.1f}", f"{costs['slide']['read'] / 1e6:.1f}",
             f"{costs['reading']['read'] / one['tiles'] / 1e3:.0f}", f"{costs['slide']['written'] / 1e6:.1f}",
         ])  # fmt: skip
-    return f"""## What a slide costs
+    return [
+        "## What a slide costs",
+        _text(
+            f"CPU-seconds of all threads, one stage after the other; medians of {options['rounds']} runs, of the",
+            f"largest slide one run. Real BCSS pixels, JPEG, 0.25 um/px, overlap {options['overlap']:g}, files in the",
+            "page cache.",
+            "What starts a worker, loading and proving its network, is left out.",
+        ),
+        table(rows),
+        "Writing, by what is written:",
+        table(files),
+        _text(
+            "Neighbouring tiles share blocks of the file, and a block is looked at before it is decoded, so calls read",
+            "more than the file holds; what the page cache keeps does not reach the storage twice. The hash for",
+            "`run.json` reads the whole file.",
+        ),
+        table(moved),
+    ]
 
-CPU-seconds of all threads, the stages one after the other; median of {content["options"]["rounds"]} runs (the largest slide one). Slides of
-real BCSS pixels, JPEG, 0.25 um/px, overlap {content["options"]["overlap"]:g}; files in the page cache. Starting a worker and proving its
-runtime is not in it.
 
-{table(rows)}
-
-Tiles share the file's blocks with their neighbours, and each block is looked at before it is decoded, so calls read more
-than the file holds; what the page cache keeps never reaches the storage. The hash in `run.json` reads the whole file.
-
-{table(moved)}"""
-
-
-def _model(content: dict[str, Any]) -> str:
+def _model(content: dict[str, Any]) -> list[str]:
     costs = content["costs"]["network"]
     rows = [["", "fixed", "a gigapixel of slide", "a tile"]]
     for stage in (stage for stage in ORDER if stage in costs["cpu"]):
-        cost = costs["cpu"][stage]
-        parts = cost["fixed"], cost["per_gigapixel"], 1000 * cost["per_tile"]
-        rows.append([f"{stage}, CPU", f"{parts[0]:.2f} s", f"{parts[1]:.2f} s", f"{parts[2]:.2f} ms"])
+        fixed, area, tile = _numbers(costs["cpu"][stage])
+        rows.append([f"{stage}, CPU", f"{fixed:.2f} s", f"{area:.2f} s", f"{1000 * tile:.2f} ms"])
     for name in ("read", "written"):
-        cost = costs[name]
-        parts = cost["fixed"] / 1e6, cost["per_gigapixel"] / 1e6, cost["per_tile"] / 1e3
-        rows.append([name, f"{parts[0]:.1f} MB", f"{parts[1]:.0f} MB", f"{parts[2]:.0f} kB"])
+        fixed, area, tile = _numbers(costs[name])
+        rows.append([f"{name} by calls", f"{fixed / 1e6:.1f} MB", f"{area / 1e6:.0f} MB", f"{tile / 1e3:.0f} kB"])
     *fitted, _ = content["options"]["sides"]
-    return f"""## The model
+    return [
+        "## The model",
+        "Slides a second are the least of",
+        _list(
+            "GPUs x their tiles a second / tiles of a slide;",
+            "cores / CPU-seconds of a slide;",
+            "workers / seconds of a slide in one: the longest of reading, network and merging, which overlap, and then "
+            "all other stages, which are one thread's;",
+            "the storage's bytes a second / bytes that calls read and write for a slide, as if nothing were cached.",
+        ),
+        _text(
+            "Each cost is fixed + gigapixels + tiles, fitted to the slides of",
+            f"{' and '.join(f'{side:,}' for side in fitted)} pixels by relative least squares, nothing negative.",
+            "`scripts/benchmark/throughput.py` is all of it.",
+        ),
+        table(rows),
+    ]
 
-Slides a second are the least of
 
-- GPUs x their tiles a second / tiles of a slide;
-- cores / CPU-seconds of a slide;
-- workers / seconds of a slide in one worker: the longest of reading, network and merging, which overlap, and all other
-  stages, which one thread does before and after;
-- storage's bytes a second / bytes that a slide reads and writes, as if nothing were cached.
-
-Each cost is fixed + gigapixels + tiles, fitted to the slides of {" and ".join(f"{side:,}" for side in fitted)} pixels (relative least squares,
-nothing negative). `scripts/benchmark/throughput.py` is all of it.
-
-{table(rows)}"""
-
-
-def _check(content: dict[str, Any]) -> str:
-    size = content["options"]["sides"][-1]
+def _check(content: dict[str, Any]) -> list[str]:
     one = next(one for one in content["measured"]["network"] if one["slide"] == content["checked"])
     costs = content["costs"]["network"]
+    figures = [
+        (f"{stage}, CPU", costs["cpu"][stage], one["costs"][stage]["cpu"], 1, "s")
+        for stage in ORDER
+        if stage in costs["cpu"]
+    ]
+    figures += [
+        (f"{name} by calls", costs[name], one["costs"]["slide"][name], 1e6, "MB") for name in ("read", "written")
+    ]
     rows = [["", "predicted", "measured", "error"]]
-
-    def add(name: str, cost: dict[str, float], measured: float, unit: float, sign: str) -> None:
-        value = cost["fixed"] + cost["per_gigapixel"] * one["gigapixels"] + cost["per_tile"] * one["tiles"]
+    for name, cost, measured, unit, sign in figures:
+        fixed, area, tile = _numbers(cost)
+        value = fixed + area * one["gigapixels"] + tile * one["tiles"]
         error = f"{value / measured - 1:+.0%}" if measured else ""
         rows.append([name, f"{value / unit:.2f} {sign}", f"{measured / unit:.2f} {sign}", error])
-
-    for stage in (stage for stage in ORDER if stage in costs["cpu"]):
-        add(f"{stage}, CPU", costs["cpu"][stage], one["costs"][stage]["cpu"], 1, "s")
-    for name in ("read", "written"):
-        add(name, costs[name], one["costs"]["slide"][name], 1e6, "MB")
     whole = [["network", "workers", "cores", "slides an hour, predicted", "measured", "error", "limited by"]]
     for done in content["checks"]:
         name = "the bundle's, on the CPU" if done["network"] == "network" else "one that costs nothing"
         hour = [f"{3600 * done[key]:.1f}" for key in ("predicted", "measured")]
         whole.append([name, done["workers"], done["cores"], *hour, f"{done['error']:+.0%}", done["limit"]])
     worst = max(abs(done["error"]) for done in content["checks"])
-    return f"""## The check
+    return [
+        "## The check",
+        f"A slide that the fit has not seen ({_title(content['checked'])}), by stage:",
+        table(rows),
+        "The engine as it is, its stages overlapping, on the same slide:",
+        table(whole),
+        _text(
+            f"The largest error here is {worst:.0%}. What follows is no better than that, and less sure the further it",
+            "goes from the sizes that were measured.",
+        ),
+    ]
 
-A slide of {size:,} pixels, which the fit has not seen ({_title(content["checked"])}), by stage:
 
-{table(rows)}
-
-And the engine as it is, its stages overlapping, on that slide:
-
-{table(whole)}
-
-The largest error of the second table is {worst:.0%}: take what follows as good to that, and less where it goes far beyond the sizes measured."""
-
-
-def _one_gpu(content: dict[str, Any]) -> str:
-    assumed = content["assumed"]
-    rows = [["GPU, tiles/s", "workers", "slides a day", "limited by", "GPU busy", "GPU allows", "cores allow",
-             "workers allow", "storage allows"]]  # fmt: skip
+def _one_gpu(content: dict[str, Any]) -> list[str]:
+    assumed, names = content["assumed"], ("GPUs", "cores", "workers", "storage")
+    rows = [["tiles/s of the GPU (assumed)", "workers", "slides a day", "limited by", "GPU busy",
+             *(f"{name} allow" for name in names)]]  # fmt: skip
     for one in content["planning"]["one_gpu"]:
-        allowed = one["allowed"]
+        busy = one["a_day"] / one["allowed"]["GPUs"]
+        allowed = [f"{one['allowed'][name]:,.0f}" for name in names]
         rows.append([
-            f"{one['gpu_tiles']:,}", one["workers"], f"{one['a_day']:,.0f}", one["limit"],
-            f"{one['a_day'] / allowed['GPUs']:.0%}", *(f"{allowed[name]:,.0f}" for name in
-                                                       ("GPUs", "cores", "workers", "storage")),
+            f"{one['gpu_tiles']:,}", one["workers"], f"{one['a_day']:,.0f}", one["limit"], f"{busy:.0%}", *allowed,
         ])  # fmt: skip
-    return f"""## 1,000 slides a day on one H100
+    return [
+        "## 1,000 slides a day on one H100",
+        _text(
+            f"One GPU, {assumed['cores']} cores, {assumed['storage'] / 1e9:g} GB/s of storage; slides as above.",
+            "What an",
+            "H100 does is not known here; `lightmuseg segment --runtime auto` prints it, and so which rows are yours.",
+        ),
+        table(rows),
+    ]
 
-One GPU, {assumed["cores"]} cores, {assumed["storage"] / 1e9:g} GB/s; slides as above. The GPU's tiles a second are assumed, not measured.
 
-{table(rows)}"""
-
-
-def _cluster(content: dict[str, Any]) -> str:
-    rows = [["slides a day", "GPU, tiles/s (assumed)", "tiles/s", "GPUs", "cores", "workers", "storage, GB/s"]]
+def _cluster(content: dict[str, Any]) -> list[str]:
+    rows = [["slides a day", "tiles/s of a GPU (assumed)", "tiles/s", "GPUs", "cores", "workers", "storage, GB/s"]]
     for one in content["planning"]["days"]:
         rows.append([
             f"{one['slides']:,}", f"{one['gpu_tiles']:,}", f"{one['tiles']:,.0f}", f"{one['GPUs']:,.1f}",
             f"{one['cores']:,.1f}", f"{one['workers']:,.1f}", f"{one['storage'] / 1e9:.2f}",
         ])  # fmt: skip
-    return f"""## 100,000 slides a day on a cluster
+    return [
+        "## 100,000 slides a day on a cluster",
+        "What is kept busy all day, with nothing to spare; each worker has one core and shares a GPU.",
+        table(rows),
+    ]
 
-What is kept busy all day, with nothing to spare; a worker has one core and shares a GPU.
 
-{table(rows)}"""
-
-
-def _sensitivity(content: dict[str, Any]) -> str:
-    rate = content["assumed"]["gpu_tiles"][1]
+def _sensitivity(content: dict[str, Any]) -> list[str]:
     rows = [["slides", "tiles each", "tiles/s", "GPUs", "cores", "workers", "storage, MB/s"]]
     for name, one in content["planning"]["variants"].items():
         rows.append([
             name, f"{one['slide_tiles']:,.0f}", f"{one['tiles']:,.0f}", f"{one['GPUs']:.2f}", f"{one['cores']:.1f}",
             f"{one['workers']:.1f}", f"{one['storage'] / 1e6:,.0f}",
         ])  # fmt: skip
-    return f"""## What it depends on
+    return [
+        "## What it depends on",
+        _text(
+            f"1,000 slides a day at {content['assumed']['gpu_tiles'][1]:,} tiles a second (assumed); one thing changed",
+            "at a time.",
+        ),
+        table(rows),
+    ]
 
-1,000 slides a day at {rate:,} tiles a second a GPU (assumed); one thing changed at a time.
 
-{table(rows)}"""
-
-
-def _limits(content: dict[str, Any]) -> str:
+def _limits(content: dict[str, Any]) -> list[str]:
     sides = content["options"]["sides"]
-    return f"""## Limits
+    return [
+        "## Limits",
+        _list(
+            "The slides are a few blocks of two patients' pixels, repeated. "
+            f"{sides[0]:,} to {sides[-1]:,} pixels were measured; {content['assumed']['side']:,} is the model's word. "
+            "Polygons of other tissue and of other weights take more or less to write.",
+            "Copying tiles to a GPU and logits back is not in the model, and a GPU's host is taken to have cores like "
+            "these.",
+            "The storage was a local disk with everything cached, so no waiting is in the seconds. The model asks for "
+            "bytes a second only, not for latency.",
+            "A cluster is taken to cost nothing of its own, and its slides to be of one size.",
+        ),
+    ]
 
-- The slides are a few blocks of two patients' pixels, repeated; {sides[0]:,} to {sides[-1]:,} pixels were measured, {content["assumed"]["side"]:,} is the
-  model's word. Polygons of other tissue, and of better weights, cost more or less to write.
-- The GPU's rate is a guess, and copying tiles to it and logits back is not in the model. Its host's cores are taken to
-  be as fast as these.
-- Storage was a local disk with everything cached: no waiting is in the measured seconds. The model asks only for bytes
-  a second, not for latency.
-- A cluster is taken to have no cost of its own, and its slides to be one size."""
 
-
-def _parts(one: dict[str, Any]) -> list[str]:
-    return [stage.removeprefix(PART) for stage in one["costs"] if stage.startswith(PART)]
+def _numbers(cost: dict[str, float]) -> tuple[float, float, float]:
+    return cost["fixed"], cost["per_gigapixel"], cost["per_tile"]
 
 
 def _title(name: str) -> str:

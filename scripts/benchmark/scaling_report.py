@@ -1,4 +1,4 @@
-"""What scaling.py measured, as JSON, Markdown and picture; python scripts/benchmark/scaling_report.py makes them anew."""
+"""What scaling.py measured, as JSON, Markdown and picture; run as a script it makes them anew from the JSON."""
 
 from __future__ import annotations
 

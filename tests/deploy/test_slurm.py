@@ -1,0 +1,106 @@
+"""The Slurm script by shellcheck, by bash, and by a Slurm that is started for it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+SIDE = 700
+SLURM = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_MAX": "3",
+         "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_CPUS_PER_TASK": "6"}  # fmt: skip
+# of a node with two cores and no GPU
+SMALL = ("--gres=none", "--cpus-per-task=1", "--mem=1500M")
+
+
+@pytest.fixture
+def bash(root, stand_in, tmp_path):
+    """The script with words and variables, as (exit status, stdout lines, stderr)."""
+
+    def call(*words, **variables):
+        path = f"{stand_in}{os.pathsep}{os.environ['PATH']}"
+        environment = {"PATH": path, "SLURM_SUBMIT_DIR": str(tmp_path), **SLURM, **variables}
+        command = ["bash", root / "deploy" / "slurm.sh", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        return done.returncode, done.stdout.splitlines(), done.stderr
+
+    return call
+
+
+def test_shellcheck_finds_nothing(root):
+    done = subprocess.run(["shellcheck", root / "deploy" / "slurm.sh"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_task_takes_its_shard_and_its_own_cores_where_it_was_submitted(bash, tmp_path):
+    status, lines, _ = bash("/slides/of day 1", "/results", "--overlap", "0")
+    assert status == 0
+    words = ["/slides/of day 1", "--output", "/results", "--shard", "1/4", "--workers", "6", "--overlap", "0"]
+    assert lines == [str(tmp_path), "6", "cohort", *words]
+
+
+def test_the_home_that_is_named_goes_before_the_folder_of_the_submission(bash, root):
+    assert bash("slides", "results", LIGHTMUSEG_HOME=str(root))[1][0] == str(root)
+
+
+def test_an_array_with_gaps_is_refused_since_slides_would_be_missed(bash):
+    status, lines, stderr = bash("slides", "results", SLURM_ARRAY_TASK_MAX="6")
+    assert (status, lines) == (1, [])
+    assert "--array 0 to 6, 4 tasks: give 0-N, whole." in stderr
+
+
+@pytest.mark.parametrize(("words", "variables", "said"), [
+    (["slides"], {}, "give SLIDES and OUTPUT"),
+    (["slides", "results"], {"SLURM_ARRAY_TASK_ID": ""}, "submit it by sbatch --array=0-7"),
+])  # fmt: skip
+def test_what_is_missing_is_told_in_one_line(bash, words, variables, said):
+    status, lines, stderr = bash(*words, **variables)
+    assert (status, lines, len(stderr.splitlines())) == (1, [], 1)
+    assert said in stderr
+
+
+@pytest.mark.cohort
+def test_slurm_gives_each_task_of_the_array_one_shard(root, slurm, stand_in, tmp_path):
+    logs = submit(root, slurm, stand_in, tmp_path / "logs", ["--array=0-2", *SMALL], ["slides", "results"])
+    shards = [log.splitlines()[log.splitlines().index("--shard") + 1] for log in logs]
+    assert shards == ["0/3", "1/3", "2/3"]
+
+
+@pytest.mark.cohort
+def test_slurm_makes_each_slide_of_a_cohort_once(root, slurm, data, tmp_path):
+    pytest.importorskip("lightmuseg.cohort")
+    slides, results, command = tmp_path / "slides", tmp_path / "results", tmp_path / "bin"
+    picture = Image.open(next((data / "bcss" / "rgbs").glob("*.png"))).convert("RGB")
+    for number in range(4):
+        (slides / f"patient {number % 2}").mkdir(parents=True, exist_ok=True)
+        part = picture.crop((SIDE * number, 0, SIDE * (number + 1), SIDE))
+        part.save(slides / f"patient {number % 2}" / f"{number}.png")
+    command.mkdir()
+    (command / "lightmuseg").write_text(f'#!/bin/sh\nexec {sys.executable} -W ignore -m lightmuseg.cli "$@"\n')
+    (command / "lightmuseg").chmod(0o755)
+    words = [str(slides), str(results), "--mpp", "0.25", "--runtime", "torch"]
+    environment = {**slurm, "PYTHONPATH": str(root)}
+    submit(root, environment, command, tmp_path / "logs", ["--array=0-1", *SMALL], words)
+    made = sorted(results.rglob("run.json"))
+    assert [path.parent.relative_to(results).as_posix() for path in made] == [
+        "patient 0/0", "patient 0/2", "patient 1/1", "patient 1/3",
+    ]  # fmt: skip
+    assert {json.loads(path.read_text())["slide"] for path in made} == {str(path) for path in slides.rglob("*.png")}
+    times = [path.stat().st_mtime_ns for path in made]
+    submit(root, environment, command, tmp_path / "again", ["--array=0-1", *SMALL], words)
+    assert [path.stat().st_mtime_ns for path in made] == times
+
+
+def submit(root, environment, command, logs, options, words):
+    """Run the script as an array by sbatch with ``lightmuseg`` of a folder, and give what its tasks printed."""
+    logs.mkdir()
+    path = f"{command}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(
+        ["sbatch", "--wait", *options, f"--output={logs}/%a.log", root / "deploy" / "slurm.sh", *words],
+        cwd=root, env={**environment, "PATH": path}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    printed = [path.read_text() for path in sorted(logs.glob("*.log"))]
+    assert done.returncode == 0, "\n".join([done.stderr, *printed])
+    return printed
