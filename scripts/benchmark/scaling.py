@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ NETWORKS: dict[str, dict[str, Any]] = {"network": {}, "free": FREE}
 # network, workers, cores of them all
 CHECKS = (("network", 1, 2), ("network", 2, 2), ("free", 1, 1), ("free", 1, 2), ("free", 2, 2))
 PART = "writing: "
+# files of a slide whose size does not grow with it
+PICTURES = ("overlay", "uncertainty", "report")
 
 
 def benchmark(
@@ -83,35 +85,54 @@ def benchmark(
 
 
 def one_of_each(runs: Sequence[dict[str, Any]], names: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Runs of the same slide as one, with the median of each cost; what no stage took is the stage "other"."""
+    """Runs of the same slide as one, with the median of each cost.
+
+    Writing is told apart into maps and pictures; what no stage took is the stage "other".
+    """
     found = []
     for name in names or dict.fromkeys(run["slide"] for run in runs):
         same = [run for run in runs if run["slide"] == name]
         costs: dict[str, dict[str, float]] = {}
         for stage, kinds in same[0]["costs"].items():
             costs[stage] = {kind: statistics.median(run["costs"][stage][kind] for run in same) for kind in kinds}
-        told = [cost for stage, cost in costs.items() if stage != "slide" and not stage.startswith(PART)]
-        costs["other"] = {
-            kind: max(0, total - sum(cost[kind] for cost in told)) for kind, total in costs["slide"].items()
-        }
-        found.append({**same[0], "costs": costs, "peak MiB": max(run["peak MiB"] for run in same)})
+        files = {stage.removeprefix(PART): costs.pop(stage) for stage in list(costs) if stage.startswith(PART)}
+        whole = costs.pop("slide")
+        costs["pictures"] = _sum([files[file] for file in PICTURES if file in files], whole)
+        costs["maps"] = _rest(costs.pop("writing"), [costs["pictures"]])
+        costs["other"] = _rest(whole, list(costs.values()))
+        tissue = int(name.split("px-")[1].removesuffix("pct.tif")) / 100
+        peak = max(run["peak MiB"] for run in same)
+        found.append({**same[0], "tissue": tissue, "costs": costs, "whole": whole, "files": files, "peak MiB": peak})
     return found
+
+
+def _sum(costs: Sequence[dict[str, float]], kinds: Iterable[str]) -> dict[str, float]:
+    return {kind: sum(cost[kind] for cost in costs) for kind in kinds}
+
+
+def _rest(whole: dict[str, float], parts: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {kind: max(0.0, value - sum(part[kind] for part in parts)) for kind, value in whole.items()}
 
 
 def fitted_costs(measured: Sequence[dict[str, Any]]) -> Costs:
     """The costs of measured slides as functions of any slide."""
-    slides = [Slide(one["gigapixels"], one["tiles"]) for one in measured]
+    slides = [slide_of_run(one) for one in measured]
+    return Costs(**{
+        kind: {
+            stage: fit(stage, slides, [one["costs"][stage][kind] for one in measured]) for stage in measured[0]["costs"]
+        }
+        for kind in ("cpu", "read", "written")
+    })  # fmt: skip
 
-    def fitted(stage: str, kind: str) -> Any:
-        return fit(slides, [one["costs"][stage][kind] for one in measured])
 
-    stages = [stage for stage in measured[0]["costs"] if stage != "slide" and not stage.startswith(PART)]
-    return Costs({stage: fitted(stage, "cpu") for stage in stages}, fitted("slide", "read"), fitted("slide", "written"))
+def slide_of_run(one: dict[str, Any]) -> Slide:
+    """What costs depend on, of a measured slide."""
+    return Slide(one["gigapixels"], one["tiles"], one["tissue"])
 
 
 def _compared(costs: Costs, network: str, machine: Machine, done: list[dict[str, Any]]) -> dict[str, Any]:
     """What the model says beside what was measured."""
-    slide = Slide(done[0]["gigapixels"], done[0]["tiles"])
+    slide = Slide(done[0]["gigapixels"], done[0]["tiles"], CHECK_TISSUE)
     resource, predicted = bottleneck(costs, machine, slide)
     measured = sum(1 / one["costs"]["slide"]["seconds"] for one in done)
     return {

@@ -7,8 +7,9 @@ from typing import Any
 
 from figures import table
 
-ORDER = ("planning", "reading", "network", "merging", "writing", "hashing", "other")
-PART = "writing: "
+ORDER = ("planning", "reading", "network", "merging", "maps", "pictures", "hashing", "other")
+# a stage as it stands in a sentence
+SAID = {"maps": "writing the map and its polygons", "pictures": "drawing pictures", "other": "opening and recording"}
 WIDTH = 140
 
 
@@ -37,7 +38,7 @@ def _answer(content: dict[str, Any]) -> list[str]:
     full = {one["gpu_tiles"]: one for one in planning["one_gpu"] if one["workers"] == most}
     enough = [f"{rate:,}" for rate in rates if full[rate]["a_day"] >= 1000]
     reached = f"at {' and '.join(enough)} tiles a second" if enough else "at none of these rates"
-    lacking = [f"{full[rate]['a_day']:,.0f} at {rate:,}" for rate in rates if full[rate]["a_day"] < 1000]
+    lacking = [f"at {rate:,} it makes {full[rate]['a_day']:,.0f}" for rate in rates if full[rate]["a_day"] < 1000]
     alone = next(one for one in planning["one_gpu"] if one["workers"] == 1 and one["gpu_tiles"] == middle)
     longest = max((stage for stage in cpu if stage != "network"), key=lambda stage: cpu[stage])
     day, many = (
@@ -57,7 +58,8 @@ def _answer(content: dict[str, Any]) -> list[str]:
         _list(
             f"**A slide** of {assumed['side']:,} x {assumed['side']:,} pixels with {assumed['tissue']:.0%} tissue is "
             f"{slide['tiles']:,.0f} tiles at an overlap of {assumed['overlap']:g}. Beside the network it costs "
-            f"{sum(cpu.values()) - cpu['network']:,.0f} CPU-seconds, {cpu[longest]:,.0f} of them {longest}.",
+            f"{sum(cpu.values()) - cpu['network']:,.0f} CPU-seconds, {cpu[longest]:,.0f} of them for "
+            f"{SAID.get(longest, longest)}.",
             f"**1,000 slides a day** are {day['tiles']:,.0f} tiles a second without a pause, and {day['cores']:,.1f} "
             f"cores beside the network. One GPU with {assumed['cores']} cores and {most} workers does it {reached}"
             + (f"; {', '.join(lacking)}." if lacking else "."),
@@ -65,8 +67,8 @@ def _answer(content: dict[str, Any]) -> list[str]:
             f"{many['cores']:,.0f} cores and {many['storage'] / 1e9:.1f} GB/s of storage.",
             f"**The first bottleneck**, with one worker a GPU, is the {alone['limit'].removesuffix('s')}: at "
             f"{middle:,} tiles a second a slide takes it {alone['seconds']:,.0f} s, and the network "
-            f"{slide['tiles'] / middle:,.0f} s of them. Of the CPU's work the longest is {longest}. Several workers a "
-            f"GPU fill the gaps; with {most} the limit is {by_rate}.",
+            f"{slide['tiles'] / middle:,.0f} s of them. Of the CPU's work the longest is "
+            f"{SAID.get(longest, longest)}. Several workers a GPU fill the gaps; with {most} the limit is {by_rate}.",
         ),
         "![Slides a day against GPUs](images/scaling.png)",
     ]
@@ -74,18 +76,16 @@ def _answer(content: dict[str, Any]) -> list[str]:
 
 def _measured(content: dict[str, Any]) -> list[str]:
     measured, options = content["measured"]["network"], content["options"]
-    stages = [stage for stage in ORDER if stage in measured[0]["costs"]]
-    parts = [stage for stage in measured[0]["costs"] if stage.startswith(PART)]
-    rows = [["slide", "tiles", *stages, "peak memory, MiB"]]
-    files = [["slide", *(part.removeprefix(PART) for part in parts)]]
+    rows = [["slide", "tiles", *ORDER, "peak memory, MiB"]]
+    files = [["slide", *measured[0]["files"]]]
     moved = [["slide", "its file, MB", "read by calls, MB", "of that a tile, kB", "written by calls, MB"]]
     for one in measured:
         costs, name = one["costs"], _title(one["slide"])
-        rows.append([name, one["tiles"], *(f"{costs[stage]['cpu']:.2f}" for stage in stages), one["peak MiB"]])
-        files.append([name, *(f"{costs[part]['cpu']:.2f}" for part in parts)])
+        rows.append([name, one["tiles"], *(f"{costs[stage]['cpu']:.2f}" for stage in ORDER), one["peak MiB"]])
+        files.append([name, *(f"{cost['cpu']:.2f}" for cost in one["files"].values())])
         moved.append([
-            name, f"{one['bytes'] / 1e6:.1f}", f"{costs['slide']['read'] / 1e6:.1f}",
-            f"{costs['reading']['read'] / one['tiles'] / 1e3:.0f}", f"{costs['slide']['written'] / 1e6:.1f}",
+            name, f"{one['bytes'] / 1e6:.1f}", f"{one['whole']['read'] / 1e6:.1f}",
+            f"{costs['reading']['read'] / one['tiles'] / 1e3:.0f}", f"{one['whole']['written'] / 1e6:.1f}",
         ])  # fmt: skip
     return [
         "## What a slide costs",
@@ -96,7 +96,10 @@ def _measured(content: dict[str, Any]) -> list[str]:
             "What starts a worker, loading and proving its network, is left out.",
         ),
         table(rows),
-        "Writing, by what is written:",
+        _text(
+            'Maps and pictures, by file. Pictures have a largest size, whatever the slide\'s; what is left of "maps" is',
+            "reading rows and thumbnails.",
+        ),
         table(files),
         _text(
             "Neighbouring tiles share blocks of the file, and a block is looked at before it is decoded, so calls read",
@@ -109,13 +112,22 @@ def _measured(content: dict[str, Any]) -> list[str]:
 
 def _model(content: dict[str, Any]) -> list[str]:
     costs = content["costs"]["network"]
-    rows = [["", "fixed", "a gigapixel of slide", "a tile"]]
-    for stage in (stage for stage in ORDER if stage in costs["cpu"]):
-        fixed, area, tile = _numbers(costs["cpu"][stage])
-        rows.append([f"{stage}, CPU", f"{fixed:.2f} s", f"{area:.2f} s", f"{1000 * tile:.2f} ms"])
-    for name in ("read", "written"):
-        fixed, area, tile = _numbers(costs[name])
-        rows.append([f"{name} by calls", f"{fixed / 1e6:.1f} MB", f"{area / 1e6:.0f} MB", f"{tile / 1e3:.0f} kB"])
+    rows = [["", "fixed", "a gigapixel of slide", "a tile", "a share of tissue of 100%"]]
+    for stage in ORDER:
+        cost = costs["cpu"][stage]
+        rows.append([
+            f"{stage}, CPU", f"{cost['fixed']:.2f} s", f"{cost['per_gigapixel']:.2f} s",
+            f"{1000 * cost['per_tile']:.2f} ms", f"{cost['per_tissue']:.2f} s",
+        ])  # fmt: skip
+    for kind in ("read", "written"):
+        fixed, area, tile, tissue = (
+            sum(cost[part] for cost in costs[kind].values())
+            for part in ("fixed", "per_gigapixel", "per_tile", "per_tissue")
+        )
+        rows.append([
+            f"{kind} by calls", f"{fixed / 1e6:.1f} MB", f"{area / 1e6:.0f} MB", f"{tile / 1e3:.0f} kB",
+            f"{tissue / 1e6:.1f} MB",
+        ])  # fmt: skip
     *fitted, _ = content["options"]["sides"]
     return [
         "## The model",
@@ -128,8 +140,9 @@ def _model(content: dict[str, Any]) -> list[str]:
             "the storage's bytes a second / bytes that calls read and write for a slide, as if nothing were cached.",
         ),
         _text(
-            "Each cost is fixed + gigapixels + tiles, fitted to the slides of",
-            f"{' and '.join(f'{side:,}' for side in fitted)} pixels by relative least squares, nothing negative.",
+            "Each cost is a line in gigapixels and tiles, that of pictures one in the share of tissue; fitted to the",
+            f"slides of {' and '.join(f'{side:,}' for side in fitted)} pixels by relative least squares, nothing",
+            "negative.",
             "`scripts/benchmark/throughput.py` is all of it.",
         ),
         table(rows),
@@ -138,21 +151,14 @@ def _model(content: dict[str, Any]) -> list[str]:
 
 def _check(content: dict[str, Any]) -> list[str]:
     one = next(one for one in content["measured"]["network"] if one["slide"] == content["checked"])
-    costs = content["costs"]["network"]
-    figures = [
-        (f"{stage}, CPU", costs["cpu"][stage], one["costs"][stage]["cpu"], 1, "s")
-        for stage in ORDER
-        if stage in costs["cpu"]
-    ]
-    figures += [
-        (f"{name} by calls", costs[name], one["costs"]["slide"][name], 1e6, "MB") for name in ("read", "written")
-    ]
+    predicted = content["predicted"]
     rows = [["", "predicted", "measured", "error"]]
-    for name, cost, measured, unit, sign in figures:
-        fixed, area, tile = _numbers(cost)
-        value = fixed + area * one["gigapixels"] + tile * one["tiles"]
-        error = f"{value / measured - 1:+.0%}" if measured else ""
-        rows.append([name, f"{value / unit:.2f} {sign}", f"{measured / unit:.2f} {sign}", error])
+    for stage in ORDER:
+        figures = predicted["cpu"][stage], one["costs"][stage]["cpu"]
+        rows.append([f"{stage}, CPU", *(f"{figure:.2f} s" for figure in figures), _error(*figures)])
+    for kind in ("read", "written"):
+        figures = predicted[kind], one["whole"][kind]
+        rows.append([f"{kind} by calls", *(f"{figure / 1e6:.1f} MB" for figure in figures), _error(*figures)])
     whole = [["network", "workers", "cores", "slides an hour, predicted", "measured", "error", "limited by"]]
     for done in content["checks"]:
         name = "the bundle's, on the CPU" if done["network"] == "network" else "one that costs nothing"
@@ -241,8 +247,8 @@ def _limits(content: dict[str, Any]) -> list[str]:
     ]
 
 
-def _numbers(cost: dict[str, float]) -> tuple[float, float, float]:
-    return cost["fixed"], cost["per_gigapixel"], cost["per_tile"]
+def _error(predicted: float, measured: float) -> str:
+    return f"{predicted / measured - 1:+.0%}" if measured else ""
 
 
 def _title(name: str) -> str:

@@ -13,6 +13,7 @@ from throughput import (
     DAY_S,
     Costs,
     Machine,
+    Slide,
     bottleneck,
     costs_of,
     needed,
@@ -41,7 +42,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "40,000 px": {"side": 40_000}, "60,000 px": {"side": 60_000},
 }  # fmt: skip
 COLOURS = {"GPUs": "tab:blue", "cores": "tab:orange", "workers": "tab:red", "storage": "tab:green"}
-MARKERS = ("o", "s", "^")
+# the first below the others, so that points at one place are all seen
+MARKERS = (("o", 130), ("s", 60), ("^", 18))
 
 
 def write_report(docs: Path, measured: dict[str, Any]) -> dict[str, Any]:
@@ -55,12 +57,23 @@ def write_report(docs: Path, measured: dict[str, Any]) -> dict[str, Any]:
         The JSON's content.
     """
     costs = costs_of(measured["costs"]["network"])
-    content = {**measured, "assumed": ASSUMED, "planning": planning(costs)}
+    content = {**measured, "assumed": ASSUMED, "predicted": _predicted(costs, measured), "planning": planning(costs)}
     text = page(content)
     write_json(docs / "benchmarks" / "scaling.json", content)
     write_whole(docs / "scaling.md", lambda path: path.write_text(text, encoding="utf-8"))
     write_whole(docs / "images" / "scaling.png", lambda path: _plot(path, content))
     return content
+
+
+def _predicted(costs: Costs, measured: dict[str, Any]) -> dict[str, Any]:
+    """What the costs say of the slide that they are checked on."""
+    one = next(one for one in measured["measured"]["network"] if one["slide"] == measured["checked"])
+    slide = Slide(one["gigapixels"], one["tiles"], one["tissue"])
+    return {
+        "cpu": {stage: cost.of(slide) for stage, cost in costs.cpu.items()},
+        "read": sum(cost.of(slide) for cost in costs.read.values()),
+        "written": sum(cost.of(slide) for cost in costs.written.values()),
+    }
 
 
 def planning(costs: Costs) -> dict[str, Any]:
@@ -82,8 +95,8 @@ def planning(costs: Costs) -> dict[str, Any]:
             cluster.append({"gpu_tiles": rate, "gpus": gpus, "a_day": DAY_S * most, "limit": limit})
     return {
         "slide": {
-            "tiles": slide.tiles, "gigapixels": slide.gigapixels, "read": costs.read.of(slide),
-            "written": costs.written.of(slide), "cpu": {name: cost.of(slide) for name, cost in costs.cpu.items()},
+            "tiles": slide.tiles, "gigapixels": slide.gigapixels, "bytes": costs.bytes_of(slide),
+            "cpu": {name: cost.of(slide) for name, cost in costs.cpu.items()},
         },
         "days": [
             {"slides": day, "gpu_tiles": rate, **needed(costs, slide, day, rate)}
@@ -116,12 +129,20 @@ def _machine(gpus: int, rate: float, workers: int, storage: float) -> Machine:
 def _plot(path: Path, content: dict[str, Any]) -> None:
     assumed, cluster = content["assumed"], content["planning"]["cluster"]
     figure, axis = plt.subplots(figsize=(7.5, 4.8))
-    for rate, marker in zip(assumed["gpu_tiles"], MARKERS):
+    for rate, (marker, size) in zip(assumed["gpu_tiles"], MARKERS):
         points = [one for one in cluster if one["gpu_tiles"] == rate]
         axis.plot([one["gpus"] for one in points], [one["a_day"] for one in points], color="lightgrey", zorder=1)
-        axis.scatter([], [], color="grey", marker=marker, label=f"{rate:,} tiles/s a GPU")
+        axis.scatter([], [], color="grey", marker=marker, s=size, label=f"{rate:,} tiles/s a GPU")
         for one in points:
-            axis.scatter(one["gpus"], one["a_day"], color=COLOURS[one["limit"]], marker=marker, zorder=2)
+            axis.scatter(
+                one["gpus"],
+                one["a_day"],
+                color=COLOURS[one["limit"]],
+                marker=marker,
+                s=size,
+                edgecolor="white",
+                zorder=2,
+            )
     for name in dict.fromkeys(one["limit"] for one in cluster):
         axis.scatter([], [], color=COLOURS[name], marker="D", label=f"limited by {name}")
     for day in DAYS:

@@ -1,7 +1,8 @@
 """How many slides a day a machine or a cluster makes, from what one slide costs.
 
-A cost is ``fixed + per_gigapixel * gigapixels + per_tile * tiles``. Slides a second are the least that any resource
-allows: each has what it can do in a second, and what a slide takes of it.
+A cost has a part that is fixed, parts for each gigapixel of slide and each tile, and, of pictures that are never larger
+than some size, one for the share of tissue. Slides a second are the least that any resource allows: each has what it
+can do in a second, and what a slide takes of it.
 """
 
 from __future__ import annotations
@@ -16,43 +17,58 @@ from scipy.optimize import nnls
 
 # stages that overlap within a slide; all others are one thread's, one after the other
 OVERLAPPING = ("reading", "network", "merging")
+# the stage whose cost has nothing to do with the slide's size
+PICTURES = "pictures"
+DRIVERS = {"per_gigapixel": "gigapixels", "per_tile": "tiles", "per_tissue": "tissue"}
 TILE = 512
 DAY_S = 86_400
+
+
+@dataclass(frozen=True)
+class Slide:
+    """What costs depend on.
+
+    Attributes:
+        gigapixels: of the whole slide.
+        tiles: that hold tissue.
+        tissue: share of the slide.
+    """
+
+    gigapixels: float
+    tiles: float
+    tissue: float
 
 
 @dataclass(frozen=True)
 class Cost:
     """What a stage takes of something: CPU-seconds or bytes."""
 
-    fixed: float
-    per_gigapixel: float
-    per_tile: float
+    fixed: float = 0.0
+    per_gigapixel: float = 0.0
+    per_tile: float = 0.0
+    per_tissue: float = 0.0
 
     def of(self, slide: Slide) -> float:
         """What it takes for a slide."""
-        return self.fixed + self.per_gigapixel * slide.gigapixels + self.per_tile * slide.tiles
-
-
-@dataclass(frozen=True)
-class Slide:
-    """What costs depend on: the whole slide's gigapixels, and the tiles that hold tissue."""
-
-    gigapixels: float
-    tiles: float
+        return self.fixed + sum(getattr(self, part) * getattr(slide, driver) for part, driver in DRIVERS.items())
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What a slide takes.
+    """What a slide takes, by stage.
 
     Attributes:
-        cpu: CPU-seconds of each stage.
+        cpu: CPU-seconds.
         read, written: bytes.
     """
 
     cpu: Mapping[str, Cost]
-    read: Cost
-    written: Cost
+    read: Mapping[str, Cost]
+    written: Mapping[str, Cost]
+
+    def bytes_of(self, slide: Slide) -> float:
+        """All that a slide reads and writes."""
+        return sum(cost.of(slide) for kind in (self.read, self.written) for cost in kind.values())
 
 
 @dataclass(frozen=True)
@@ -76,13 +92,16 @@ class Machine:
     storage: float = math.inf
 
 
-def fit(slides: Sequence[Slide], values: Sequence[float]) -> Cost:
-    """The cost of least relative squares, none of whose parts is negative."""
-    rows = np.array([[1.0, slide.gigapixels, slide.tiles] for slide in slides])
-    weights = 1 / np.maximum(np.array(values, float), 1e-9)
+def fit(stage: str, slides: Sequence[Slide], values: Sequence[float]) -> Cost:
+    """The cost of a stage by least relative squares, none of its parts negative."""
+    parts = ("per_tissue",) if stage == PICTURES else ("per_gigapixel", "per_tile")
+    rows = np.array([[1.0, *(getattr(slide, DRIVERS[part]) for part in parts)] for slide in slides])
+    if not any(values):
+        return Cost()
+    weights = 1 / np.maximum(np.array(values, float), 1e-3 * max(values))
     scale = rows.max(axis=0)
-    parts, _ = nnls(rows / scale * weights[:, None], np.ones(len(rows)))
-    return Cost(*(parts / scale).tolist())
+    found, _ = nnls(rows / scale * weights[:, None], np.array(values) * weights)
+    return Cost(**dict(zip(("fixed", *parts), (found / scale).tolist())))
 
 
 def seconds_of_a_slide(costs: Costs, machine: Machine, slide: Slide) -> float:
@@ -108,7 +127,7 @@ def slides_a_second(costs: Costs, machine: Machine, slide: Slide) -> dict[str, f
         "GPUs": machine.gpus * machine.gpu_tiles / slide.tiles if machine.gpus else math.inf,
         "cores": machine.cores / sum(_cpu(costs, machine, slide).values()),
         "workers": machine.workers / seconds_of_a_slide(costs, machine, slide),
-        "storage": machine.storage / (costs.read.of(slide) + costs.written.of(slide)),
+        "storage": machine.storage / costs.bytes_of(slide),
     }
 
 
@@ -131,7 +150,7 @@ def needed(costs: Costs, slide: Slide, slides_a_day: float, gpu_tiles: float) ->
         "GPUs": rate * slide.tiles / gpu_tiles,
         "cores": rate * sum(_cpu(costs, one, slide).values()),
         "workers": rate * seconds_of_a_slide(costs, one, slide),
-        "storage": rate * (costs.read.of(slide) + costs.written.of(slide)),
+        "storage": rate * costs.bytes_of(slide),
     }
 
 
@@ -158,10 +177,11 @@ def slide_of(side: int, tissue: float, overlap: float, blobs: int = 9, margin: f
     radius = side * math.sqrt(tissue / (blobs * math.pi)) + margin
     touched = math.pi * radius**2 + 4 * radius * TILE + TILE**2
     all_tiles = (math.ceil(max(0, side - TILE) / step) + 1) ** 2
-    return Slide(side**2 / 1e9, min(all_tiles, blobs * touched / step**2))
+    return Slide(side**2 / 1e9, min(all_tiles, blobs * touched / step**2), tissue)
 
 
 def costs_of(values: Mapping[str, Any]) -> Costs:
     """Costs of the plain values that ``dataclasses.asdict`` makes of them."""
-    cpu = {stage: Cost(**cost) for stage, cost in values["cpu"].items()}
-    return Costs(cpu, Cost(**values["read"]), Cost(**values["written"]))
+    return Costs(**{
+        kind: {stage: Cost(**cost) for stage, cost in stages.items()} for kind, stages in values.items()
+    })  # fmt: skip

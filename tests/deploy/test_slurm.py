@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 
@@ -11,8 +13,6 @@ from PIL import Image
 SIDE = 700
 SLURM = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_MAX": "3",
          "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_CPUS_PER_TASK": "6"}  # fmt: skip
-# of a node with two cores and no GPU
-SMALL = ("--gres=none", "--cpus-per-task=1", "--mem=1500M")
 
 
 @pytest.fixture
@@ -63,13 +63,14 @@ def test_what_is_missing_is_told_in_one_line(bash, words, variables, said):
 
 @pytest.mark.cohort
 def test_slurm_gives_each_task_of_the_array_one_shard(root, slurm, stand_in, tmp_path):
-    logs = submit(root, slurm, stand_in, tmp_path / "logs", ["--array=0-2", *SMALL], ["slides", "results"])
+    command = ["sbatch", "--array=0-2", "--gres=none", "--cpus-per-task=1", "--mem=1M", "deploy/slurm.sh", "in", "out"]
+    logs = submit(root, slurm, stand_in, tmp_path / "logs", command)
     shards = [log.splitlines()[log.splitlines().index("--shard") + 1] for log in logs]
     assert shards == ["0/3", "1/3", "2/3"]
 
 
 @pytest.mark.cohort
-def test_slurm_makes_each_slide_of_a_cohort_once(root, slurm, data, tmp_path):
+def test_the_command_of_the_readme_makes_each_slide_of_a_cohort_once(root, slurm, data, tmp_path):
     pytest.importorskip("lightmuseg.cohort")
     slides, results, command = tmp_path / "slides", tmp_path / "results", tmp_path / "bin"
     picture = Image.open(next((data / "bcss" / "rgbs").glob("*.png"))).convert("RGB")
@@ -80,25 +81,26 @@ def test_slurm_makes_each_slide_of_a_cohort_once(root, slurm, data, tmp_path):
     command.mkdir()
     (command / "lightmuseg").write_text(f'#!/bin/sh\nexec {sys.executable} -W ignore -m lightmuseg.cli "$@"\n')
     (command / "lightmuseg").chmod(0o755)
-    words = [str(slides), str(results), "--mpp", "0.25", "--runtime", "torch"]
+    text = re.search(r"```bash\n(sbatch .+)\n```", (root / "deploy" / "README.md").read_text()).group(1)
+    words = [{"SLIDES": slides, "OUTPUT": results}.get(word, word) for word in shlex.split(text)]
     environment = {**slurm, "PYTHONPATH": str(root)}
-    submit(root, environment, command, tmp_path / "logs", ["--array=0-1", *SMALL], words)
+    submit(root, environment, command, tmp_path / "logs", words)
     made = sorted(results.rglob("run.json"))
     assert [path.parent.relative_to(results).as_posix() for path in made] == [
         "patient 0/0", "patient 0/2", "patient 1/1", "patient 1/3",
     ]  # fmt: skip
     assert {json.loads(path.read_text())["slide"] for path in made} == {str(path) for path in slides.rglob("*.png")}
     times = [path.stat().st_mtime_ns for path in made]
-    submit(root, environment, command, tmp_path / "again", ["--array=0-1", *SMALL], words)
+    submit(root, environment, command, tmp_path / "again", words)
     assert [path.stat().st_mtime_ns for path in made] == times
 
 
-def submit(root, environment, command, logs, options, words):
-    """Run the script as an array by sbatch with ``lightmuseg`` of a folder, and give what its tasks printed."""
+def submit(root, environment, folder, logs, command):
+    """Run an sbatch command with ``lightmuseg`` of a folder, wait for its array, and give what the tasks printed."""
     logs.mkdir()
-    path = f"{command}{os.pathsep}{environment['PATH']}"
+    path = f"{folder}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(
-        ["sbatch", "--wait", *options, f"--output={logs}/%a.log", root / "deploy" / "slurm.sh", *words],
+        [command[0], "--wait", f"--output={logs}/%a.log", *command[1:]],
         cwd=root, env={**environment, "PATH": path}, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     printed = [path.read_text() for path in sorted(logs.glob("*.log"))]
