@@ -23,7 +23,7 @@ def modules(root):
 
 
 def measured(name, tiles, seconds):
-    """A slide each of whose stages takes 1 ms a tile, writing ten times that with 0.2 s for a picture; half a second goes elsewhere."""
+    """A slide whose stages take 1 ms a tile, writing 10 ms and 0.2 s for a picture; half a second goes elsewhere."""
     stages = {stage: tiles * (0.01 if stage == "writing" else 0.001) for stage in STAGES}
     stages["writing"] += 0.2
     stages["slide"] = sum(stages.values()) + 0.5

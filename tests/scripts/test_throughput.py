@@ -125,7 +125,7 @@ class Discs(WholeSlide):
 def test_tiles_of_round_tissue_are_those_that_are_planned(model, side, tissue, overlap):
     discs = Discs(side, side * math.sqrt(tissue / 9 / math.pi))
     planned = len(plan_tiles((side, side), 1.0, discs, 512, overlap, 2).tiles)
-    assert model.slide_of(side, tissue, overlap).tiles == pytest.approx(planned, rel=0.03)
+    assert model.slide_of(side, tissue, overlap).tiles == pytest.approx(planned, rel=0.05)
 
 
 # from docs/benchmarks/engine.md: slides of blobs through the real tissue mask
