@@ -97,8 +97,8 @@ def _measured(content: dict[str, Any]) -> list[str]:
         ),
         table(rows),
         _text(
-            'Maps and pictures, by file. Pictures have a largest size, whatever the slide\'s; what is left of "maps" is',
-            "reading rows and thumbnails.",
+            "Maps and pictures, by file. Pictures have a largest size; what is left of maps is reading rows and",
+            "thumbnails.",
         ),
         table(files),
         _text(
