@@ -17,12 +17,14 @@ DOCUMENTS = (
     "docs/label.md",  # its commands run in tests/label/test_page.py
     "docs/one_region.md",
     "docs/protocol.md",
+    "docs/scaling.md",
     "docs/slides.md",
     "docs/two_regions.md",
     "docs/benchmarks/active_learning.md",
     "docs/benchmarks/engine.md",
     "docs/benchmarks/metrics.md",
     "docs/benchmarks/training.md",
+    "deploy/README.md",  # its command runs in tests/deploy/test_slurm.py
     "bundle/docs/README.md",  # its commands run in test_self_contained.py
 )
 # Words put behind a command so that a training ends soon; what it does stays the same.

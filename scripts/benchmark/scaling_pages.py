@@ -112,7 +112,7 @@ def _measured(content: dict[str, Any]) -> list[str]:
 
 def _model(content: dict[str, Any]) -> list[str]:
     costs = content["costs"]["network"]
-    rows = [["", "fixed", "a gigapixel of slide", "a tile", "a share of tissue of 100%"]]
+    rows = [["", "fixed", "a gigapixel of slide", "a tile", "all of it tissue"]]
     for stage in ORDER:
         cost = costs["cpu"][stage]
         rows.append([
