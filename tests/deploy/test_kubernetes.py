@@ -1,7 +1,9 @@
 """The Kubernetes job by the schemas of Kubernetes, and against the image and the command."""
 
 import inspect
+import os
 import re
+import subprocess
 
 import kubernetes_validate
 import pytest
@@ -22,6 +24,19 @@ def container(job):
     return one
 
 
+@pytest.fixture
+def words_of(container, stand_in):
+    """The words after ``lightmuseg`` in the pod of an index, as its shell makes them."""
+
+    def call(index):
+        environment = {"PATH": f"{stand_in}{os.pathsep}{os.environ['PATH']}", "JOB_COMPLETION_INDEX": str(index)}
+        command = [*container["command"], *container["args"]]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()[2:]
+
+    return call
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_kubernetes_knows_every_key(job, version):
     kubernetes_validate.validate(job, version, strict=True)
@@ -34,10 +49,11 @@ def test_a_key_that_is_misspelt_would_be_found(job):
         )
 
 
-def test_the_shards_are_as_many_as_the_pods(job, container):
-    shard = container["args"][container["args"].index("--shard") + 1]
-    assert shard == f"$(JOB_COMPLETION_INDEX)/{job['spec']['completions']}"
+def test_the_pods_take_every_shard_once(job, words_of):
+    completions = job["spec"]["completions"]
     assert job["spec"]["completionMode"] == "Indexed"
+    shards = [words[words.index("--shard") + 1] for words in map(words_of, range(completions))]
+    assert shards == [f"{number}/{completions}" for number in range(1, completions + 1)]
 
 
 def test_the_user_is_the_images(job, root):
@@ -50,9 +66,10 @@ def test_every_mount_has_its_volume(job, container):
     assert {mount["name"] for mount in container["volumeMounts"]} == volumes
 
 
-def test_the_command_knows_the_options(container):
+def test_the_command_knows_the_options(words_of):
     pytest.importorskip("lightmuseg.cohort")
     from lightmuseg.cli import COMMANDS
 
-    options = {word.removeprefix("--") for word in container["args"] if word.startswith("--")}
-    assert options <= set(inspect.signature(COMMANDS[container["args"][0]]).parameters)
+    command, *words = words_of(0)
+    options = {word.removeprefix("--") for word in words if word.startswith("--")}
+    assert options <= set(inspect.signature(COMMANDS[command]).parameters)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 SIDE = 700
-SLURM = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_MAX": "3",
+SLURM = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_MAX": "4",
          "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_CPUS_PER_TASK": "6"}  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def test_shellcheck_finds_nothing(root):
 def test_a_task_takes_its_shard_and_its_own_cores_where_it_was_submitted(bash, tmp_path):
     status, lines, _ = bash("/slides/of day 1", "/results", "--overlap", "0")
     assert status == 0
-    words = ["/slides/of day 1", "--output", "/results", "--shard", "1/4", "--workers", "6", "--overlap", "0"]
+    words = ["/slides/of day 1", "--output", "/results", "--shard", "2/4", "--workers", "6", "--overlap", "0"]
     assert lines == [str(tmp_path), "6", "cohort", *words]
 
 
@@ -48,12 +48,12 @@ def test_the_home_that_is_named_goes_before_the_folder_of_the_submission(bash, r
 def test_an_array_with_gaps_is_refused_since_slides_would_be_missed(bash):
     status, lines, stderr = bash("slides", "results", SLURM_ARRAY_TASK_MAX="6")
     assert (status, lines) == (1, [])
-    assert "--array 0 to 6, 4 tasks: give 0-N, whole." in stderr
+    assert "--array 1 to 6, 4 tasks: give 1-N, whole." in stderr
 
 
 @pytest.mark.parametrize(("words", "variables", "said"), [
     (["slides"], {}, "give SLIDES and OUTPUT"),
-    (["slides", "results"], {"SLURM_ARRAY_TASK_ID": ""}, "submit it by sbatch --array=0-7"),
+    (["slides", "results"], {"SLURM_ARRAY_TASK_ID": ""}, "submit it by sbatch --array=1-8"),
 ])  # fmt: skip
 def test_what_is_missing_is_told_in_one_line(bash, words, variables, said):
     status, lines, stderr = bash(*words, **variables)
@@ -63,10 +63,10 @@ def test_what_is_missing_is_told_in_one_line(bash, words, variables, said):
 
 @pytest.mark.cohort
 def test_slurm_gives_each_task_of_the_array_one_shard(root, slurm, stand_in, tmp_path):
-    command = ["sbatch", "--array=0-2", "--gres=none", "--cpus-per-task=1", "--mem=1M", "deploy/slurm.sh", "in", "out"]
+    command = ["sbatch", "--array=1-3", "--gres=none", "--cpus-per-task=1", "--mem=1M", "deploy/slurm.sh", "in", "out"]
     logs = submit(root, slurm, stand_in, tmp_path / "logs", command)
     shards = [log.splitlines()[log.splitlines().index("--shard") + 1] for log in logs]
-    assert shards == ["0/3", "1/3", "2/3"]
+    assert shards == ["1/3", "2/3", "3/3"]
 
 
 @pytest.mark.cohort
