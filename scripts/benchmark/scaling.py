@@ -25,12 +25,13 @@ from growth import FREE, ROOT
 from scaling_report import write_report
 from throughput import Costs, Machine, Slide, bottleneck, fit
 
+from lightmuseg.errors import InputError, report_faults_in_one_line
 from lightmuseg.record import environment, sha256_of
 
 STAGES = Path(__file__).parent / "engines" / "stages.py"
 OVERLAP = 0.25
 WARM_UP = (2048, 0.5)
-FIT_TISSUE, CHECK_TISSUE = (0.1, 0.5), 0.3
+FIT_TISSUE, CHECK_TISSUE = (0.2, 0.5), 0.3
 # the bundle's network by the runtime that it takes here, and one that costs nothing, as where GPUs run it
 NETWORKS: dict[str, dict[str, Any]] = {"network": {}, "free": FREE}
 # network, workers, cores of them all
@@ -95,6 +96,8 @@ def one_of_each(runs: Sequence[dict[str, Any]], names: Sequence[str] = ()) -> li
         costs: dict[str, dict[str, float]] = {}
         for stage, kinds in same[0]["costs"].items():
             costs[stage] = {kind: statistics.median(run["costs"][stage][kind] for run in same) for kind in kinds}
+        if not same[0]["tiles"]:
+            raise InputError(f"{name}: the tissue mask finds nothing on it; give larger --sides.")
         files = {stage.removeprefix(PART): costs.pop(stage) for stage in list(costs) if stage.startswith(PART)}
         whole = costs.pop("slide")
         costs["pictures"] = _sum([files[file] for file in PICTURES if file in files], whole)
@@ -179,4 +182,5 @@ def _run(
 
 
 if __name__ == "__main__":
+    report_faults_in_one_line()
     fire.Fire(benchmark)
