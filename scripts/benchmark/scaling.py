@@ -71,8 +71,11 @@ def benchmark(
             done = _run(folder, model, NETWORKS[name], "together", [warm_up, last], workers, cores)
             checks.append(_compared(costs[name], name, Machine(cores, workers, max(1, cores // workers)), done))
             print(checks[-1], file=sys.stderr)
+    versions = environment()
+    # it would say where the files lay
+    del versions["command"]
     content = {
-        **environment(),
+        **versions,
         "processor": processor(),
         "model_sha256": sha256_of(model),
         "options": {"sides": [*fitted, checked], "rounds": rounds, "overlap": OVERLAP},

@@ -58,4 +58,4 @@ def test_the_command_that_is_named_knows_its_options(text):
 def test_the_nodes_install_what_the_image_does(root, config):
     image = (root / "deploy" / "Dockerfile").read_text()
     extras = re.search(r"\.(\[.+?])", image).group(1)
-    assert f"$HOME/lightmuseg{extras}" in config["setup_commands"][-1]
+    assert f'"$HOME/lightmuseg{extras}"' in config["setup_commands"][-1]
