@@ -43,7 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 COLOURS = {"GPUs": "tab:blue", "cores": "tab:orange", "workers": "tab:red", "storage": "tab:green"}
 # the first below the others, so that points at one place are all seen
-MARKERS = (("o", 130), ("s", 60), ("^", 18))
+MARKERS = (("o", 130), ("s", 60), ("^", 34))
 
 
 def write_report(docs: Path, measured: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _plot(path: Path, content: dict[str, Any]) -> None:
         axis.scatter([], [], color=COLOURS[name], marker="D", label=f"limited by {name}")
     for day in DAYS:
         axis.axhline(day, color="black", linewidth=0.8, linestyle=":")
-        axis.annotate(f"{day:,} a day", (GPUS[-1], day), ha="right", va="bottom", fontsize=9)
+        axis.annotate(f"{day:,} a day", (GPUS[0], day), ha="left", va="bottom", fontsize=9)
     axis.set(
         xscale="log", yscale="log", xlabel="GPUs", ylabel="slides a day",
         title=f"Slides of {assumed['side']:,} px, {assumed['tissue']:.0%} tissue, overlap {assumed['overlap']:g}; "
@@ -158,7 +158,7 @@ def _plot(path: Path, content: dict[str, Any]) -> None:
     axis.minorticks_off()
     axis.title.set_fontsize(9.5)
     axis.grid(alpha=0.3)
-    axis.legend(loc="upper left", fontsize=9)
+    axis.legend(loc="lower right", fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
