@@ -147,7 +147,7 @@ def _plot(path: Path, content: dict[str, Any]) -> None:
         axis.scatter([], [], color=COLOURS[name], marker="D", label=f"limited by {name}")
     for day in DAYS:
         axis.axhline(day, color="black", linewidth=0.8, linestyle=":")
-        axis.annotate(f"{day:,} a day", (GPUS[0], day), ha="left", va="bottom", fontsize=9)
+        axis.annotate(f"{day:,} a day", (GPUS[2], day), ha="left", va="bottom", fontsize=9)
     axis.set(
         xscale="log", yscale="log", xlabel="GPUs", ylabel="slides a day",
         title=f"Slides of {assumed['side']:,} px, {assumed['tissue']:.0%} tissue, overlap {assumed['overlap']:g}; "
