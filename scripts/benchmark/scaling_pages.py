@@ -90,8 +90,8 @@ def _measured(content: dict[str, Any]) -> list[str]:
     return [
         "## What a slide costs",
         _text(
-            f"CPU-seconds of all threads, one stage after the other; median of {options['rounds']}, of the largest slide",
-            f"of 1. Real BCSS pixels, JPEG, 0.25 um/px, overlap {options['overlap']:g}, files in the page cache.",
+            f"CPU-seconds of all threads, one stage after the other; median of {options['rounds']}, of the largest",
+            f"slide of 1. Real BCSS pixels, JPEG, 0.25 um/px, overlap {options['overlap']:g}, files in the page cache.",
             "What starts a worker, loading and proving its network, is left out.",
         ),
         table(rows),

@@ -7,7 +7,9 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 SIDE = 700
@@ -73,11 +75,12 @@ def test_slurm_gives_each_task_of_the_array_one_shard(root, slurm, stand_in, tmp
 def test_the_command_of_the_readme_makes_each_slide_of_a_cohort_once(root, slurm, data, tmp_path):
     pytest.importorskip("lightmuseg.cohort")
     slides, results, command = tmp_path / "slides", tmp_path / "results", tmp_path / "bin"
-    picture = Image.open(next((data / "bcss" / "rgbs").glob("*.png"))).convert("RGB")
+    picture = np.asarray(Image.open(next((data / "bcss" / "rgbs").glob("*.png"))).convert("RGB"))
     for number in range(4):
-        (slides / f"patient {number % 2}").mkdir(parents=True, exist_ok=True)
-        part = picture.crop((SIDE * number, 0, SIDE * (number + 1), SIDE))
-        part.save(slides / f"patient {number % 2}" / f"{number}.png")
+        path = slides / f"patient {number % 2}" / f"{number}.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = np.ascontiguousarray(picture[:SIDE, SIDE * number : SIDE * (number + 1)])
+        tifffile.imwrite(path, part, tile=(256, 256), photometric="rgb", compression="adobe_deflate")
     command.mkdir()
     (command / "lightmuseg").write_text(f'#!/bin/sh\nexec {sys.executable} -W ignore -m lightmuseg.cli "$@"\n')
     (command / "lightmuseg").chmod(0o755)
@@ -89,7 +92,7 @@ def test_the_command_of_the_readme_makes_each_slide_of_a_cohort_once(root, slurm
     assert [path.parent.relative_to(results).as_posix() for path in made] == [
         "patient 0/0", "patient 0/2", "patient 1/1", "patient 1/3",
     ]  # fmt: skip
-    assert {json.loads(path.read_text())["slide"] for path in made} == {str(path) for path in slides.rglob("*.png")}
+    assert {json.loads(path.read_text())["slide"] for path in made} == {str(path) for path in slides.rglob("*.tif")}
     times = [path.stat().st_mtime_ns for path in made]
     submit(root, environment, command, tmp_path / "again", words)
     assert [path.stat().st_mtime_ns for path in made] == times
