@@ -139,7 +139,7 @@ def _model(content: dict[str, Any]) -> list[str]:
             "the storage's bytes a second / bytes that calls read and write for a slide, as if nothing were cached.",
         ),
         _text(
-            "Each cost is a line in gigapixels and tiles, that of pictures one in the share of tissue; fitted to the",
+            "Each cost is a sum of what the table shows, 0.00 for what it does not depend on; fitted to the",
             f"slides of {' and '.join(f'{side:,}' for side in fitted)} pixels by relative least squares, nothing",
             "negative.",
             "`scripts/benchmark/throughput.py` is all of it.",

@@ -17,8 +17,17 @@ from scipy.optimize import nnls
 
 # stages that overlap within a slide; all others are one thread's, one after the other
 OVERLAPPING = ("reading", "network", "merging")
-# the stage whose cost has nothing to do with the slide's size
-PICTURES = "pictures"
+# What a stage's cost depends on: pictures have a largest size, and what works on tiles alone costs nothing else.
+PARTS = {
+    "planning": ("fixed", "per_gigapixel"),
+    "reading": ("per_tile",),
+    "network": ("per_tile",),
+    "merging": ("per_gigapixel", "per_tile"),
+    "maps": ("fixed", "per_gigapixel", "per_tile"),
+    "pictures": ("fixed", "per_tissue"),
+    "hashing": ("per_gigapixel", "per_tile"),
+    "other": ("fixed", "per_gigapixel"),
+}
 DRIVERS = {"per_gigapixel": "gigapixels", "per_tile": "tiles", "per_tissue": "tissue"}
 TILE = 512
 DAY_S = 86_400
@@ -94,14 +103,15 @@ class Machine:
 
 def fit(stage: str, slides: Sequence[Slide], values: Sequence[float]) -> Cost:
     """The cost of a stage by least relative squares, none of its parts negative."""
-    parts = ("per_tissue",) if stage == PICTURES else ("per_gigapixel", "per_tile")
-    rows = np.array([[1.0, *(getattr(slide, DRIVERS[part]) for part in parts)] for slide in slides])
     if not any(values):
         return Cost()
+    parts = PARTS[stage]
+    rows = np.array([[getattr(slide, DRIVERS[part]) if part in DRIVERS else 1 for part in parts] for slide in slides])
+    # what is next to nothing does not count for more than the rest
     weights = 1 / np.maximum(np.array(values, float), 1e-3 * max(values))
     scale = rows.max(axis=0)
     found, _ = nnls(rows / scale * weights[:, None], np.array(values) * weights)
-    return Cost(**dict(zip(("fixed", *parts), (found / scale).tolist())))
+    return Cost(**dict(zip(parts, (found / scale).tolist())))
 
 
 def seconds_of_a_slide(costs: Costs, machine: Machine, slide: Slide) -> float:
