@@ -64,6 +64,8 @@ def test_the_extras_are_those_of_the_package(root, steps):
 def test_the_image_runs_as_nobody_in_particular(steps):
     (user,) = of(steps, "USER")
     assert int(user.split(":")[0]) > 0
+    # MONAI cannot be imported where neither the user database nor this tells a name
+    assert any("USER=" in words for words in of(steps, "ENV"))
     assert of(steps, "ENTRYPOINT") == ['["lightmuseg"]']
 
 
