@@ -104,7 +104,7 @@ def test_commands_of_the_readme(clone):
     maps = sorted(path.relative_to(clone / "results").as_posix() for path in (clone / "results").rglob("classes*.tif"))
     assert maps == [
         "auto/cmu_small_region/classes.tif",
-        "cmu_small_region/classes.tif", "part/cmu_small_region/classes.ome.tif",
+        "cmu_small_region/classes.tif", "cohort/cmu_small_region/classes.tif", "part/cmu_small_region/classes.ome.tif",
         "slides-monai/cmu_small_region/classes.tif", "slides/cmu_small_region/classes.tif",
         "slides/hgsc_nest/classes.tif",
     ]  # fmt: skip

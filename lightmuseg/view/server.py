@@ -9,8 +9,6 @@ from pathlib import Path
 
 from lightmuseg.errors import InputError
 
-from .guard import is_loopback
-
 # Seconds that an answer may still take when the server is ended.
 GRACE = 2
 
@@ -35,6 +33,7 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8080) -> None:
         import uvicorn
 
         from .app import make_app
+        from .guard import is_loopback
         from .results import Results
 
         results = Results(folder)

@@ -33,6 +33,20 @@ def test_faults_end_in_one_line(run, words, says, tmp_path):
     assert says in line
 
 
+def test_without_its_packages_it_names_the_extra(tmp_path):
+    # as where they are not installed: nothing called starlette is found
+    code = (
+        "import sys, importlib.util as util\n"
+        "sys.modules['starlette'] = None\n"
+        "find, util.find_spec = util.find_spec, lambda name, *rest: None if name == 'starlette' else find(name, *rest)\n"
+        "from pathlib import Path\n"
+        "from lightmuseg.view import serve\n"
+        "serve(Path('.'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert "InputError: starlette and uvicorn are not installed; pip install 'lightmuseg[view]'." in done.stderr
+
+
 def test_answers_do_not_wait_for_acknowledgements():
     with (
         server.listen("127.0.0.1", 0) as listening,
