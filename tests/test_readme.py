@@ -17,6 +17,7 @@ DOCUMENTS = (
     "docs/cohort.md",  # its commands run in tests/cohort/test_page.py
     "docs/label.md",  # its commands run in tests/label/test_page.py
     "docs/one_region.md",
+    "docs/performance.md",
     "docs/protocol.md",
     "docs/scaling.md",
     "docs/slides.md",
@@ -24,7 +25,9 @@ DOCUMENTS = (
     "docs/view.md",  # its commands run in tests/view/test_page.py
     "docs/benchmarks/active_learning.md",
     "docs/benchmarks/engine.md",
+    "docs/benchmarks/layers.md",
     "docs/benchmarks/metrics.md",
+    "docs/benchmarks/network.md",
     "docs/benchmarks/training.md",
     "docs/benchmarks/view.md",
     "deploy/README.md",  # its command runs in tests/deploy/test_slurm.py

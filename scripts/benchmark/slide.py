@@ -107,7 +107,9 @@ def _environment(folder: Path, package: str) -> Path:
     python = folder / package / "bin" / "python"
     if not python.exists():
         _run([sys.executable, "-m", "venv", folder / package])
-        _run([python, "-m", "pip", "install", f"torch=={torch.__version__.split('+')[0]}", package])
+        # TIAToolbox asks for pkg_resources, which setuptools 81 no longer has
+        needed = [f"torch=={torch.__version__.split('+')[0]}", package, "setuptools<81"]
+        _run([python, "-m", "pip", "install", *needed])
     return python
 
 
