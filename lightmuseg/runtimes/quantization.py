@@ -72,10 +72,10 @@ def quantize(
     References:
         .. [1] NNCF, https://github.com/openvinotoolkit/nncf, quantization with accuracy control.
     """
-    if folder.exists():
-        raise InputError(f"{folder}: is there already; delete it to make it anew.")
     if not 0 <= max_drop <= 1:
         raise InputError(f"--max_drop {max_drop}: is not within 0 to 1; give 0.002.")
+    if folder.exists():
+        raise InputError(f"{folder}: is there already; delete it to make it anew.")
     import nncf
 
     started = time.monotonic()

@@ -182,7 +182,8 @@ def test_the_page_needs_nothing_else_and_shows_names_as_text(cohort, make_slide,
     text = (tmp_path / "out" / "cohort.html").read_text(encoding="utf-8")
     assert "<img" not in text
     assert "&lt;img src=x onerror=alert(1)&gt; &amp; #50%?" in text
-    # of the links one leads to the overlay, and none to another place
+    # links lead to the report and the overlay, and to no other place
     targets = re.findall(r'(?:href|src)="([^"]*)"', text)
-    assert targets == ["./%3Cimg%20src%3Dx%20onerror%3Dalert%281%29%3E%20%26%20%2350%25%3F/overlay.png"]
+    results = "./%3Cimg%20src%3Dx%20onerror%3Dalert%281%29%3E%20%26%20%2350%25%3F"
+    assert targets == [f"{results}/report.html", f"{results}/overlay.png"]
     assert "http" not in text.replace("http-equiv", "")
