@@ -20,6 +20,8 @@ from monailabel.interfaces.exception import ImageNotFoundException
 from lightmuseg.errors import InputError
 from lightmuseg.record import sha256_of, write_json, write_whole
 
+from .ground_truth import POLYGONS
+
 logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"[^/\\\x00-\x1f]{1,200}")
@@ -139,7 +141,12 @@ class VersionedDatastore(LocalDatastore):
         return file[: len(file) - len(ending)], file[len(file) - len(ending) :]
 
     def _list_files(self, path: str, patterns: list[str]) -> dict[str, str]:
-        """Files of known endings, hidden ones left out; of several with the same stem the first by name."""
+        """Files of known endings, hidden ones left out; of several with the same stem the first by name.
+
+        Outlines, as is the datastore's own file by its ending, are labels and never images.
+        """
+        if Path(path) == Path(self._model.image_path()):
+            patterns = [pattern for pattern in patterns if pattern.lstrip("*") not in POLYGONS]
         chosen: dict[str, str] = {}
         for file in sorted(entry.name for entry in Path(path).iterdir() if entry.is_file()):
             known = any(file.lower().endswith(pattern.lstrip("*")) for pattern in patterns)

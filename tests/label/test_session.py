@@ -136,11 +136,17 @@ def test_session_on_slides(server, opposite, studies):
     assert hashlib.sha256(kept.read_bytes()).hexdigest() == before["weights_sha256"]
 
 
-def test_weights_that_are_no_better_are_kept_beside_and_older_ones_come_back(server):
+def test_weights_that_are_no_better_are_kept_beside_and_older_ones_come_back(server, opposite):
     used = server.model["weights_sha256"]
+    # labels that the weights in use follow already: none that such a rate leads to can be better
+    x, y, width, height = WORKED
+    answer = server.infer("roi", "json", location=[x, y], size=[width, height]).json()
+    assert server.save("roi", "roi.geojson", json.dumps(answer)).status_code == 200
     task = server.train(max_epochs=1, learning_rate=10, batch_size=1)
+    assert server.save("roi", "roi.geojson", opposite).status_code == 200
     assert task["status"] == "DONE", task
     versions = server("GET", "/info/").json()["train_stats"]["lightmuseg"]["versions"]
+    assert versions[-1]["dice_before"] > 0.9
     assert versions[-1]["in_use"] is False
     assert server.model["weights_sha256"] == used
     assert server.train(use_version=0)["status"] == "DONE"
