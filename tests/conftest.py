@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,3 +64,20 @@ def run():
         return done.returncode, done.stdout, "\n".join(stderr)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def write_plain_slide():
+    """Write a lossless slide of plain fields of 125 pixels, or of one shade, 0.25 um/px."""
+
+    def write(path, seed=0, side=1000, shade=None):
+        fields = np.random.default_rng(seed).integers(0, 256, (side // 125, side // 125, 1), dtype=np.uint8)
+        if shade is not None:
+            fields[:] = shade
+        pixels = np.broadcast_to(fields, (*fields.shape[:2], 3)).repeat(125, axis=0).repeat(125, axis=1)
+        options = {"tile": (256, 256), "photometric": "rgb", "compression": "adobe_deflate"}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(path, pixels, resolution=(40_000, 40_000), resolutionunit="CENTIMETER", **options)
+        return path
+
+    return write

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from lightmuseg.pages import page_template
 from lightmuseg.record import write_whole
 from lightmuseg.slides.outcome import DONE, FAILED
 
@@ -38,11 +37,8 @@ def write_page(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         }
         for row in rows
     ]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    text = environment.get_template("page.html.j2").render(columns=columns, lines=lines, totals=_totals(rows))
+    template = page_template(__package__, "page.html.jinja")
+    text = template.render(columns=columns, lines=lines, totals=_totals(rows))
     write_whole(folder / PAGE, lambda path: path.write_text(text, encoding="utf-8"))
 
 

@@ -15,22 +15,14 @@ from lightmuseg.cohort import segment_cohort
 HERE = Path(__file__).parent
 
 
-def write_slide(path, seed=0, side=500, shade=None):
-    """A lossless slide of plain fields, or of one shade, 0.25 um/px."""
-    fields = np.random.default_rng(seed).integers(0, 256, (side // 125, side // 125, 1), dtype=np.uint8)
-    if shade is not None:
-        fields[:] = shade
-    pixels = np.broadcast_to(fields, (*fields.shape[:2], 3)).repeat(125, axis=0).repeat(125, axis=1)
-    options = {"tile": (256, 256), "photometric": "rgb", "compression": "adobe_deflate"}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tifffile.imwrite(path, pixels, resolution=(40_000, 40_000), resolutionunit="CENTIMETER", **options)
-    return path
-
-
 @pytest.fixture
-def make_slide(tmp_path):
-    """Write a slide below the folder ``slides``."""
-    return lambda name, *how, **more: write_slide(tmp_path / "slides" / name, *how, **more)
+def make_slide(tmp_path, write_plain_slide):
+    """Write a small slide below the folder ``slides``."""
+
+    def make(name, seed=0, side=500, shade=None):
+        return write_plain_slide(tmp_path / "slides" / name, seed, side, shade)
+
+    return make
 
 
 @pytest.fixture

@@ -49,7 +49,8 @@ class Killer(threading.Thread):
 
     def run(self):
         while self.driver.poll() is None:
-            time.sleep(self.moments.uniform(3, 15))
+            # a worker takes 10 to 20 s to load its libraries: some die while they do, most while they segment
+            time.sleep(self.moments.uniform(10, 50))
             workers = descendants(self.driver.pid, "ray::Actor.segment")
             if workers:
                 try:

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +33,9 @@ def bash(root, stand_in, tmp_path):
 
 
 def test_shellcheck_finds_nothing(root):
-    done = subprocess.run(["shellcheck", root / "deploy" / "slurm.sh"], capture_output=True, text=True)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("shellcheck"), root / "deploy" / "slurm.sh"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
 
 

@@ -48,19 +48,9 @@ class Shades:
         return {"runtime": "shades"}
 
 
-def write_slide(path, seed=0, side=1000):
-    """A lossless slide of plain fields of a few hundred pixels."""
-    fields = np.random.default_rng(seed).integers(0, 256, (side // 125, side // 125, 1), dtype=np.uint8)
-    pixels = np.broadcast_to(fields, (*fields.shape[:2], 3)).repeat(125, axis=0).repeat(125, axis=1)
-    options = {"tile": (256, 256), "photometric": "rgb", "compression": "adobe_deflate"}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tifffile.imwrite(path, pixels, resolution=(40_000, 40_000), resolutionunit="CENTIMETER", **options)
-    return path
-
-
 @pytest.fixture
-def slide(tmp_path):
-    return write_slide(tmp_path / "Fälle" / "A 1.tif")
+def slide(tmp_path, write_plain_slide):
+    return write_plain_slide(tmp_path / "Fälle" / "A 1.tif")
 
 
 def segment(slides, output, runtime=None, names=("tumor",), model=None, **options):
@@ -161,8 +151,8 @@ def test_region_alone_is_segmented(slide, tmp_path):
     assert float(measured["analysed_tissue_area"]) == pytest.approx(300 * 400 * 0.0625e-6)
 
 
-def test_failing_slides_are_reported_and_the_others_go_on(tmp_path, capsys):
-    slides = [write_slide(tmp_path / f"{name}.tif", seed) for seed, name in enumerate("abc")]
+def test_failing_slides_are_reported_and_the_others_go_on(tmp_path, capsys, write_plain_slide):
+    slides = [write_plain_slide(tmp_path / f"{name}.tif", seed) for seed, name in enumerate("abc")]
     slides[1].write_bytes(slides[1].read_bytes()[:3000])
     with refused("2 of 4 slides failed", "report.csv"):
         segment([*map(str, slides), str(tmp_path / "missing.svs")], tmp_path / "out")
@@ -173,8 +163,8 @@ def test_failing_slides_are_reported_and_the_others_go_on(tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c", "report.csv"]
 
 
-def test_bug_on_one_slide_stops_no_other(tmp_path, capsys):
-    slides = [str(write_slide(tmp_path / f"{name}.tif")) for name in "ab"]
+def test_bug_on_one_slide_stops_no_other(tmp_path, capsys, write_plain_slide):
+    slides = [str(write_plain_slide(tmp_path / f"{name}.tif")) for name in "ab"]
     with refused("1 of 2 slides failed"):
         segment(slides, tmp_path / "out", Shades(after=5, stop=ZeroDivisionError("oh")), resume=True)
     assert "Traceback" in capsys.readouterr().err
@@ -182,15 +172,15 @@ def test_bug_on_one_slide_stops_no_other(tmp_path, capsys):
     assert "ZeroDivisionError: oh" in rows[0]["message"]
 
 
-def test_report_keeps_the_slides_of_earlier_calls(tmp_path):
+def test_report_keeps_the_slides_of_earlier_calls(tmp_path, write_plain_slide):
     for seed, name in enumerate("ab"):
-        segment(str(write_slide(tmp_path / f"{name}.tif", seed)), tmp_path / "out")
+        segment(str(write_plain_slide(tmp_path / f"{name}.tif", seed)), tmp_path / "out")
     rows = list(csv.DictReader((tmp_path / "out" / "report.csv").open()))
     assert [row["slide"][-5:] for row in rows] == ["a.tif", "b.tif"]
 
 
-def test_slides_of_one_name_are_refused_before_any_is_read(tmp_path):
-    slides = [str(write_slide(tmp_path / folder / "a.tif")) for folder in ("x", "y")]
+def test_slides_of_one_name_are_refused_before_any_is_read(tmp_path, write_plain_slide):
+    slides = [str(write_plain_slide(tmp_path / folder / "a.tif")) for folder in ("x", "y")]
     with refused(slides[1], "same folder", slides[0]):
         segment(slides, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -285,10 +275,10 @@ def test_region_given_as_numbers_is_the_one_given_as_text(slide, tmp_path):
     assert contents(tmp_path / "out" / "A 1") == contents(tmp_path / "once" / "A 1")
 
 
-def test_another_slide_of_the_same_name_does_not_go_on(slide, tmp_path):
+def test_another_slide_of_the_same_name_does_not_go_on(slide, tmp_path, write_plain_slide):
     with pytest.raises(KeyboardInterrupt):
         segment(str(slide), tmp_path / "out", Shades(after=5))
-    write_slide(slide, 3, 1125)
+    write_plain_slide(slide, 3, 1125)
     with refused(".A 1.partial", "slide_bytes"):
         segment(str(slide), tmp_path / "out", resume=True)
 
@@ -336,16 +326,16 @@ class OtherShades(Shades):
         return {"runtime": "other"}
 
 
-def test_a_run_is_not_finished_by_another_runtime(tmp_path):
-    slide = write_slide(tmp_path / "A 1.tif")
+def test_a_run_is_not_finished_by_another_runtime(tmp_path, write_plain_slide):
+    slide = write_plain_slide(tmp_path / "A 1.tif")
     with pytest.raises(KeyboardInterrupt):
         segment(str(slide), tmp_path / "out", Shades(after=5))
     with refused("was begun with runtime 'shades', not 'other'"):
         segment(str(slide), tmp_path / "out", OtherShades(), resume=True)
 
 
-def test_the_proof_of_the_runtime_is_recorded(tmp_path):
-    slide, runtime = write_slide(tmp_path / "A 1.tif"), Shades()
+def test_the_proof_of_the_runtime_is_recorded(tmp_path, write_plain_slide):
+    slide, runtime = write_plain_slide(tmp_path / "A 1.tif"), Shades()
     runtime.parity = Parity("float32", 4, 1e-6, 0.0)
     segment(str(slide), tmp_path / "out", runtime)
     record = json.loads((tmp_path / "out" / "A 1" / "run.json").read_text())

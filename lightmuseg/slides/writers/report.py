@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 from lightmuseg.data.pictures import UNANNOTATED, overlay, pale_grey, palette_of
+from lightmuseg.pages import page_template
 
 from .legend import length_text, round_length
 from .measurements import RATIOS
@@ -54,9 +53,8 @@ def write_report(
         uncertainty: the picture of it, of the same size, without a legend.
         um_per_pixel: of the three.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(number=_number, decimals=_decimals, percent=_percent, words=_words)
-    template = environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    filters = {"number": _number, "decimals": _decimals, "percent": _percent, "words": _words}
+    template = page_template(__package__, TEMPLATE, filters)
     names = list(record["options"]["class_names"])
     values = {row["measure"]: row["value"] for row in rows}
     palette = dict(zip(["other_tissue", *names], palette_of(names)))
