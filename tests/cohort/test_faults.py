@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("ray")
 pytestmark = pytest.mark.cohort
 SLIDES, CORRUPT = 200, 5
+SIDES = (350, 550)
 LIMIT_S = 900
 
 
@@ -50,7 +51,7 @@ class Killer(threading.Thread):
     def run(self):
         while self.driver.poll() is None:
             # a worker takes 10 to 20 s to load its libraries: some die while they do, most while they segment
-            time.sleep(self.moments.uniform(10, 50))
+            time.sleep(self.moments.uniform(5, 25))
             workers = descendants(self.driver.pid, "ray::Actor.segment")
             if workers:
                 try:
@@ -75,7 +76,7 @@ def mounted(disk, *options):
 
 @pytest.mark.timeout(3 * LIMIT_S)
 def test_killed_workers_a_killed_driver_and_a_full_disk_change_no_byte(real_slides, command, contents, tmp_path):
-    paths = real_slides(tmp_path / "slides", SLIDES)
+    paths = real_slides(tmp_path / "slides", SLIDES, SIDES)
     corrupt = paths[7 :: SLIDES // CORRUPT][:CORRUPT]
     for number, path in enumerate(corrupt):
         path.write_bytes(path.read_bytes()[: 3000 * number])
