@@ -1,8 +1,10 @@
 """Slides that cost little, and a network that costs nothing."""
 
 import json
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +109,11 @@ def command(root, override, tmp_path):
         bundle = ("--no-tissue-mask", "--bundle", root / "bundle", "--override", override(runtime))
         line = [sys.executable, "-W", "ignore", "-m", "lightmuseg.cli", "cohort", *map(str, (*words, *bundle))]
         with open(said, "w") as file:
-            process = subprocess.Popen(line, stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path)
+            # Ctrl-C reaches it, as in a terminal, also where this runs in the background
+            process = subprocess.Popen(
+                line, stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path,
+                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+            )  # fmt: skip
         started.append(process)
         return process
 
