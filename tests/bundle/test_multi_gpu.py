@@ -33,6 +33,8 @@ import os
 from pathlib import Path
 from ignite.engine import Events
 
+pytestmark = pytest.mark.training
+
 class SeenTiles:
     def __init__(self, folder):
         self.path = Path(folder) / f"seen-{os.environ.get('LOCAL_RANK', 0)}.txt"

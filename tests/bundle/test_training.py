@@ -19,6 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lightmuseg.networks import LightMuSeg
 from lightmuseg.record import sha256_of
 
+pytestmark = pytest.mark.training
+
 FAST = ("--tile_size", 64, "--batch_size", 2, "--num_workers", 0)
 BUNDLE = ("python", "-m", "monai.bundle", "run")
 

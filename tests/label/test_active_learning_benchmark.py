@@ -11,6 +11,8 @@ from lightmuseg.data.bcss import read_mask
 from lightmuseg.data.images import read_rgb
 from lightmuseg.errors import InputError
 
+pytestmark = pytest.mark.training
+
 TINY = {"seeds": 2, "start": 2, "added": 3, "rounds": 2, "steps": 1, "passes": 2}
 STRATEGIES = ("random", "entropy", "epistemic")
 
