@@ -107,8 +107,8 @@ def _environment(folder: Path, package: str) -> Path:
     python = folder / package / "bin" / "python"
     if not python.exists():
         _run([sys.executable, "-m", "venv", folder / package])
-        # TIAToolbox asks for pkg_resources, which setuptools 81 no longer has
-        needed = [f"torch=={torch.__version__.split('+')[0]}", package, "setuptools<81"]
+        # TIAToolbox asks for pkg_resources, which setuptools 81 no longer has, and for OpenSlide's library
+        needed = [f"torch=={torch.__version__.split('+')[0]}", package, "setuptools<81", "openslide-bin"]
         _run([python, "-m", "pip", "install", *needed])
     return python
 
