@@ -43,6 +43,9 @@ WAYS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "TIAToolbox": ("with_tiatoolbox", "tiatoolbox", {}),
 }
 
+# TIAToolbox names the PyTorch it takes, which is older than ours
+NEEDED = {"lazyslide": ["lazyslide", f"torch=={torch.__version__.split('+')[0]}"], "tiatoolbox": ["tiatoolbox>=2.1"]}
+
 
 def benchmark(
     source: str, model: str, environments: str = "", side: int = 20_000, tissue: float = 0.3, rounds: int = 3,
@@ -107,9 +110,7 @@ def _environment(folder: Path, package: str) -> Path:
     python = folder / package / "bin" / "python"
     if not python.exists():
         _run([sys.executable, "-m", "venv", folder / package])
-        # TIAToolbox asks for pkg_resources, which setuptools 81 no longer has, and for OpenSlide's library
-        needed = [f"torch=={torch.__version__.split('+')[0]}", package, "setuptools<81", "openslide-bin"]
-        _run([python, "-m", "pip", "install", *needed])
+        _run([python, "-m", "pip", "install", *NEEDED[package]])
     return python
 
 
