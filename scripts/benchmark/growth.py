@@ -64,8 +64,10 @@ def benchmark(
                 for number in range(1 if side > GIGAPIXELS[4] else rounds):
                     target = Path(temporary) / str(number)
                     done = _run([ENGINE, slide, model, target, json.dumps(options)], OMP_NUM_THREADS=str(count))
-                    figures[part][name].append(json.loads(done.strip().splitlines()[-1]))
-                    print(f"{name}: {figures[part][name][-1]}", file=sys.stderr)
+                    facts = json.loads(done.strip().splitlines()[-1])
+                    del facts["map"]
+                    print(f"{name}: {facts}", file=sys.stderr)
+                    figures[part][name].append(facts)
                     shutil.rmtree(target)
     publish("growth", _text(figures), {"parts": figures, "rounds": rounds, "model_sha256": sha256_of(model)}, output)
 

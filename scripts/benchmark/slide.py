@@ -89,10 +89,12 @@ def benchmark(
                     print(f"{way}: left out: {done.stderr[-2000:]}", file=sys.stderr)
                     del runs[way]
                     continue
-                runs[way].append(json.loads(done.stdout.strip().splitlines()[-1]))
-                print(f"{way}: {runs[way][-1]}", file=sys.stderr)
+                facts = json.loads(done.stdout.strip().splitlines()[-1])
+                print(f"{way}: {facts}", file=sys.stderr)
+                made = facts.pop("map")
+                runs[way].append(facts)
                 if way in (WHOLE, MONAI) and number == 0:
-                    maps[way] = tifffile.imread(runs[way][-1]["map"], level=0)
+                    maps[way] = tifffile.imread(made, level=0)
                 shutil.rmtree(target)
     same = _agreement(maps)
     _publish(name, runs, same, {"side": side, "tissue": tissue, "rounds": rounds, "model": model}, output)
