@@ -24,10 +24,12 @@ DOCUMENTS = (
     "docs/two_regions.md",
     "docs/view.md",  # its commands run in tests/view/test_page.py
     "docs/benchmarks/active_learning.md",
-    "docs/benchmarks/engine.md",
+    "docs/benchmarks/cohort.md",
+    "docs/benchmarks/growth.md",
     "docs/benchmarks/layers.md",
     "docs/benchmarks/metrics.md",
     "docs/benchmarks/network.md",
+    "docs/benchmarks/slide.md",
     "docs/benchmarks/training.md",
     "docs/benchmarks/view.md",
     "deploy/README.md",  # its command runs in tests/deploy/test_slurm.py

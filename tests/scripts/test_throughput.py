@@ -129,7 +129,7 @@ def test_tiles_of_round_tissue_are_those_that_are_planned(model, side, tissue, o
     assert model.slide_of(side, tissue, overlap).tiles == pytest.approx(planned, rel=0.05)
 
 
-# from docs/benchmarks/engine.md: slides of blobs through the real tissue mask
+# slides of scripts/make_pyramid.py through the real tissue mask
 @pytest.mark.parametrize(("side", "tiles"), [(10_000, 429), (40_000, 4_113), (80_000, 14_665)])
 def test_tiles_of_real_masks_are_met(model, side, tiles):
     assert model.slide_of(side, 0.3, 0.25, margin=32 / 0.25).tiles == pytest.approx(tiles, rel=0.03)

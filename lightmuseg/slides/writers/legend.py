@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -13,6 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 LINE, GAP, SWATCH, TEXT = 28, 12, 16, 14
 # A scale bar is at most this share of the picture's width, or 50 pixels.
 BAR_SHARE = 1 / 5
+# zlib's level: 6, which is usual, takes twice as long and saves a fifteenth
+COMPRESSION = 1
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ def swatch(colour: Sequence[int], name: str) -> Entry:
     return Entry(np.full((SWATCH, SWATCH, 3), colour, np.uint8), name)
 
 
-def with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
-    """The picture and below it its legend, in as many lines as the entries need; as wide as the wider one of both."""
+def save_with_legend(path: Path, picture: Image.Image, entries: Sequence[Entry]) -> None:
+    """Write a PNG: the picture and below it its legend, in as many lines as it needs; as wide as the wider of both."""
     font = ImageFont.load_default(TEXT)
     placed, x, y, width = [], GAP, 0, picture.width
     for entry in entries:
@@ -57,7 +60,7 @@ def with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
         high, wide = entry.pixels.shape[:2]
         both.paste(Image.fromarray(entry.pixels), (x, middle - high // 2))
         draw.text((x + wide + GAP // 2, middle), entry.after, fill="black", font=font, anchor="lm")
-    return both
+    both.save(path, compress_level=COMPRESSION)
 
 
 def round_length(limit: float) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lightmuseg.data.pictures import UNANNOTATED, overlay, palette_of
 
-from .legend import scale_bar, swatch, with_legend
+from .legend import save_with_legend, scale_bar, swatch
 from .pyramid import UNREAD
 
 BAND = 256
@@ -35,7 +35,8 @@ def write_overlay(path: Path, thumbnail: np.ndarray, class_map: Any, step0: floa
     if (classes == UNREAD).any():
         names["unread"] = UNANNOTATED
     entries = [swatch(colour, name) for name, colour in names.items()]
-    with_legend(picture, [scale_bar(width, class_map.mpp * step0 / class_map.downsample), *entries]).save(path)
+    bar = scale_bar(width, class_map.mpp * step0 / class_map.downsample)
+    save_with_legend(path, picture, [bar, *entries])
     return classes
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lightmuseg.data.pictures import pale_grey
 
-from .legend import Entry, scale_bar, with_legend
+from .legend import Entry, save_with_legend, scale_bar
 
 # Colours of 0, 1/8 ... 1: matplotlib's map "magma" (public domain, CC0), the other way round and without its darkest
 # tenth. It is perceptually uniform, and darker is less sure in black and white too.
@@ -56,7 +56,7 @@ def write_uncertainty(
     picture = Image.fromarray(blended.round().astype(np.uint8))
     bar = np.broadcast_to(shown_colours(BAR_WIDTH), (BAR_HEIGHT, BAR_WIDTH, 3))
     entries = [scale_bar(width, step0 * mpp0), Entry(bar, "1 undecided", "certain 0")]
-    with_legend(picture, entries).save(path)
+    save_with_legend(path, picture, entries)
     return picture
 
 
