@@ -172,7 +172,7 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(engine, stop, real_slid
     family = descendants(process.pid)
     assert family
     process.send_signal(stop)
-    assert process.wait(60) != 0
+    assert process.wait(LIMIT_S) != 0
     said = (tmp_path / "said.txt").read_text()
     assert "the same command goes on" in said
     assert "Traceback" not in said

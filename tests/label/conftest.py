@@ -28,7 +28,7 @@ class Server:
         self.address, self.process, self.studies = f"http://127.0.0.1:{port}", process, studies
 
     def __call__(self, method, path, **options):
-        return requests.request(method, self.address + path, timeout=240, **options)
+        return requests.request(method, self.address + path, timeout=600, **options)
 
     def infer(self, image, output, **wsi):
         answer = self("POST", f"/infer/wsi/lightmuseg?image={image}&output={output}", json=wsi)
@@ -85,7 +85,7 @@ class Server:
         return self("GET", "/info/").json()["models"]["lightmuseg"]
 
 
-def wait(ask, seconds=240):
+def wait(ask, seconds=600):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         answer = ask()

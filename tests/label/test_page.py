@@ -28,7 +28,7 @@ def test_commands_of_the_page(serve, root, data, tmp_path):
     server = serve(folder, "--conf", "patches", "2")
     for line in requests:
         command = line.replace("http://127.0.0.1:8000", server.address)
-        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, line + done.stdout + done.stderr
     assert (
         server("GET", "/datastore/label?label=cmu_small_region&tag=final").content

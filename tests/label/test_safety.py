@@ -197,7 +197,7 @@ def test_request_that_is_too_large_is_refused_before_it_is_read(own):
     headers = {"Content-Length": str(5 * 10**9), "Content-Type": "application/octet-stream"}
     request = requests.Request("PUT", f"{own.address}/datastore/image?image=big", headers=headers).prepare()
     request.headers["Content-Length"] = headers["Content-Length"]
-    assert requests.Session().send(request, timeout=30).status_code == 413
+    assert requests.Session().send(request, timeout=120).status_code == 413
 
 
 def test_pages_of_other_servers_are_refused(own):

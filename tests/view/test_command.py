@@ -80,7 +80,7 @@ def test_serves_an_empty_folder_to_others_with_a_warning_until_ctrl_c(root, tmp_
                 assert b"secret" not in status.split(b"\r\n\r\n", 1)[1]
         finally:
             process.send_signal(signal.SIGINT)
-            _, wrong = process.communicate(timeout=30)
+            _, wrong = process.communicate(timeout=120)
     assert process.returncode == 0
     (warning,) = [text for text in wrong.splitlines() if text]
     assert warning.startswith("lightmuseg: warning: --host 0.0.0.0: everybody who reaches this computer")

@@ -382,4 +382,4 @@ def test_commands_of_the_page_on_looking(root, made, tmp_path):
             with urllib.request.urlopen(address) as answer:
                 assert b"LightMuSeg" in answer.read()
             server.send_signal(signal.SIGINT)
-            assert server.wait(timeout=30) == 0
+            assert server.wait(timeout=120) == 0
