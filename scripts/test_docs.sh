@@ -4,4 +4,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
-exec .venv/bin/python -m pytest -m slow --timeout 3600 tests "$@"
+exec .venv/bin/python -m pytest -m slow --timeout 5400 tests "$@"

@@ -69,7 +69,7 @@ def shell(command, folder, **environment):
         env={**inherited, **environment},
         capture_output=True,
         text=True,
-        timeout=1800,
+        timeout=3600,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout

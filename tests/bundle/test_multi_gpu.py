@@ -89,7 +89,7 @@ def odd(dataset, tmp_path_factory):
 def trained(run, odd, tmp_path_factory):
     """The output of a training of the paper's network by two processes."""
     output = tmp_path_factory.mktemp("two processes") / "output"
-    status, _, stderr = run(*trained_words(2, output, odd, max_epochs=2, learning_rate=0.01), timeout=200)
+    status, _, stderr = run(*trained_words(2, output, odd, max_epochs=2, learning_rate=0.01), timeout=600)
     assert status == 0, stderr[-3000:]
     return output, stderr
 
@@ -110,7 +110,7 @@ def resumed(run, odd, small, tmp_path_factory):
     histories = []
     for processes, epochs in ((2, 2), (1, 3), (2, 4)):
         command = trained_words(processes, output, odd, config, max_epochs=epochs, batch_size=1)
-        status, _, stderr = run(*command, timeout=200, **environment)
+        status, _, stderr = run(*command, timeout=600, **environment)
         assert status == 0, stderr[-3000:]
         histories.append(history(output))
     return output, histories
@@ -195,7 +195,7 @@ def test_training_goes_on_with_another_number_of_processes(resumed):
 def test_metrics_are_those_of_one_process_with_the_weights_that_were_written(trained, run, odd, tmp_path):
     output, _ = trained
     options = {"dataset_dir": odd, "output_dir": tmp_path, "checkpoint": output / "model.pt", "val_split": "val"}
-    status, _, stderr = run(*words(BUNDLE, ["train", "evaluate"], **options), timeout=200)
+    status, _, stderr = run(*words(BUNDLE, ["train", "evaluate"], **options), timeout=600)
     assert status == 0, stderr[-3000:]
     alone = json.loads((tmp_path / "run.json").read_text())["metrics"]
     best = torch.load(output / "last.pt", weights_only=True)["best"]["epoch"]
@@ -236,7 +236,7 @@ def test_killed_worker_ends_the_job_and_the_same_command_finishes_it(run, odd, s
     workers = {rank: worker_of(launcher.pid, rank) for rank in (0, 1)}
     os.kill(workers[1], signal.SIGKILL)
     try:
-        _, stderr = launcher.communicate(timeout=90)
+        _, stderr = launcher.communicate(timeout=300)
     except subprocess.TimeoutExpired:
         launcher.kill()
         raise
@@ -247,7 +247,7 @@ def test_killed_worker_ends_the_job_and_the_same_command_finishes_it(run, odd, s
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers.values())
 
     before = history(output)
-    status, _, stderr = run(*command, timeout=200, **environment)
+    status, _, stderr = run(*command, timeout=600, **environment)
     assert status == 0, stderr[-3000:]
     assert stderr.count("resuming after epoch") == 1
     assert [row["epoch"] for row in history(output)] == [str(epoch) for epoch in range(1, 13)]
@@ -279,7 +279,7 @@ def test_fault_ends_both_processes_with_one_line(fault, run, resumed, odd, datas
         odd = with_tiles(dataset, tmp_path / "dataset", "val", 1)
         says = "1 tiles are too few for 2 processes"
     before = {path.name: path.read_bytes() for path in output.iterdir()}
-    status, _, stderr = run(*trained_words(2, output, odd, config, **options), timeout=120, **environment)
+    status, _, stderr = run(*trained_words(2, output, odd, config, **options), timeout=600, **environment)
     assert status != 0
     (line,) = [line for line in stderr.splitlines() if line.startswith("lightmuseg: error:")]
     assert says in line
@@ -295,7 +295,7 @@ def test_two_processes_give_the_metrics_of_one(run, dataset, weights, tmp_path):
         output = tmp_path / str(processes)
         options = {"dataset_dir": dataset, "checkpoint": weights, "output_dir": output}
         command = words(LAUNCHER if more else BUNDLE, ["train", "evaluate", *more], **options)
-        status, _, stderr = run(*command, timeout=200)
+        status, _, stderr = run(*command, timeout=600)
         assert status == 0, stderr[-3000:]
         record = json.loads((output / "run.json").read_text())
         assert record["processes"] == processes
