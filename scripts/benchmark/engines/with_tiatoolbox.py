@@ -20,7 +20,9 @@ from tiatoolbox.models.models_abc import ModelABC  # noqa: E402
 
 
 class Network(ModelABC):
-    """Our network as TIAToolbox takes one."""
+    """Our network as TIAToolbox takes one; counts its tiles."""
+
+    tiles = 0
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -33,6 +35,7 @@ class Network(ModelABC):
     @staticmethod
     def infer_batch(model: Network, batch_data: torch.Tensor, *, device: str) -> np.ndarray:
         """Probabilities of both classes, [B, h, w, 2]."""
+        Network.tiles += len(batch_data)
         with torch.inference_mode():
             tumor = torch.sigmoid(model(batch_data.to(torch.uint8))).permute(0, 2, 3, 1)
             return torch.cat([1 - tumor, tumor], dim=3).numpy()
@@ -55,4 +58,4 @@ with watched() as facts:
         patch_input_shape=(512, 512), patch_output_shape=(256, 256), stride_shape=(step, step),
     )  # fmt: skip
     made = engine.run([slide], patch_mode=False, ioconfig=config, save_dir=output, output_type="zarr", device="cpu")
-    facts["map"] = str(next(iter(made.values())) if isinstance(made, dict) else made)
+    facts |= {"map": str(next(iter(made.values())) if isinstance(made, dict) else made), "tiles": Network.tiles}
