@@ -173,6 +173,8 @@ def test_session_on_tiles(server, tumor):
     assert after != before
     assert server("POST", "/infer/lightmuseg?image=tile 3&output=json").json()["weights_sha256"] == after
     assert server.scored("tile 3", "epistemic", after)
+    listed = server("GET", "/datastore/?output=all").json()["objects"]
+    assert set(listed) == {SVS, "roi", *(f"tile {number}" for number in range(4))}
 
 
 def test_training_is_cancelled(server):
