@@ -35,7 +35,7 @@ from .writers.regions import write_regions
 from .writers.report import write_report
 from .writers.uncertainty import write_uncertainty
 
-TISSUE_MPP, TISSUE_SIDE = 8.0, 12_000
+TISSUE_MPP, TISSUE_SIDE = 8.0, 5000
 OVERLAY_SIDE = 2000
 # places of corrupt pixels that a record names
 MAX_PLACES = 100
