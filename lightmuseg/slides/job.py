@@ -35,7 +35,9 @@ from .writers.regions import write_regions
 from .writers.report import write_report
 from .writers.uncertainty import write_uncertainty
 
-TISSUE_MPP, TISSUE_SIDE = 8.0, 5000
+# Of the picture in which tissue is looked for: um/px, and pixels of its longer side, at most, with which it takes no
+# more memory than all that follows; slides of more than 29 mm get a coarser one.
+TISSUE_MPP, TISSUE_SIDE = 8.0, 3600
 OVERLAY_SIDE = 2000
 # places of corrupt pixels that a record names
 MAX_PLACES = 100
