@@ -30,6 +30,7 @@ DOCUMENTS = (
     "docs/benchmarks/metrics.md",
     "docs/benchmarks/network.md",
     "docs/benchmarks/slide.md",
+    "docs/benchmarks/slide_tiatoolbox.md",
     "docs/benchmarks/training.md",
     "docs/benchmarks/view.md",
     "deploy/README.md",  # its command runs in tests/deploy/test_slurm.py
