@@ -15,11 +15,11 @@ from scipy.special import expit, softmax
 from lightmuseg.data.tiles import tile_starts
 from lightmuseg.slides.area import Area
 from lightmuseg.slides.readers import UnreadablePixels
-from lightmuseg.slides.tissue import find_tissue
-from lightmuseg.slides.view import ModelView, thumbnail
+from lightmuseg.slides.tissue import tissue_of
+from lightmuseg.slides.view import ModelView
 
 from .network import BundleNetwork
-from .prediction import TISSUE_MPP, TISSUE_SIDE, Box, opened
+from .prediction import Box, opened
 from .uncertainty import dropout_passes, mutual_information, predictive_entropy
 
 # of a slide; beyond them an even choice stands for the rest
@@ -38,8 +38,7 @@ def patches_of(view: ModelView, size_m: int, most: int, seed: int = 0) -> list[t
     xs, ys = (tile_starts(size, size_m) for size in (view.width, view.height))
     corners = [(x, y) for y, x in itertools.product(ys, xs)]
     if len(corners) > 1:
-        pixels, step0 = thumbnail(view.reader, TISSUE_MPP, TISSUE_SIDE)
-        tissue = find_tissue(pixels, step0, view.reader.mpp)
+        tissue = tissue_of(view.reader)
         on_tissue = [corner for corner in corners if _share(tissue, corner, size_m, view.scale) >= LEAST_TISSUE]
         corners = on_tissue or corners
     if len(corners) > most:

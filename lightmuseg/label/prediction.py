@@ -20,15 +20,14 @@ from lightmuseg.slides.plan import plan_tiles
 from lightmuseg.slides.readers import SlideReader
 from lightmuseg.slides.readers.opening import open_slide
 from lightmuseg.slides.rows import RowStore
-from lightmuseg.slides.tissue import find_tissue
-from lightmuseg.slides.view import ModelView, ViewPart, thumbnail
+from lightmuseg.slides.tissue import tissue_of
+from lightmuseg.slides.view import ModelView, ViewPart
 from lightmuseg.slides.writers.regions import TOLERANCE, regions
 
 from .network import BundleNetwork
 
 # model pixels to one of the map
 FACTOR = 2
-TISSUE_MPP, TISSUE_SIDE = 8.0, 12_000
 # of a label image, which is made in memory
 MAX_PIXELS = 100_000_000
 
@@ -147,8 +146,7 @@ def predicted(path: Path, network: BundleNetwork, request: Mapping[str, Any]) ->
         if not everything:
             area = RegionOfInterest(box.polygon())
         elif len(reader.levels) > 1:
-            pixels, step0 = thumbnail(reader, TISSUE_MPP, TISSUE_SIDE)
-            area = find_tissue(pixels, step0, reader.mpp)
+            area = tissue_of(reader)
         runtime = network.runtime
         plan = plan_tiles((view.width, view.height), view.scale, area, runtime.tile_size, network.overlap, FACTOR)
         seen: ModelView | ViewPart = view

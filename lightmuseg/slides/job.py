@@ -24,7 +24,7 @@ from .quality import warnings_of
 from .readers.opening import open_slide
 from .region import read_region
 from .rows import FORMAT, RowStore
-from .tissue import find_tissue
+from .tissue import tissue_of
 from .uncertainty import BLOCK, Entropies, uncertainty_map
 from .unfinished import Unfinished
 from .view import ModelView, thumbnail
@@ -35,9 +35,6 @@ from .writers.regions import write_regions
 from .writers.report import write_report
 from .writers.uncertainty import write_uncertainty
 
-# Of the picture in which tissue is looked for: um/px, and pixels of its longer side, at most, with which it takes no
-# more memory than all that follows; slides of more than 29 mm get a coarser one.
-TISSUE_MPP, TISSUE_SIDE = 8.0, 3600
 OVERLAY_SIDE = 2000
 # places of corrupt pixels that a record names
 MAX_PLACES = 100
@@ -139,8 +136,7 @@ class SlideJob:
         if self.options.region:
             areas.append(read_region(self.options.region, level0.width, level0.height))
         if self.options.tissue_mask:
-            pixels, step0 = thumbnail(view.reader, TISSUE_MPP, TISSUE_SIDE)
-            areas.append(find_tissue(pixels, step0, view.reader.mpp))
+            areas.append(tissue_of(view.reader))
         return areas[0] if len(areas) == 1 else Intersection(areas)
 
     def _gathered(self, store: RowStore) -> tuple[Counts, Entropies, Counter[str]]:

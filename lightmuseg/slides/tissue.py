@@ -7,7 +7,12 @@ from scipy import ndimage
 from skimage.morphology import disk, remove_small_objects
 
 from .area import TissueMask
+from .readers import SlideReader
+from .view import thumbnail
 
+# Of the picture in which tissue is looked for: um/px, and pixels of its longer side, at most, with which it takes no
+# more memory than all that follows; slides of more than 29 mm get a coarser one.
+THUMBNAIL_MPP, THUMBNAIL_SIDE = 8.0, 3600
 # Magenta above the glass's, as log10 of a ratio. Smoothed glass strays by 0.003; tissue has 0.05 to 0.3, bleached to
 # three quarters white still 0.02. A fixed threshold, because a slide may be all tissue or all glass.
 THRESHOLD = 0.012
@@ -50,6 +55,12 @@ HOLE_MM2 = 0.15
 MARGIN_UM = 32.0
 # Rows of a thumbnail that are held as floats at once.
 BAND = 512
+
+
+def tissue_of(reader: SlideReader) -> TissueMask:
+    """Tissue of a slide whose ``mpp`` is known, as :func:`find_tissue` sees it on its thumbnail."""
+    pixels, step0 = thumbnail(reader, THUMBNAIL_MPP, THUMBNAIL_SIDE)
+    return find_tissue(pixels, step0, reader.mpp)
 
 
 def find_tissue(thumbnail: np.ndarray, step0: float, mpp0: float) -> TissueMask:
