@@ -18,6 +18,8 @@ from PIL import Image
 
 from lightmuseg.losses import StructureLoss
 
+pytestmark = pytest.mark.training
+
 FAST = {"tile_size": 64, "batch_size": 2, "num_workers": 0, "encoder_weights": None}
 BUNDLE = ("python", "-m", "monai.bundle", "run")
 LAUNCHER = ("python", "-m", "torch.distributed.run", "--nproc_per_node", 2, *BUNDLE[1:])
@@ -33,7 +35,6 @@ import os
 from pathlib import Path
 from ignite.engine import Events
 
-pytestmark = pytest.mark.training
 
 class SeenTiles:
     def __init__(self, folder):
