@@ -108,13 +108,19 @@ class RowStore:
             return arrays[name]
 
     def _bands(self, name: str, height: int) -> Iterator[np.ndarray]:
-        waiting: list[np.ndarray] = []
-        count = 0
+        """Bands of as many lines, whatever rows have; in memory are one of each."""
+        waiting, count = None, 0
         for row in range(len(self)):
-            waiting.append(self._load(row, name))
-            count += waiting[-1].shape[-2]
-            while count >= height or (row == len(self) - 1 and count):
-                joined = waiting[0] if len(waiting) == 1 else np.concatenate(waiting, axis=-2)
-                yield joined[..., :height, :]
-                waiting = [joined[..., height:, :]]
-                count = waiting[0].shape[-2]
+            lines = self._load(row, name)
+            while lines.shape[-2]:
+                if waiting is None:
+                    waiting = np.empty((*lines.shape[:-2], height, lines.shape[-1]), lines.dtype)
+                taken = lines[..., : height - count, :]
+                waiting[..., count : count + taken.shape[-2], :] = taken
+                count += taken.shape[-2]
+                lines = lines[..., taken.shape[-2] :, :]
+                if count == height:
+                    yield waiting
+                    waiting, count = None, 0
+        if waiting is not None:
+            yield waiting[..., :count, :]

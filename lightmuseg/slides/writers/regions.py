@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ UNREAD = 255
 TOLERANCE = 0.7
 
 
-def write_regions(path: Path, class_map: Any, tolerance_um: float | None = None, min_area_um2: float = 0.0) -> None:
+def write_regions(path: Path, class_map: Any, tolerance_um: float | None = None) -> None:
     """Write the regions of a class map as a GeoJSON FeatureCollection of polygons with holes.
 
     Every region, pixels of one class that are connected by edges, is one annotation with its class's name and colour;
@@ -34,20 +36,17 @@ def write_regions(path: Path, class_map: Any, tolerance_um: float | None = None,
         class_map: width, height, mpp, downsample, class_names and bands; see the engine.
         tolerance_um: at most so far do the polygons leave the pixels' borders; None for 0.7 output pixels, by which
             every pixel's middle stays inside its own region.
-        min_area_um2: smaller regions are left out, and smaller holes filled.
     """
     tolerance = TOLERANCE if tolerance_um is None else tolerance_um / class_map.mpp
-    smallest = min_area_um2 * (class_map.downsample / class_map.mpp) ** 2
     names = dict(enumerate(class_map.class_names, start=1)) | {UNREAD: "unread"}
     colours = dict(enumerate(palette_of(class_map.class_names))) | {UNREAD: UNANNOTATED}
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         separator = "\n"
-        for value, region in regions(class_map, tolerance):
-            kept = _without_small_parts(region, smallest)
-            if kept is not None:
-                file.write(separator + _feature(kept, names[value], colours[value]))
-                separator = ",\n"
+        for value, rings in _regions(class_map, tolerance, BLOCK):
+            file.write(separator)
+            file.writelines(_feature(rings, names[value], colours[value]))
+            separator = ",\n"
         file.write("\n]}\n")
 
 
@@ -59,6 +58,13 @@ def regions(class_map: Any, tolerance: float, block: int = BLOCK) -> Iterator[tu
         tolerance: output pixels; see :func:`outlines`.
         block: side of the blocks of which one at a time is in memory, next to the regions that are not complete.
     """
+    for value, rings in _regions(class_map, tolerance, block):
+        shell, *holes = (ring for some in rings for ring in some)
+        yield value, Polygon(shell, holes)
+
+
+def _regions(class_map: Any, tolerance: float, block: int) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
+    """Class index and rings of each region, the shell first: of a large one not all in memory at once."""
     unfinished = _UnfinishedRegions()
     # the row of pixels above the band, and the part of a region that each belongs to; -1 for none
     above, parts_above = np.zeros(class_map.width, np.uint8), np.full(class_map.width, -1)
@@ -68,7 +74,7 @@ def regions(class_map: Any, tolerance: float, block: int = BLOCK) -> Iterator[tu
         left, parts_left = np.zeros(len(band), np.uint8), np.full(len(band), -1)
         for xo in range(0, class_map.width, block):
             here = slice(xo, xo + block)
-            classes = band[:, here]
+            classes = np.ascontiguousarray(band[:, here])
             if not classes.any():
                 left, parts_left = classes[:, -1], np.full(len(band), -1)
                 continue
@@ -82,14 +88,16 @@ def regions(class_map: Any, tolerance: float, block: int = BLOCK) -> Iterator[tu
                 if touching[index]:
                     numbers[index] = unfinished.add(value, polygon)
                 else:
-                    yield value, polygon
+                    yield value, iter([shapely.get_rings(polygon)])
             unfinished.join(parts_above[here], numbers[found.top], above[here] == classes[0])
             unfinished.join(parts_left, numbers[found.left], left == classes[:, 0])
             left, parts_left = classes[:, -1], numbers[found.right]
             parts_below[here] = numbers[found.bottom]
         yield from unfinished.completed(parts_below)
-        above, parts_above = band[-1], parts_below
+        above, parts_above = band[-1].copy(), parts_below
         yo += len(band)
+        # it may be large, and the next one comes before its name is given away
+        del band
     yield from unfinished.completed(np.empty(0, dtype=np.intp))
 
 
@@ -101,14 +109,14 @@ class _UnfinishedRegions:
     """
 
     def __init__(self) -> None:
-        self.regions: dict[int, tuple[int, list[Polygon]]] = {}
+        self.regions: dict[int, tuple[int, list[_Part]]] = {}
         self.roots: dict[int, int] = {}
         self.count = 0
 
     def add(self, value: int, part: Polygon) -> int:
         self.count += 1
         self.roots[self.count] = self.count
-        self.regions[self.count] = (value, [part])
+        self.regions[self.count] = (value, [_Part(part)])
         return self.count
 
     def join(self, numbers: np.ndarray, others: np.ndarray, alike: np.ndarray) -> None:
@@ -122,7 +130,7 @@ class _UnfinishedRegions:
                 self.roots[other] = root
                 self.regions[root][1].extend(self.regions.pop(other)[1])
 
-    def completed(self, border: np.ndarray) -> Iterator[tuple[int, Polygon]]:
+    def completed(self, border: np.ndarray) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
         """Take out the regions that have no part among those along ``border``."""
         roots = {number: self._root(number) for number in np.unique(border[border >= 0]).tolist()}
         self.roots = roots | {root: root for root in roots.values()}
@@ -136,27 +144,39 @@ class _UnfinishedRegions:
         return number
 
 
-def _joined(parts: list[Polygon]) -> Polygon:
-    if len(parts) == 1:
-        return parts[0]
+class _Part:
+    """What a block has of a region: the shell, and the holes packed, as they are final and may be very many."""
+
+    def __init__(self, part: Polygon) -> None:
+        self.shell = Polygon(part.exterior)
+        self._holes = zlib.compress(shapely.to_wkb(shapely.multilinestrings(shapely.get_rings(part)[1:])), level=1)
+
+    def holes(self) -> np.ndarray:
+        """The rings of the holes."""
+        return shapely.get_parts(shapely.from_wkb(zlib.decompress(self._holes)))
+
+
+def _joined(parts: list[_Part]) -> Iterator[np.ndarray]:
+    """The rings of a region, the shell first."""
     # holes do not touch the sides of blocks, so only the shells need joining
-    shell = shapely.union_all([Polygon(part.exterior) for part in parts])
-    return Polygon(shell.exterior, [*shell.interiors, *(hole for part in parts for hole in part.interiors)])
+    yield shapely.get_rings(shapely.union_all([part.shell for part in parts]))
+    for part in parts:
+        yield part.holes()
 
 
-def _without_small_parts(region: Polygon, smallest: float) -> Polygon | None:
-    if region.area < smallest:
-        return None
-    holes = [hole for hole in region.interiors if Polygon(hole).area >= smallest]
-    return region if len(holes) == len(region.interiors) else Polygon(region.exterior, holes)
-
-
-def _feature(region: Polygon, name: str, colour: tuple[int, int, int]) -> str:
-    geometry = shapely.to_geojson(region)
-    head = {"type": "Feature", "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{name} {geometry}"))}
+def _feature(rings: Iterator[np.ndarray], name: str, colour: tuple[int, int, int]) -> Iterator[str]:
+    """The text of a feature, piece by piece; its id, of the name and the geometry, follows these."""
+    digest = hashlib.sha1(uuid.NAMESPACE_OID.bytes + name.encode(), usedforsecurity=False)
+    yield '{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": ['
+    separator = ""
+    for some in rings:
+        if len(some):
+            # a polygon's rings are written as several lines are
+            lines = shapely.to_geojson(shapely.multilinestrings(some)).partition("[")[2].removesuffix("]}")
+            digest.update(lines.encode())
+            yield separator + lines
+            separator = ","
+    identity = uuid.UUID(bytes=digest.digest()[:16], version=5)
     classification = {"name": name, "color": list(colour)}
     properties = {"objectType": "annotation", "classification": classification, "isLocked": False}
-    # the geometry is text already, and may be long
-    return (
-        f'{json.dumps(head)[:-1]}, "geometry": {geometry}, "properties": {json.dumps(properties, ensure_ascii=False)}}}'
-    )
+    yield f']}}, "id": "{identity}", "properties": {json.dumps(properties, ensure_ascii=False)}}}'

@@ -266,20 +266,6 @@ def test_a_map_without_regions_is_an_empty_collection(tmp_path):
     assert features(tmp_path / "a") == []
 
 
-def test_small_regions_are_left_out_and_small_holes_filled(tmp_path):
-    classes = np.zeros((60, 60), np.uint8)
-    classes[5:45, 5:45] = 1
-    # 4 pixels of class 2 in a hole, a hole of 16 pixels, 9 pixels apart
-    classes[10:12, 10:12] = 2
-    classes[20:24, 20:24] = 0
-    classes[50:53, 50:53] = 3
-    # a pixel is 0.25 um2
-    for smallest, areas in ((0.0, [1580, 4, 9]), (1.0, [1580, 4, 9]), (2.0, [1584, 9]), (3.0, [1584]), (5.0, [1600])):
-        write_regions(tmp_path / "a", ClassMap(classes, downsample=2.0), 0.0, smallest)
-        found = [shapely.from_geojson(json.dumps(f["geometry"])).area / 4 for f in features(tmp_path / "a")]
-        assert sorted(found) == sorted(areas)
-
-
 def test_a_fault_of_the_disk_is_raised(tmp_path):
     with pytest.raises(OSError, match="No such file"):
         write_regions(tmp_path / "absent" / "a", ClassMap(np.ones((3, 3), np.uint8)))
