@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -118,6 +119,14 @@ class RowWriter:
         self._merger = Merger(plan, runtime.output_stride, runtime.out_channels, self._finish_cell)
         self._row = finished
         self._unread: list[str] = []
+        # Of the highest row, for all of them: what is as wide as the slide and allocated anew for each row leaves holes
+        # in the heap that small pieces settle in, gigabytes of them in the end.
+        edges = [min(edge, plan.height) for edge in plan.edges_y]
+        highest = max(below - above for above, below in itertools.pairwise(edges))
+        self._class_buffer = np.empty((highest, plan.width), np.uint8)
+        self._entropy_buffer = np.empty((-(-highest // STEP) + 1, samples_before(plan.width)), np.uint8)
+        if probabilities:
+            self._probability_buffer = np.empty((self._channels, highest, plan.width), np.uint8)
         self._begin()
 
     def add(self, tiles: Iterable[tuple[int, int]], logits: list[np.ndarray | UnreadablePixels]) -> None:
@@ -138,14 +147,16 @@ class RowWriter:
     def _begin(self) -> None:
         edges, limit = self._plan.edges_y, self._plan.height
         if self._row < len(self._store):
-            height = min(edges[self._row + 1], limit) - min(edges[self._row], limit)
-            self._classes = np.zeros((height, self._plan.width), np.uint8)
+            ends = [min(edges[row], limit) for row in (self._row, self._row + 1)]
+            height, samples = ends[1] - ends[0], samples_before(ends[1]) - samples_before(ends[0])
             self._counts = Counts.of(self._store.class_names)
             self._entropies = Entropies.of(self._store.class_names)
-            ends = [samples_before(min(edges[row], limit)) for row in (self._row, self._row + 1)]
-            self._entropy = np.full((ends[1] - ends[0], samples_before(self._plan.width)), UNKNOWN, np.uint8)
+            self._classes, self._entropy = self._class_buffer[:height], self._entropy_buffer[:samples]
+            self._classes.fill(0)
+            self._entropy.fill(UNKNOWN)
             if self._keep_probabilities:
-                self._probabilities = np.zeros((self._channels, height, self._plan.width), np.uint8)
+                self._probabilities = self._probability_buffer[:, :height]
+                self._probabilities.fill(0)
 
     def _store_until(self, row: int) -> None:
         while self._row < row:

@@ -66,7 +66,11 @@ class RowStore:
                 with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
                     for name, array in arrays.items():
                         with packed.open(f"{name}.npy", "w", force_zip64=True) as member:
-                            np.lib.format.write_array(member, array, allow_pickle=False)
+                            # not write_array, which makes copies that leave holes in the heap
+                            array = np.ascontiguousarray(array)
+                            header = np.lib.format.header_data_from_array_1_0(array)
+                            np.lib.format.write_array_header_1_0(member, header)
+                            member.write(array.data)
                 file.flush()
                 os.fsync(file.fileno())
 
