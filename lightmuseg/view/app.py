@@ -130,7 +130,8 @@ class View:
             for result in self.results.refresh()
         ]
         content = Plain({
-            "folder": self.results.root.name, "results": results, "skipped": dict(self.results.skipped)
+            "folder": self.results.root.name, "results": results, "failed": self.results.failed,
+            "skipped": self.results.skipped,
         }).body  # fmt: skip
         return _answer(request, _tag(content), FRESH, "application/json", lambda: content)
 

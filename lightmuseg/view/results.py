@@ -20,6 +20,8 @@ from lightmuseg.errors import InputError, first_line
 logger = logging.getLogger(__name__)
 
 RECORD, MEASUREMENTS = "run.json", "measurements.csv"
+# Of many slides, in the output folder of the commands: columns slide, status and message.
+TABLES = ("cohort.csv", "report.csv")
 MAPS = ("classes.tif", "classes.ome.tif")
 # A record names its places and options; one that is larger is not ours.
 MAX_RECORD_BYTES = 10_000_000
@@ -87,11 +89,13 @@ class Results:
 
     Attributes:
         skipped: place and reason of each run.json that is none of a segmented slide.
+        failed: slide and reason of each that failed, by the tables in the root.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self.skipped: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
         self._known: dict[str, tuple[str, Result | str]] = {}
         self._by_id: dict[str, Result] = {}
         self._lock = threading.Lock()
@@ -112,6 +116,7 @@ class Results:
                     found[place] = self._looked_at(Path(folder), place)
             self._known = found
             self.skipped = {place: said for place, (_, said) in found.items() if isinstance(said, str)}
+            self.failed = {slide: reason for name in TABLES for slide, reason in _failures(self.root / name).items()}
             results = sorted(
                 (said for _, said in found.values() if isinstance(said, Result)), key=lambda result: result.place
             )
@@ -198,19 +203,37 @@ def _warnings(value: Any) -> tuple[str, ...]:
 def _areas(path: Path) -> dict[str, float]:
     """The areas of measurements.csv in mm2; none where it is missing or foreign."""
     areas: dict[str, float] = {}
-    if not path.is_file() or path.is_symlink() or path.stat().st_size > MAX_RECORD_BYTES:
-        return areas
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if row.get("unit") == "mm2" and (row.get("measure") or "").endswith("_area"):
-                    value = float(row["value"])
-                    if math.isfinite(value):
-                        areas[row["measure"].removesuffix("_area")] = value
+        for row in _rows(path):
+            if row.get("unit") == "mm2" and (row.get("measure") or "").endswith("_area"):
+                value = float(row["value"])
+                if math.isfinite(value):
+                    areas[row["measure"].removesuffix("_area")] = value
     except (ValueError, TypeError, csv.Error) as error:
         logger.warning(f"{path}: cannot be read ({first_line(error)}); the page shows no areas.")
         return {}
     return areas
+
+
+def _failures(path: Path) -> dict[str, str]:
+    """Slide and reason of each row of a table that failed; none where it is missing or foreign."""
+    try:
+        return {
+            (row.get("slide") or "")[:MAX_TEXT]: (row.get("message") or "")[:MAX_TEXT]
+            for row in _rows(path)
+            if row.get("status") == "failed"
+        }
+    except (ValueError, csv.Error, OSError) as error:
+        logger.warning(f"{path}: cannot be read ({first_line(error)}); the page does not tell what failed.")
+        return {}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table; none where it is no file of the folder itself, or larger than ours are."""
+    if not path.is_file() or path.is_symlink() or path.stat().st_size > MAX_RECORD_BYTES:
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def _short_hash(text: str) -> str:

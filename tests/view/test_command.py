@@ -69,7 +69,7 @@ def test_serves_an_empty_folder_to_others_with_a_warning_until_ctrl_c(root, tmp_
             assert line.endswith(" shows out: no results yet; reload the page when there are. Ctrl-C ends it.\n")
             port = int(line.split()[0].rsplit(":", 1)[1])
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/results") as answer:
-                assert answer.read() == b'{"folder":"out","results":[],"skipped":{}}'
+                assert answer.read() == b'{"folder":"out","results":[],"failed":{},"skipped":{}}'
                 assert "server" not in answer.headers
             # as no well-behaved client would ask
             for target in ("/../secret.txt", "../secret.txt", "/%2e%2e/secret.txt", "/\0", "/results/../../secret.txt"):

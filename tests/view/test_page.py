@@ -267,6 +267,7 @@ def test_names_and_warnings_are_text_and_a_slide_that_is_gone_is_told(plot, chro
     path.write_text(path.read_text().replace("one.tif", "gone.tif"))
     (root / "bad").mkdir()
     (root / "bad" / "run.json").write_text("{}")
+    (root / "cohort.csv").write_text("slide,status,message\nbroken.svs,failed,<i>cut short</i>\n")
     with plot.served(root) as address:
         page = Page(plot, chromium, address, tmp_path)
         assert page.text("#name") == name
@@ -275,6 +276,9 @@ def test_names_and_warnings_are_text_and_a_slide_that_is_gone_is_told(plot, chro
         assert "gone.tif: is not there" in warnings
         assert "the <b>slide</b> is blurred" in warnings
         assert page.text("#skipped summary") == "1 run.json left out"
+        page.click("#failed summary")
+        assert page.text("#failed summary") == "1 slide failed"
+        assert page.text("#failed li") == "broken.svs: <i>cut short</i>"
         assert chromium.find_elements(plot.By.CSS_SELECTOR, "#list img[src=x], #warnings b, #name img") == []
         # the map alone, where it belongs
         tumor, hole, stroma = page.colours(IN_TUMOR, IN_HOLE, IN_STROMA)

@@ -26,12 +26,13 @@ export class List {
   async load() {
     const answer = await fetch("/results");
     if (!answer.ok) throw new Error("the server does not answer; is it still running?");
-    const { folder, results, skipped } = await answer.json();
+    const { folder, results, failed, skipped } = await answer.json();
     this.results = results;
     document.querySelector("#folder").textContent = folder;
     document.title = `${folder} - LightMuSeg`;
     this.items = new Map(results.map((result) => [result.id, item(result, this.choose)]));
-    showSkipped(Object.entries(skipped));
+    tell("#failed", Object.entries(failed), (count) => `${count} slide${count === 1 ? "" : "s"} failed`);
+    tell("#skipped", Object.entries(skipped), (count) => `${count} run.json left out`);
     this.arrange();
   }
 
@@ -97,13 +98,14 @@ function item({ id, version, place, areas_mm2, warnings }, choose) {
   return line;
 }
 
-function showSkipped(entries) {
-  const element = document.querySelector("#skipped");
+/** A list of what is not shown, each with its reason, under a line that says how many they are. */
+function tell(selector, entries, summary) {
+  const element = document.querySelector(selector);
   element.hidden = entries.length === 0;
-  element.querySelector("summary").textContent = `${entries.length} run.json left out`;
-  element.querySelector("ul").replaceChildren(...entries.map(([place, reason]) => {
+  element.querySelector("summary").textContent = summary(entries.length);
+  element.querySelector("ul").replaceChildren(...entries.map(([name, reason]) => {
     const line = document.createElement("li");
-    line.textContent = `${place}: ${reason}`;
+    line.textContent = `${name}: ${reason}`;
     return line;
   }));
 }
