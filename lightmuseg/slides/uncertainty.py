@@ -100,7 +100,7 @@ def uncertainty_map(store: RowStore) -> np.ndarray:
     """Mean entropy of blocks of 16 x 16 output pixels from the slide's left upper corner.
 
     Returns:
-        float32 [h, w], 0 (certain) to 1; NaN where nothing was analysed.
+        uint8 [h, w], 0 (certain) to 254; 255 where nothing was analysed.
     """
     n = BLOCK // STEP
     rows = []
@@ -108,8 +108,8 @@ def uncertainty_map(store: RowStore) -> np.ndarray:
         height, width = band.shape
         whole = np.pad(band, ((0, -height % n), (0, -width % n)), constant_values=UNKNOWN)
         blocks = whole.reshape(len(whole) // n, n, -1, n)
-        count = (blocks != UNKNOWN).sum(axis=(1, 3))
-        total = np.where(blocks == UNKNOWN, 0, blocks).sum(axis=(1, 3), dtype=np.int64)
-        mean = np.full(count.shape, np.nan, np.float32)
-        rows.append(np.divide(total, LEVELS * count, out=mean, where=count > 0))
+        count = (blocks != UNKNOWN).sum(axis=(1, 3), dtype=np.uint8)
+        total = np.where(blocks == UNKNOWN, 0, blocks).sum(axis=(1, 3), dtype=np.uint16)
+        mean = np.rint(total / np.maximum(count, 1)).astype(np.uint8)
+        rows.append(np.where(count > 0, mean, np.uint8(UNKNOWN)))
     return np.concatenate(rows)

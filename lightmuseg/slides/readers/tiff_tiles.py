@@ -154,6 +154,8 @@ class TiffTiles:
                 f"{self.path}: {width} x {height} pixels are {rows * columns} tiles, but it tells of {len(offsets)}; "
                 "export it again."
             )
+        if page.is_tiled:
+            _forget_places(page)
         return TiffLevel(
             width=width,
             height=height,
@@ -255,6 +257,14 @@ class TiffTiles:
         if page.compression == NONE:
             return None if len(data) == 3 * level.tile_width * height else "it has another number of bytes"
         return None
+
+
+def _forget_places(page: tifffile.TiffPage) -> None:
+    """Let go of a page's tuples of where its tiles lie, but of the first: of 64 gigapixels they take 100 MB."""
+    page.dataoffsets, page.databytecounts = page.dataoffsets[:1], page.databytecounts[:1]
+    for name in ("TileOffsets", "TileByteCounts"):
+        if name in page.tags:
+            del page.tags[name]
 
 
 def _is_level_of(page: tifffile.TiffPage, base: tifffile.TiffPage) -> bool:

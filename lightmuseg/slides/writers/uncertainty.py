@@ -31,7 +31,7 @@ def write_uncertainty(
     Args:
         path: such as ``uncertainty.png``.
         thumbnail: RGB uint8 [h, w, 3] of the whole slide.
-        uncertainty: float [rows, columns] of blocks, 0 (certain) to 1 (all classes alike); NaN where nothing was
+        uncertainty: uint8 [rows, columns] of blocks, 0 (certain) to 254 (all classes alike); 255 where nothing was
             analysed, and the slide alone is shown.
         step0: level-0 pixels of the slide to one of the thumbnail.
         block0: level-0 pixels to one of the blocks.
@@ -49,8 +49,7 @@ def write_uncertainty(
         for side, last in zip((height, width), uncertainty.shape)
     )
     table = np.concatenate([colours(np.arange(255) / 254), np.zeros((1, 3), np.float32)])
-    levels = np.where(np.isnan(uncertainty), 255, np.rint(254 * np.nan_to_num(uncertainty))).astype(np.uint8)
-    small = levels[np.ix_(rows, columns)]
+    small = uncertainty[np.ix_(rows, columns)]
     opacity = np.where(small == 255, np.float32(0), np.float32(OPACITY))[..., None]
     blended = pale_grey(thumbnail) * (1 - opacity) + table[small] * opacity
     picture = Image.fromarray(blended.round().astype(np.uint8))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightmuseg.slides.uncertainty import LEVELS, UNKNOWN
 from lightmuseg.slides.writers.uncertainty import BAR_HEIGHT, BAR_WIDTH, OPACITY, colours, write_uncertainty
 
 
@@ -23,8 +24,8 @@ def test_colours_are_those_of_magma_the_other_way_round():
 )
 def test_each_pixel_has_the_colour_of_the_block_under_its_middle(tmp_path, thumbnail_size, map_size, step0, block0):
     random = np.random.default_rng(0)
-    uncertainty = random.random(map_size, np.float32)
-    uncertainty[random.random(map_size) < 0.2] = np.nan
+    uncertainty = random.integers(0, 255, map_size, np.uint8)
+    uncertainty[random.random(map_size) < 0.2] = UNKNOWN
     thumbnail = random.integers(0, 256, (*thumbnail_size, 3), np.uint8)
     alone = write_uncertainty(tmp_path / "u.png", thumbnail, uncertainty, step0, block0, 0.25)
     with Image.open(tmp_path / "u.png") as image:
@@ -36,14 +37,14 @@ def test_each_pixel_has_the_colour_of_the_block_under_its_middle(tmp_path, thumb
         red, green, blue = map(int, thumbnail[row, column])
         pale = 255 - (255 - (0.299 * red + 0.587 * green + 0.114 * blue)) / 2
         expected = np.full(3, pale)
-        if not np.isnan(value):
-            expected = OPACITY * colours(np.array([value]))[0] + (1 - OPACITY) * pale
+        if value != UNKNOWN:
+            expected = OPACITY * colours(np.array([value / LEVELS]))[0] + (1 - OPACITY) * pale
         assert np.abs(picture[row, column] - expected).max() < 3
 
 
 def test_strip_below_has_a_scale_bar_and_the_bar_of_colours(tmp_path):
     thumbnail = np.full((100, 600, 3), 255, np.uint8)
-    write_uncertainty(tmp_path / "u.png", thumbnail, np.full((4, 20), np.nan, np.float32), 8.0, 32.0, 0.5)
+    write_uncertainty(tmp_path / "u.png", thumbnail, np.full((4, 20), UNKNOWN, np.uint8), 8.0, 32.0, 0.5)
     with Image.open(tmp_path / "u.png") as image:
         strip = np.asarray(image.convert("RGB")).astype(int)[100:]
     # 4 um to a pixel: of at most 120 pixels 0.2 mm are the longest round length
@@ -58,7 +59,7 @@ def test_strip_below_has_a_scale_bar_and_the_bar_of_colours(tmp_path):
 
 
 def test_two_runs_write_the_same_bytes(tmp_path):
-    uncertainty = np.random.default_rng(0).random((30, 40), np.float32)
+    uncertainty = np.random.default_rng(0).integers(0, 255, (30, 40), np.uint8)
     for name in ("a.png", "b.png"):
         write_uncertainty(tmp_path / name, np.full((60, 80, 3), 200, np.uint8), uncertainty, 16.0, 32.0, 0.25)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
