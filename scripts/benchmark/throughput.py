@@ -25,6 +25,8 @@ PARTS = {
     "merging": ("per_gigapixel", "per_tile"),
     "maps": ("fixed", "per_gigapixel", "per_tile"),
     "pictures": ("fixed", "per_tissue"),
+    # up to 32 places are looked at
+    "checking": ("fixed",),
     "hashing": ("per_gigapixel", "per_tile"),
     "other": ("fixed", "per_gigapixel"),
 }

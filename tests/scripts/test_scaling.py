@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-STAGES = ("planning", "reading", "network", "merging", "writing", "hashing")
+STAGES = ("planning", "reading", "network", "merging", "writing", "checking", "hashing")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,12 @@ def folder(modules, slides, tmp_path_factory):
     }  # fmt: skip
     report.write_report(docs, content)
     return docs
+
+
+def test_the_model_knows_every_stage_of_a_slide(modules, root):
+    stages = set(re.findall(r'self\._timed\("(\w+)"\)', (root / "lightmuseg" / "slides" / "job.py").read_text()))
+    # one is reading, network and merging, the other maps and pictures
+    assert stages - {"segmenting", "writing"} < set(modules[2].PARTS)
 
 
 def test_runs_of_a_slide_become_their_median_and_what_no_stage_took(modules):
