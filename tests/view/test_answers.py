@@ -88,12 +88,14 @@ def test_what_is_no_result_is_told_and_the_others_are_shown(own, caplog):
 @pytest.mark.parametrize("table", ["cohort.csv", "report.csv"])
 def test_slides_that_failed_are_told_with_their_reasons(own, table):
     (own / table).write_text(
-        "slide,status,message\n/slides/a.svs,done,\n/slides/b.svs,failed,\"b.svs: is cut short, 3 tiles\"\n"
+        'slide,status,message\n/slides/a.svs,done,\n/slides/b.svs,failed,"b.svs: is cut short, 3 tiles"\n'
     )
     assert client_of(own).get("/results").json()["failed"] == {"/slides/b.svs": "b.svs: is cut short, 3 tiles"}
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"slide,status,message\nx,failed\n", b"status\n" + b"x" * 200_000])
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00", b"slide,status,message\nx,failed\n", b"status\n" + b"x" * 200_000]
+)
 def test_a_table_that_is_none_of_ours_does_no_harm(own, content):
     (own / "cohort.csv").write_bytes(content)
     assert len(client_of(own).get("/results").json()["results"]) == 2
