@@ -7,9 +7,12 @@ from typing import Any
 
 from figures import table
 
-ORDER = ("planning", "reading", "network", "merging", "maps", "pictures", "hashing", "other")
+ORDER = ("planning", "reading", "network", "merging", "checking", "maps", "pictures", "hashing", "other")
 # a stage as it stands in a sentence
-SAID = {"maps": "writing the map and its polygons", "pictures": "drawing pictures", "other": "opening and recording"}
+SAID = {
+    "checking": "looking at places for blur", "maps": "writing the map and its polygons",
+    "pictures": "drawing pictures", "other": "opening and recording",
+}  # fmt: skip
 WIDTH = 140
 
 
@@ -45,7 +48,10 @@ def _answer(content: dict[str, Any]) -> list[str]:
         next(one for one in planning["days"] if one["slides"] == number and one["gpu_tiles"] == middle)
         for number in (1_000, 100_000)
     )
-    by_rate = ", ".join(f"{full[rate]['limit']} at {rate:,}" for rate in rates)
+    limits = [full[rate]["limit"] for rate in rates]
+    by_rate = ", ".join(f"{limit} at {rate:,}" for limit, rate in zip(limits, rates))
+    if len(set(limits)) == 1:
+        by_rate = f"{limits[0]} at each of these rates"
     return [
         "# How many slides a day",
         _text(

@@ -159,7 +159,8 @@ class _Part:
 def _joined(parts: list[_Part]) -> Iterator[np.ndarray]:
     """The rings of a region, the shell first."""
     # holes do not touch the sides of blocks, so only the shells need joining
-    yield shapely.get_rings(shapely.union_all([part.shell for part in parts]))
+    (shell,) = shapely.get_parts(shapely.union_all([part.shell for part in parts]))
+    yield shapely.get_rings(shell)
     for part in parts:
         yield part.holes()
 
