@@ -18,6 +18,7 @@ from lightmuseg.runtimes import Runtime
 
 from .area import Area, Intersection, WholeSlide
 from .engine import segment_slide
+from .heap import large_arrays_mapped
 from .options import Options
 from .plan import Plan, plan_tiles
 from .quality import warnings_of
@@ -109,7 +110,7 @@ class SlideJob:
                 self.partial / "rows", plan, options.mpp * options.factor, view.scale * options.factor,
                 options.class_names,
             )  # fmt: skip
-            with self._timed("segmenting"):
+            with self._timed("segmenting"), large_arrays_mapped(not _is_torch_on_cpu(self.runtime)):
                 segment_slide(
                     view, area, plan, self.runtime, store, options.batch_size, options.probabilities,
                     not self.unattended,
@@ -207,6 +208,11 @@ def result_name(slide: Path) -> str:
     if slide.is_dir():
         return slide.name if slide.name not in ("", "..") else slide.resolve().name
     return slide.stem
+
+
+def _is_torch_on_cpu(runtime: Runtime) -> bool:
+    said = runtime.describe()
+    return str(said.get("runtime")).startswith("torch") and said.get("device") == "cpu"
 
 
 def _size(slide: Path) -> int:

@@ -43,7 +43,7 @@ def benchmark(
         gigapixels: sizes, of 1, 4, 16 and 64.
         parts: what to vary.
         output: folder of the figures.
-        folder: for the slides, which take 0.1 GB a gigapixel and are deleted one by one; else a temporary one.
+        folder: for the slides, which take 0.2 GB a gigapixel and are deleted one by one; else a temporary one.
     """
     threads = os.cpu_count() or 1
     chosen = {
