@@ -56,14 +56,12 @@ def segment_slide(
     starts = range(first // batch_size * batch_size, len(plan.tiles), batch_size)
     batches = [plan.tiles[start : start + batch_size] for start in starts]
     rows = RowWriter(plan, runtime, store, area, view.scale, finished, probabilities)
-    # once for all batches, for the same reason as the buffers of rows
-    stacked = np.empty((batch_size, plan.tile_size, plan.tile_size, 3), np.uint8)
     with tqdm(
         total=len(plan.tiles), initial=starts.start, unit="tile", desc=view.reader.path.name, disable=not progress
     ) as bar, ThreadPoolExecutor(1, "merge") as merging:  # fmt: skip
         pending: deque[Future[None]] = deque()
         for tiles, pixels in _ahead(_read(view, plan, batches)):
-            pending.append(merging.submit(rows.add, tiles, _logits(runtime, pixels, stacked)))
+            pending.append(merging.submit(rows.add, tiles, _logits(runtime, pixels)))
             if len(pending) > DEPTH:
                 pending.popleft().result()
             bar.update(len(tiles))
@@ -84,12 +82,10 @@ def _read(view: ModelView, plan: Plan, batches: list) -> Iterator[tuple[Any, lis
         yield tiles, view.read_batch([plan.corner_m(tile) for tile in tiles], plan.tile_size)
 
 
-def _logits(
-    runtime: Runtime, pixels: list[np.ndarray | UnreadablePixels], stacked: np.ndarray
-) -> list[np.ndarray | UnreadablePixels]:
-    """The logits of each tile that was read, put into ``stacked``; the errors of the others in their places."""
+def _logits(runtime: Runtime, pixels: list[np.ndarray | UnreadablePixels]) -> list[np.ndarray | UnreadablePixels]:
+    """The logits of each tile that was read; the errors of the others in their places."""
     read = [tile for tile in pixels if not isinstance(tile, UnreadablePixels)]
-    logits = iter(runtime(np.stack(read, out=stacked[: len(read)])) if read else ())
+    logits = iter(runtime(np.stack(read)) if read else ())
     return [tile if isinstance(tile, UnreadablePixels) else next(logits) for tile in pixels]
 
 

@@ -15,7 +15,9 @@ MAPPED_BYTES, USUAL_BYTES = 512 * 1024, 32 * 1024 * 1024
 
 @contextmanager
 def large_arrays_mapped(wanted: bool = True) -> Iterator[None]:
-    """Give each array of half a megabyte or more pages of its own, for as long as this lasts; on glibc, else nothing.
+    """Give arrays of half a megabyte or more pages of their own, for as long as this lasts; on glibc, else nothing.
+
+    One that fits a hole which is on the heap already still goes there.
 
     Tiles and their batches otherwise lie on the heap, among small pieces that live longer; the holes that they leave
     between these grew to gigabytes on slides of 16 gigapixels. Pages cost time when they are first touched: nothing
