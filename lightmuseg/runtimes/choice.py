@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 
 from lightmuseg.errors import InputError, first_line
-from lightmuseg.networks import fold
+from lightmuseg.networks import fold, fold_for_bfloat16
 
 from .cache import weights_hash
 from .parity import parity
@@ -32,7 +33,7 @@ class Request:
     """What a runtime is made of.
 
     Attributes:
-        network: folded, on the CPU.
+        network: as it was trained, on the CPU in evaluation mode.
         tile_size: side of the tiles.
         batch_size: tiles at once.
         device: to run on.
@@ -49,17 +50,29 @@ class Request:
     int8: Path | None
     weights: str
 
+    @cached_property
+    def folded(self) -> nn.Module:
+        """The network for float32 and float16."""
+        return fold(self.network)
+
+    @cached_property
+    def for_bfloat16(self) -> nn.Module:
+        """The network for bfloat16."""
+        return fold_for_bfloat16(self.network)
+
 
 def _torch(request: Request, compiled: bool = False) -> Runtime:
+    in_bfloat16 = request.amp and request.device.type == "cpu"
     # a copy, since moving a module to a device moves it for all who hold it
-    network = copy.deepcopy(request.network)
+    network = copy.deepcopy(request.for_bfloat16 if in_bfloat16 else request.folded)
     return TorchRuntime(network, request.tile_size, request.device, request.amp, compiled)
 
 
 def _openvino(request: Request, precision: str) -> Runtime:
     from .openvino import openvino_runtime
 
-    return openvino_runtime(request.network, request.tile_size, precision)
+    network = request.for_bfloat16 if precision == "bfloat16" else request.folded
+    return openvino_runtime(network, request.tile_size, precision)
 
 
 def _openvino_int8(request: Request) -> Runtime:
@@ -75,13 +88,13 @@ def _onnx(request: Request) -> Runtime:
 
     # a CPU takes one tile after the other, which stays in its caches
     batch_size = 1 if request.device.type == "cpu" else request.batch_size
-    return onnx_runtime(request.network, request.tile_size, batch_size, request.device)
+    return onnx_runtime(request.folded, request.tile_size, batch_size, request.device)
 
 
 def _tensorrt(request: Request) -> Runtime:
     from .tensorrt import tensorrt_runtime
 
-    return tensorrt_runtime(request.network, request.tile_size, request.batch_size, request.device)
+    return tensorrt_runtime(request.folded, request.tile_size, request.batch_size, request.device)
 
 
 @dataclass(frozen=True)
@@ -93,19 +106,23 @@ class Kind:
         devices: types of device that it runs on.
         package: that must be installed, with the extra that brings it.
         lossy: taken on request only.
+        bfloat16: must be known to the processor.
     """
 
     make: Callable[[Request], Runtime]
     devices: tuple[str, ...]
     package: tuple[str, str] | None = None
     lossy: bool = False
+    bfloat16: bool = False
 
 
 KINDS = {
     "torch": Kind(_torch, ("cpu", "cuda")),
     "torch_compile": Kind(lambda request: _torch(request, True), ("cpu", "cuda")),
     "openvino": Kind(lambda request: _openvino(request, "float32"), ("cpu",), ("openvino", "openvino")),
-    "openvino_bf16": Kind(lambda request: _openvino(request, "bfloat16"), ("cpu",), ("openvino", "openvino")),
+    "openvino_bf16": Kind(
+        lambda request: _openvino(request, "bfloat16"), ("cpu",), ("openvino", "openvino"), bfloat16=True
+    ),
     "openvino_int8": Kind(_openvino_int8, ("cpu",), ("openvino", "openvino"), lossy=True),
     "onnx": Kind(_onnx, ("cpu", "cuda"), ("onnxruntime", "onnx")),
     "tensorrt": Kind(_tensorrt, ("cuda",), ("tensorrt", "tensorrt")),
@@ -142,7 +159,7 @@ def make_runtime(
     device = torch.device(device)
     original = copy.deepcopy(network).cpu().eval()
     folder = Path(int8) if int8 else None
-    request = Request(fold(original), tile_size, batch_size, device, amp, folder, weights_hash(original))
+    request = Request(original, tile_size, batch_size, device, amp, folder, weights_hash(original))
     if kind not in (None, "auto"):
         require_runtime(kind, device)
     reference = None if sample is None or not len(sample) else TorchRuntime(original, tile_size)
@@ -186,6 +203,8 @@ def require_runtime(kind: str, device: torch.device | str) -> None:
     if missing:
         package, extra = missing
         raise InputError(f"--runtime {kind}: {package} is not installed; pip install 'lightmuseg[{extra}]'.")
+    if not _fits_processor(kind):
+        raise InputError(f"--runtime {kind}: this processor computes nothing in bfloat16; give --runtime auto.")
 
 
 def _missing(kind: str) -> tuple[str, str] | None:
@@ -193,13 +212,20 @@ def _missing(kind: str) -> tuple[str, str] | None:
     return package if package and find_spec(package[0]) is None else None
 
 
+def _fits_processor(kind: str) -> bool:
+    if not KINDS[kind].bfloat16:
+        return True
+    from .openvino import knows_bfloat16
+
+    return knows_bfloat16()
+
+
 def _candidates(kind: str | None, device: torch.device, amp: bool) -> list[tuple[str, bool]]:
     """Names and whether in mixed precision, in the order in which they are tried."""
     if kind is not None and kind != "auto":
         return [(kind, amp)]
-    here = [name for name, one in KINDS.items() if device.type in one.devices and not _missing(name) and not one.lossy]
-    if kind is None:
-        here = [name for name in ("openvino", "torch") if name in here]
+    wanted = ["openvino", "torch"] if kind is None else [name for name, one in KINDS.items() if not one.lossy]
+    here = [n for n in wanted if device.type in KINDS[n].devices and not _missing(n) and _fits_processor(n)]
     # float32 by PyTorch is what remains where all others are refused
     return list(dict.fromkeys([*((name, amp) for name in here), ("torch", False)]))
 

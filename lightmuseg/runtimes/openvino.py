@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
+def knows_bfloat16() -> bool:
+    """Whether this processor computes in bfloat16; where it does not, OpenVINO takes float32 and says nothing."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def converted(network: nn.Module, tile_size: int) -> openvino.Model:
     """An OpenVINO model of a folded network: uint8 [1, tile, tile, 3] to float32 logits.
 

@@ -137,7 +137,7 @@ def test_session_on_slides(server, opposite, studies):
 
 
 def test_weights_that_are_no_better_are_kept_beside_and_older_ones_come_back(server, opposite):
-    # labels that the first weights follow already: after steps of such a size, weights answer nearly the same everywhere
+    # labels that the first weights follow already: after steps of such a size weights say nearly the same everywhere
     first = server.train(use_version=0)
     assert first["status"] == "DONE", first
     used = server.model["weights_sha256"]

@@ -12,6 +12,7 @@ from lightmuseg.errors import InputError
 from lightmuseg.networks import LightMuSeg
 from lightmuseg.networks.weights import load_weights
 from lightmuseg.runtimes import KINDS, TorchRuntime, choice, make_runtime, require_runtime
+from lightmuseg.runtimes import openvino as openvino_runtimes
 from lightmuseg.runtimes.parity import Parity, class_map, parity
 
 pytestmark = pytest.mark.runtimes
@@ -145,6 +146,15 @@ def test_a_runtime_whose_package_is_missing_names_the_extra(monkeypatch):
     monkeypatch.setattr(choice, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"tensorrt is not installed; pip install 'lightmuseg\[tensorrt\]'"):
         require_runtime("tensorrt", "cuda")
+
+
+def test_bfloat16_is_refused_where_the_processor_has_none(network, tiles, monkeypatch, capsys):
+    monkeypatch.setattr(openvino_runtimes, "knows_bfloat16", lambda: False)
+    with pytest.raises(InputError, match="--runtime openvino_bf16: this processor computes nothing in bfloat16"):
+        make_runtime(network, "openvino_bf16", SIDE)
+    monkeypatch.setattr(choice, "_rate", lambda runtime, *rest: 1.0)
+    make_runtime(network, "auto", SIDE, sample=tiles)
+    assert "openvino_bf16" not in capsys.readouterr().err
 
 
 def test_figures_that_are_no_numbers_do_not_pass():
