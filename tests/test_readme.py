@@ -30,6 +30,7 @@ DOCUMENTS = (
     "docs/benchmarks/metrics.md",
     "docs/benchmarks/network.md",
     "docs/benchmarks/network_avx2.md",
+    "docs/benchmarks/network_avx512.md",
     "docs/benchmarks/slide.md",
     "docs/benchmarks/slide_tiatoolbox.md",
     "docs/benchmarks/training.md",

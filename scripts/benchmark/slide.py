@@ -29,15 +29,17 @@ from lightmuseg.runtimes import NormalisedNetwork
 ROOT = Path(__file__).parents[2]
 ENGINES = Path(__file__).parent / "engines"
 OVERLAP = 0.25
-WHOLE = "LightMuSeg, all of the slide"
 BEST = "LightMuSeg"
 MONAI = "MONAI: WSIReader, SlidingWindowInferer"
+GLASS = {"tissue_mask": False}
 # script, environment's package, options
 WAYS: dict[str, tuple[str, str, dict[str, Any]]] = {
     BEST: ("with_lightmuseg", "", {}),
+    "LightMuSeg, bfloat16": ("with_lightmuseg", "", {"runtime": "openvino_bf16"}),
     "LightMuSeg, INT8": ("with_lightmuseg", "", {"runtime": "openvino_int8"}),
     "LightMuSeg, PyTorch": ("with_lightmuseg", "", {"runtime": "torch"}),
-    WHOLE: ("with_lightmuseg", "", {"tissue_mask": False}),
+    "LightMuSeg, all of the slide": ("with_lightmuseg", "", GLASS),
+    "LightMuSeg, bfloat16, all of the slide": ("with_lightmuseg", "", {"runtime": "openvino_bf16", **GLASS}),
     MONAI: ("with_monai", "", {}),
     "LazySlide": ("with_lazyslide", "lazyslide", {}),
     "TIAToolbox": ("with_tiatoolbox", "tiatoolbox", {}),
@@ -93,7 +95,7 @@ def benchmark(
                 print(f"{way}: {facts}", file=sys.stderr)
                 made = facts.pop("map")
                 runs[way].append(facts)
-                if way in (WHOLE, MONAI) and number == 0:
+                if (way == MONAI or options.get("tissue_mask") is False) and number == 0:
                     maps[way] = tifffile.imread(made, level=0)
                 shutil.rmtree(target)
     same = _agreement(maps)
@@ -116,17 +118,17 @@ def _environment(folder: Path, package: str) -> Path:
     return python
 
 
-def _agreement(maps: dict[str, np.ndarray]) -> float | None:
-    """Share of pixels with the same class in our map of the whole slide and MONAI's; None where one is missing."""
-    if len(maps) < 2:
-        return None
-    ours, theirs = maps[WHOLE], maps[MONAI]
-    height, width = (min(sizes) for sizes in zip(ours.shape, theirs.shape))
-    return float((ours[:height, :width] == theirs[:height, :width]).mean())
+def _agreement(maps: dict[str, np.ndarray]) -> dict[str, float]:
+    """Of each of our ways, the share of pixels with the same class as in MONAI's map; nothing where that is missing."""
+    theirs = maps.pop(MONAI, None)
+    if theirs is None:
+        return {}
+    height, width = (min(sizes) for sizes in zip(theirs.shape, *(ours.shape for ours in maps.values())))
+    return {way: float((ours[:height, :width] == theirs[:height, :width]).mean()) for way, ours in maps.items()}
 
 
 def _publish(
-    name: str, runs: dict[str, list[dict[str, Any]]], same: float | None, options: dict[str, Any], output: str
+    name: str, runs: dict[str, list[dict[str, Any]]], same: dict[str, float], options: dict[str, Any], output: str
 ) -> None:
     rows = [["engine", "seconds", "times ours", "CPU share", "peak memory, MiB", "tiles", "network's share"]]
     reference = runs[BEST]
@@ -159,13 +161,14 @@ def _publish(
         "",
         "\"Network's share\" is of the time from the first tile read to the last row stored. MONAI's parts have no "
         "tissue mask, so they are to be",
-        "compared with our row of the whole slide too. TIAToolbox and LazySlide run the eager network in PyTorch, as "
+        "compared with our rows of the whole slide too. TIAToolbox and LazySlide run the eager network in PyTorch, as "
         "they run any.",
         "",
         table(stages),
     ]
-    if same is not None:
-        lines += ["", f"Our map of the whole slide and MONAI's have the same class at {same:.5%} of the pixels."]
+    if same:
+        shares = ", ".join(f"{way}: {share:.5%}" for way, share in same.items())
+        lines += ["", f"Pixels with the same class as in MONAI's map: {shares}."]
     figures = {**options, "ways": runs, "same class as MONAI": same, "model_sha256": sha256_of(model)}
     publish(name, "\n".join(lines), figures, output)
 
