@@ -24,7 +24,13 @@ from lightmuseg.record import sha256_of
 
 ROOT = Path(__file__).parents[2]
 ENGINE = Path(__file__).parent / "engines" / "with_lightmuseg.py"
-FREE = {"runtime_def": {"_target_": "lightmuseg.runtimes.TorchRuntime", "network": "$__import__('free').Free()"}}
+# by OpenVINO, which is what a CPU gets
+FREE = {
+    "runtime_def": {
+        "_target_": "lightmuseg.runtimes.openvino.openvino_runtime", "network": "$__import__('free').Free()",
+        "tile_size": 512, "precision": "float32",
+    }
+}  # fmt: skip
 GIGAPIXELS = {1: 32_000, 4: 64_000, 16: 128_000, 64: 256_000}
 SIDE = 10_000
 TISSUE = 0.3
