@@ -32,6 +32,7 @@ DOCUMENTS = (
     "docs/benchmarks/network_avx2.md",
     "docs/benchmarks/network_avx512.md",
     "docs/benchmarks/slide.md",
+    "docs/benchmarks/slide_avx2.md",
     "docs/benchmarks/slide_tiatoolbox.md",
     "docs/benchmarks/training.md",
     "docs/benchmarks/view.md",
