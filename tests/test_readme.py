@@ -26,6 +26,7 @@ DOCUMENTS = (
     "docs/benchmarks/active_learning.md",
     "docs/benchmarks/cohort.md",
     "docs/benchmarks/growth.md",
+    "docs/benchmarks/growth_openvino.md",
     "docs/benchmarks/layers.md",
     "docs/benchmarks/metrics.md",
     "docs/benchmarks/network.md",
