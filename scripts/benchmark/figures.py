@@ -38,5 +38,8 @@ def publish(name: str, text: str, figures: dict[str, Any], folder: str | Path = 
     """Print Markdown, and write it and the figures it rests on into ``folder``."""
     print(text)
     folder = Path(folder)
-    write_json(folder / f"{name}.json", {**environment(), "processor": processor(), **figures})
+    made = environment()
+    # of a machine's own paths, the last name says enough
+    made["command"] = [Path(word).name if Path(word).is_absolute() else word for word in made["command"]]
+    write_json(folder / f"{name}.json", {**made, "processor": processor(), **figures})
     write_whole(folder / f"{name}.md", lambda path: path.write_text(text + "\n", encoding="utf-8"))
