@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .fold import PROBE, fold
+from .fold import fold, probe
 
 # Of a channel's variance, how much all pixels under a small kernel share.
 SHARED = 0.9
@@ -90,8 +90,7 @@ def _moments_of_inputs(network: nn.Module) -> dict[str, _Moments]:
             module.register_forward_hook(note_padding)
         elif isinstance(module, nn.Conv2d) and _is_depthwise(module):
             module.register_forward_pre_hook(lambda module, given, name=name: note_convolution(name, given))
-    with torch.inference_mode():
-        watched(torch.zeros(1, 3, PROBE, PROBE))
+    probe(watched)
     return {name: _moments(*one) for name, one in taken.items()}
 
 

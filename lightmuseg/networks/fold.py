@@ -48,6 +48,13 @@ def fold(network: nn.Module) -> nn.Module:
     return folded.to(device=first.device, dtype=first.dtype)
 
 
+def probe(network: nn.Module) -> None:
+    """Run a network on a black picture, for the hooks that watch it."""
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    with torch.inference_mode():
+        network(torch.zeros(1, first.in_channels * first.groups, PROBE, PROBE, dtype=first.weight.dtype))
+
+
 def _fold_branches(module: MSFFM) -> None:
     """Make one convolution of the parallel ones and the 1x1 that fuses them."""
     branches = [branch.conv for branch in module.branches]
@@ -84,9 +91,7 @@ def _fold_batch_norms(network: nn.Module) -> None:
             hooks.append(module.register_forward_hook(note_output))
         elif isinstance(module, nn.BatchNorm2d):
             hooks.append(module.register_forward_pre_hook(note_input))
-    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
-    with torch.inference_mode():
-        network(torch.zeros(1, first.in_channels * first.groups, PROBE, PROBE, dtype=first.weight.dtype))
+    probe(network)
     for hook in hooks:
         hook.remove()
 
