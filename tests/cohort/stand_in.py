@@ -45,17 +45,19 @@ class Counted(Green):
 
     Args:
         folder: of the notes, a file a process.
-        seconds: that a batch takes.
+        processes: that must have been given a batch before any goes on to its second.
     """
 
-    def __init__(self, folder, seconds=0.0):
-        super().__init__(seconds)
+    def __init__(self, folder, processes=1):
+        super().__init__()
         node = ""
         if "ray" in sys.modules and sys.modules["ray"].is_initialized():
             node = sys.modules["ray"].get_runtime_context().get_node_id()
-        self.notes = Path(folder) / f"{node}-{os.getpid()}"
+        self.notes, self.processes = Path(folder) / f"{node}-{os.getpid()}", processes
 
     def __call__(self, tiles):
         with open(self.notes, "a") as file:
             file.write(hashlib.sha256(tiles.tobytes()).hexdigest() + "\n")
+        while len(list(self.notes.parent.iterdir())) < self.processes:
+            time.sleep(0.05)
         return super().__call__(tiles)

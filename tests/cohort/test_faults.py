@@ -41,24 +41,32 @@ def descendants(process, title=""):
 
 
 class Killer(threading.Thread):
-    """Kills workers of a driver at random moments, until it has ended."""
+    """Kills a worker of a driver each time that some more slides are finished, until the driver has ended."""
 
-    def __init__(self, driver, seed):
+    def __init__(self, driver, folder, seed):
         super().__init__(daemon=True)
-        self.driver, self.moments, self.kills = driver, random.Random(seed), 0
+        self.driver, self.folder, self.moments, self.kills = driver, folder, random.Random(seed), 0
         self.start()
 
     def run(self):
+        due = self._later()
         while self.driver.poll() is None:
-            # a worker takes 10 to 20 s to load its libraries: some die while they do, most while they segment
-            time.sleep(self.moments.uniform(5, 25))
-            workers = descendants(self.driver.pid, "ray::Actor.segment")
+            time.sleep(0.05)
+            if done(self.folder) < due:
+                continue
+            # at any point of a slide; one of the workers may still load its libraries
+            time.sleep(self.moments.uniform(0, 0.3))
+            workers = descendants(self.driver.pid, "ray::Actor")
             if workers:
                 try:
                     os.kill(self.moments.choice(workers), signal.SIGKILL)
-                    self.kills += 1
                 except ProcessLookupError:
                     continue
+                self.kills += 1
+                due = self._later()
+
+    def _later(self):
+        return done(self.folder) + self.moments.randint(3, 15)
 
 
 def table(folder):
@@ -95,7 +103,7 @@ def test_killed_workers_a_killed_driver_and_a_full_disk_change_no_byte(real_slid
     try:
         words = (tmp_path / "slides", "--output", disk / "out", "--engine", "ray", "--slides-at-once", "2")
         first = command(*words)
-        killers = [Killer(first, 1)]
+        killers = [Killer(first, disk / "out", 1)]
         until = time.monotonic() + LIMIT_S
         while done(disk / "out") < SLIDES // 5:
             assert first.poll() is None, said.read_text()[-2000:]
@@ -110,7 +118,7 @@ def test_killed_workers_a_killed_driver_and_a_full_disk_change_no_byte(real_slid
             time.sleep(0.2)
 
         second = command(*words)
-        killers.append(Killer(second, 2))
+        killers.append(Killer(second, disk / "out", 2))
         assert second.wait(LIMIT_S) == 1
         lines = [line for line in said.read_text().splitlines() if line.startswith("lightmuseg: error: ")]
         assert "the disk is full" in lines[-1], lines
@@ -121,7 +129,7 @@ def test_killed_workers_a_killed_driver_and_a_full_disk_change_no_byte(real_slid
 
         assert mounted(disk, "-o", f"remount,size={size * 3 + 25_000_000}")
         third = command(*words)
-        killers.append(Killer(third, 3))
+        killers.append(Killer(third, disk / "out", 3))
         assert third.wait(LIMIT_S) == 1
         assert f"{CORRUPT} of {SLIDES} slides failed" in said.read_text()
         assert sum(killer.kills for killer in killers) >= 5

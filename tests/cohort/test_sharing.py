@@ -32,10 +32,8 @@ def notes(tmp_path):
 
 def noted(notes):
     """How often each batch was given to a network, and which files say so."""
-    batches = {path.name: path.read_text().split() for path in notes.iterdir()}
-    return Counter(batch for some in batches.values() for batch in some), {
-        name for name, some in batches.items() if some
-    }
+    files = list(notes.iterdir())
+    return Counter(batch for path in files for batch in path.read_text().split()), {path.name for path in files}
 
 
 def statuses(folder):
@@ -57,7 +55,7 @@ def test_two_coordinators_at_one_folder_do_no_slide_twice(real_slides, command, 
     real_slides(slides, SLIDES)
     once = batches_of_all(command, slides, notes, tmp_path / "once")
     words = (slides, "--output", tmp_path / "out")
-    both = [command(*words, runtime=f"Counted('{notes}', 0.1)", said=tmp_path / f"said {n}.txt") for n in range(2)]
+    both = [command(*words, runtime=f"Counted('{notes}', 2)", said=tmp_path / f"said {n}.txt") for n in range(2)]
     assert [process.wait(LIMIT_S) for process in both] == [0, 0]
     batches, processes = noted(notes)
     assert batches == once
@@ -90,7 +88,7 @@ def test_two_ray_nodes_share_a_cohort(real_slides, two_nodes, command, contents,
     real_slides(slides, SLIDES)
     once = batches_of_all(command, slides, notes, tmp_path / "once")
     words = (slides, "--output", tmp_path / "out", "--engine", "ray", "--address", two_nodes)
-    process = command(*words, runtime=f"Counted('{notes}', 0.1)")
+    process = command(*words, runtime=f"Counted('{notes}', 2)")
     assert process.wait(LIMIT_S) == 0, (tmp_path / "said.txt").read_text()[-2000:]
     batches, processes = noted(notes)
     assert batches == once
