@@ -48,11 +48,10 @@ setup(
         "tensorboard>=2.15",
         "fire>=0.6",
         "pillow>=10.1",  # PNG and JPEG, through MONAI's PILReader
-        "scipy>=1.11",  # distance transform of the weighted F-measure, through MONAI
+        "scipy>=1.11",  # connected borders of a map; the weighted F-measure's distances, through MONAI
         "tqdm>=4.65",  # progress bars
         "scikit-image>=0.22",  # tissue mask
-        "shapely>=2.1",  # regions as polygons, and regions of interest; coverage_simplify is new in 2.1
-        "rasterio>=1.3",  # class map to polygons
+        "shapely>=2.1",  # regions as polygons, and regions of interest
         "filelock>=4.0",  # one process at a slide; this one notices a lock whose file another process has removed
         "jinja2>=3.1",  # pages of results; torch brings it
     ],
@@ -83,7 +82,10 @@ setup(
         # where MLflow is installed every MONAI command imports it, and it reports to its makers unless told not to.
         "tracking": ["mlflow-skinny>=3.13", "sqlalchemy>=2.0", "alembic>=1.11"],
         # what MONAI Label's app needs beside MONAI Label, which has an environment of its own; see scripts/label.sh
-        "label": ["defusedxml>=0.7"],  # annotations in XML, without its bombs
+        "label": [
+            "defusedxml>=0.7",  # annotations in XML, without its bombs
+            "rasterio>=1.3",  # annotations as pixels
+        ],
         "test": [
             "pytest>=8.0",
             "pytest-timeout>=2.3",  # a test that hangs fails and says where

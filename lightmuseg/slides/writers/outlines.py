@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import shapely
-from rasterio.features import shapes
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 # From a pixel's corner to the line through the middles of its two edges.
 CUT_CORNER = 0.5**1.5
+# The sides of a pixel in the order in which they are walked, its region on the right where y points up.
+LEFT, BOTTOM, RIGHT, TOP = range(4)
+BEGINS = np.array([[0, 0], [0, 1], [1, 1], [1, 0]], dtype=np.int32)
+DIRECTIONS = np.roll(BEGINS, -1, axis=0) - BEGINS
 # Tolerances below it change nothing.
 LEAST_TOLERANCE = 0.05
 DECIMALS = 2
@@ -94,22 +98,66 @@ def outlines(classes: np.ndarray, tolerance: float, xo: int, yo: int, downsample
 
 
 def _traced(classes: np.ndarray) -> tuple[_Rings, np.ndarray]:
-    found, owners, values = [], [], []
-    for geometry, value in shapes(classes, connectivity=4):
-        found += geometry["coordinates"]
-        owners += [len(values)] * len(geometry["coordinates"])
-        values.append(value)
-    lengths = np.fromiter(map(len, found), dtype=np.intp)
-    corners = np.fromiter(chain.from_iterable(chain.from_iterable(found)), dtype=np.int32, count=2 * lengths.sum())
-    # each ring's last corner is its first again
-    corners = np.delete(corners.reshape(-1, 2), np.cumsum(lengths) - 1, axis=0)
-    lengths -= 1
-    sides = corners[_following(lengths)] - corners
-    steps = np.abs(sides).sum(axis=1)
-    direction = np.repeat(np.sign(sides), steps, axis=0)
-    start = np.repeat(corners, steps, axis=0) + _ranges(steps)[:, None] * direction
-    lengths = np.add.reduceat(steps, _starts(lengths))
-    return _Rings(start, start + direction, lengths, np.array(owners)), np.array(values, dtype=np.intp)
+    """The rings around all regions, and the class index of each region; regions in order of their first pixels."""
+    # a wall of another value, so that no pixel is without neighbours
+    padded = np.pad(classes.astype(np.int16), 1, constant_values=-1)
+    flat, line = padded.ravel(), padded.shape[1]
+    beside, above = np.flatnonzero(flat[1:] != flat[:-1]), np.flatnonzero(flat[line:] != flat[:-line])
+    steps = np.concatenate(
+        [4 * (beside + 1) + LEFT, 4 * above + BOTTOM, 4 * beside + RIGHT, 4 * (above + line) + TOP]
+    )  # fmt: skip
+    steps = np.sort(steps[flat[steps // 4] >= 0])
+    region, following = _followed(flat, line, steps)
+    ring, rank = _walked(following)
+    order = np.lexsort([rank, ring, region])
+    firsts = np.flatnonzero(np.diff(ring[order], prepend=-1))
+    # a region's first step is of its shell
+    shells, owners = np.unique(region[order[firsts]], return_inverse=True)
+    pixels, sides = np.divmod(steps[order], 4)
+    start = np.stack([pixels % line - 1, pixels // line - 1], axis=1).astype(np.int32) + BEGINS[sides]
+    rings = _Rings(start, start + DIRECTIONS[sides], np.diff(firsts, append=len(order)), owners)
+    return rings, flat[steps[shells] // 4].astype(np.intp)
+
+
+def _followed(flat: np.ndarray, line: int, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each step the first one of its region, and the one that follows on its ring, so that no ring meets itself."""
+    jumps = np.array([-1, line, 1, -line])
+    pixels, sides = np.divmod(steps, 4)
+    turned = (sides + 1) % 4
+    ahead = pixels + jumps[turned]
+    aslant = ahead + jumps[sides]
+    turns, alike = flat[ahead] != flat[pixels], flat[aslant] == flat[pixels]
+    across = 4 * aslant + (sides - 1) % 4
+    following = np.where(turns, 4 * pixels + turned, np.where(alike, across, 4 * ahead + sides))
+    following = np.searchsorted(steps, following)
+    # a run of pixels has its ends on one ring of a region or on two
+    links = (
+        np.concatenate([np.arange(len(steps)), np.flatnonzero(sides == LEFT)]),
+        np.concatenate([following, np.flatnonzero(sides == RIGHT)]),
+    )
+    graph = coo_array((np.ones(len(links[0]), dtype=bool), links), shape=(len(steps),) * 2)
+    _, region = connected_components(graph, directed=False)
+    region = np.unique(region, return_index=True)[1][region]
+    # two pixels of a region that meet at a corner only enclose what is on one side of it: a hole that touches there
+    corners = np.flatnonzero(turns & alike)
+    across = np.searchsorted(steps, across[corners])
+    closed = region[across] == region[corners]
+    following[corners[closed]] = across[closed]
+    return region, following
+
+
+def _walked(following: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least item of the ring that each item is of, and how far it is from there, by leaps that double."""
+    items = np.arange(len(following))
+    least, leap = np.minimum(items, following), following[following]
+    while ((lower := np.minimum(least, least[leap])) != least).any():
+        least, leap = lower, leap[leap]
+    leap = np.where(following == least, items, following)
+    # to the last one, from which none goes on
+    distance = (leap != items).astype(np.intp)
+    while (distance[leap] > 0).any():
+        distance, leap = distance + distance[leap], leap[leap]
+    return least, distance[least] - distance
 
 
 def _nodes(classes: np.ndarray) -> np.ndarray:
@@ -173,13 +221,16 @@ def _simplified(rings: _Rings, arcs: _Arcs, tolerance: float, placed: Callable[[
     """Polygons from the arcs; where a tolerance would make one invalid, its arcs get half of it, and at last none."""
     cut = tolerance > CUT_CORNER
     lines = _lines(rings, arcs, cut)
+    simple, edges = lines.copy(), np.arange(len(lines))
     tolerances = np.full(len(lines), tolerance - CUT_CORNER if cut else tolerance)
     shells = np.diff(rings.owners, prepend=-1) > 0
+    bad = np.empty(shells.sum(), dtype=bool)
     while True:
-        simple = shapely.simplify(lines, tolerances, preserve_topology=False)
+        simple[edges] = shapely.simplify(lines[edges], tolerances[edges], preserve_topology=False)
         outlines = _assembled(simple, rings, arcs, placed)
         polygons = shapely.polygons(outlines, indices=rings.owners)
-        bad = ~shapely.is_valid(polygons)
+        changed = np.unique(rings.owners[arcs.rings[np.isin(arcs.edge, edges)]])
+        bad[changed] = ~shapely.is_valid(polygons[changed])
         # valid polygons of which none is turned inside out fill the block without gaps or overlaps
         bad[rings.owners[shapely.is_ccw(outlines) == shells]] = True
         edges = np.unique(arcs.edge[bad[rings.owners][arcs.rings]])
@@ -193,8 +244,13 @@ def _simplified(rings: _Rings, arcs: _Arcs, tolerance: float, placed: Callable[[
 
 def _tangled(lines: np.ndarray) -> np.ndarray:
     """Indices of the lines that cross others or themselves."""
-    crossing = shapely.STRtree(lines).query(lines, predicate="crosses")
-    return np.union1d(crossing, np.flatnonzero(~shapely.is_simple(lines)))
+    first, second = shapely.STRtree(lines).query(lines)
+    shapely.prepare(lines)
+    # most lines that meet do so at a node; and each pair once, as the relation of two lines takes the time
+    pairs = (first < second) & shapely.intersects(lines[first], lines[second])
+    first, second = first[pairs], second[pairs]
+    crossing = shapely.crosses(lines[first], lines[second])
+    return np.unique(np.concatenate([first[crossing], second[crossing], np.flatnonzero(~shapely.is_simple(lines))]))
 
 
 def _lines(rings: _Rings, arcs: _Arcs, cut: bool) -> np.ndarray:

@@ -142,6 +142,8 @@ def test_every_region_is_one_valid_polygon_and_every_pixel_inside_its_own(patter
 
 def test_without_tolerance_outlines_are_those_of_the_pixels(pattern, block):
     found = list(regions(ClassMap(pattern), 0, block))
+    assert len(found) == regions_by_scipy(pattern)
+    assert all(polygon.is_valid for _, polygon in found)
     for value in np.unique(pattern[pattern > 0]):
         rows, columns = np.nonzero(pattern == value)
         pixels = shapely.union_all(shapely.box(columns, rows, columns + 1, rows + 1))
