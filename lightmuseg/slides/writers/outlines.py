@@ -12,15 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from .rings import Rings, traced
 
 # From a pixel's corner to the line through the middles of its two edges.
 CUT_CORNER = 0.5**1.5
-# The sides of a pixel in the order in which they are walked, its region on the right where y points up.
-LEFT, BOTTOM, RIGHT, TOP = range(4)
-BEGINS = np.array([[0, 0], [0, 1], [1, 1], [1, 0]], dtype=np.int32)
-DIRECTIONS = np.roll(BEGINS, -1, axis=0) - BEGINS
 # Tolerances below it change nothing.
 LEAST_TOLERANCE = 0.05
 DECIMALS = 2
@@ -42,20 +38,6 @@ class Outlines:
     bottom: np.ndarray
     left: np.ndarray
     right: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Rings:
-    """The steps of one pixel along the border of every region, ring after ring, the region on the right.
-
-    A step goes from ``start`` to ``stop``, int [N, 2] as x, y. Ring r has ``lengths[r]`` steps and bounds polygon
-    ``owners[r]``, as its shell where it is the first of that polygon.
-    """
-
-    start: np.ndarray
-    stop: np.ndarray
-    lengths: np.ndarray
-    owners: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -86,7 +68,7 @@ def outlines(classes: np.ndarray, tolerance: float, xo: int, yo: int, downsample
         xo, yo: the block's corner in output pixels.
         downsample: level-0 pixels to one output pixel.
     """
-    rings, values = _traced(classes)
+    rings, values = traced(classes)
     nodes = _nodes(classes)
     sides = _sides(rings, classes.shape)
     rings, arcs = _split(rings, nodes)
@@ -95,69 +77,6 @@ def outlines(classes: np.ndarray, tolerance: float, xo: int, yo: int, downsample
         return ((points + np.array([xo, yo])) * downsample).round(DECIMALS)
 
     return Outlines(_simplified(rings, arcs, tolerance, placed), values, *sides)
-
-
-def _traced(classes: np.ndarray) -> tuple[_Rings, np.ndarray]:
-    """The rings around all regions, and the class index of each region; regions in order of their first pixels."""
-    # a wall of another value, so that no pixel is without neighbours
-    padded = np.pad(classes.astype(np.int16), 1, constant_values=-1)
-    flat, line = padded.ravel(), padded.shape[1]
-    beside, above = np.flatnonzero(flat[1:] != flat[:-1]), np.flatnonzero(flat[line:] != flat[:-line])
-    steps = np.concatenate(
-        [4 * (beside + 1) + LEFT, 4 * above + BOTTOM, 4 * beside + RIGHT, 4 * (above + line) + TOP]
-    )  # fmt: skip
-    steps = np.sort(steps[flat[steps // 4] >= 0])
-    region, following = _followed(flat, line, steps)
-    ring, rank = _walked(following)
-    order = np.lexsort([rank, ring, region])
-    firsts = np.flatnonzero(np.diff(ring[order], prepend=-1))
-    # a region's first step is of its shell
-    shells, owners = np.unique(region[order[firsts]], return_inverse=True)
-    pixels, sides = np.divmod(steps[order], 4)
-    start = np.stack([pixels % line - 1, pixels // line - 1], axis=1).astype(np.int32) + BEGINS[sides]
-    rings = _Rings(start, start + DIRECTIONS[sides], np.diff(firsts, append=len(order)), owners)
-    return rings, flat[steps[shells] // 4].astype(np.intp)
-
-
-def _followed(flat: np.ndarray, line: int, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each step the first one of its region, and the one that follows on its ring, so that no ring meets itself."""
-    jumps = np.array([-1, line, 1, -line])
-    pixels, sides = np.divmod(steps, 4)
-    turned = (sides + 1) % 4
-    ahead = pixels + jumps[turned]
-    aslant = ahead + jumps[sides]
-    turns, alike = flat[ahead] != flat[pixels], flat[aslant] == flat[pixels]
-    across = 4 * aslant + (sides - 1) % 4
-    following = np.where(turns, 4 * pixels + turned, np.where(alike, across, 4 * ahead + sides))
-    following = np.searchsorted(steps, following)
-    # a run of pixels has its ends on one ring of a region or on two
-    links = (
-        np.concatenate([np.arange(len(steps)), np.flatnonzero(sides == LEFT)]),
-        np.concatenate([following, np.flatnonzero(sides == RIGHT)]),
-    )
-    graph = coo_array((np.ones(len(links[0]), dtype=bool), links), shape=(len(steps),) * 2)
-    _, region = connected_components(graph, directed=False)
-    region = np.unique(region, return_index=True)[1][region]
-    # two pixels of a region that meet at a corner only enclose what is on one side of it: a hole that touches there
-    corners = np.flatnonzero(turns & alike)
-    across = np.searchsorted(steps, across[corners])
-    closed = region[across] == region[corners]
-    following[corners[closed]] = across[closed]
-    return region, following
-
-
-def _walked(following: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The least item of the ring that each item is of, and how far it is from there, by leaps that double."""
-    items = np.arange(len(following))
-    least, leap = np.minimum(items, following), following[following]
-    while ((lower := np.minimum(least, least[leap])) != least).any():
-        least, leap = lower, leap[leap]
-    leap = np.where(following == least, items, following)
-    # to the last one, from which none goes on
-    distance = (leap != items).astype(np.intp)
-    while (distance[leap] > 0).any():
-        distance, leap = distance + distance[leap], leap[leap]
-    return least, distance[least] - distance
 
 
 def _nodes(classes: np.ndarray) -> np.ndarray:
@@ -171,7 +90,7 @@ def _nodes(classes: np.ndarray) -> np.ndarray:
     return nodes
 
 
-def _sides(rings: _Rings, shape: tuple[int, int]) -> list[np.ndarray]:
+def _sides(rings: Rings, shape: tuple[int, int]) -> list[np.ndarray]:
     owner = np.repeat(rings.owners, rings.lengths)
     twice = rings.start + rings.stop
     sides = []
@@ -183,7 +102,7 @@ def _sides(rings: _Rings, shape: tuple[int, int]) -> list[np.ndarray]:
     return sides
 
 
-def _split(rings: _Rings, nodes: np.ndarray) -> tuple[_Rings, _Arcs]:
+def _split(rings: Rings, nodes: np.ndarray) -> tuple[Rings, _Arcs]:
     """The rings, turned so that each begins at a node if it has one, and its arcs."""
     starts = _starts(rings.lengths)
     x, y = rings.start.T
@@ -195,7 +114,7 @@ def _split(rings: _Rings, nodes: np.ndarray) -> tuple[_Rings, _Arcs]:
     turned = np.repeat(starts, rings.lengths) + (
         _ranges(rings.lengths) + np.repeat(lowest - starts, rings.lengths)
     ) % np.repeat(rings.lengths, rings.lengths)
-    rings = _Rings(rings.start[turned], rings.stop[turned], rings.lengths, rings.owners)
+    rings = Rings(rings.start[turned], rings.stop[turned], rings.lengths, rings.owners)
 
     x, y = rings.start.T
     begins = nodes[y, x]
@@ -217,7 +136,7 @@ def _split(rings: _Rings, nodes: np.ndarray) -> tuple[_Rings, _Arcs]:
     return rings, _Arcs(first, lengths, ring[first], closed[ring[first]], edge, forward, samples)
 
 
-def _simplified(rings: _Rings, arcs: _Arcs, tolerance: float, placed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _simplified(rings: Rings, arcs: _Arcs, tolerance: float, placed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Polygons from the arcs; where a tolerance would make one invalid, its arcs get half of it, and at last none."""
     cut = tolerance > CUT_CORNER
     lines = _lines(rings, arcs, cut)
@@ -253,7 +172,7 @@ def _tangled(lines: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([first[crossing], second[crossing], np.flatnonzero(~shapely.is_simple(lines))]))
 
 
-def _lines(rings: _Rings, arcs: _Arcs, cut: bool) -> np.ndarray:
+def _lines(rings: Rings, arcs: _Arcs, cut: bool) -> np.ndarray:
     """The line of each edge, through its pixels' corners, or where these are ``cut`` through the middles of its steps.
 
     A cut line keeps its two nodes.
@@ -273,7 +192,7 @@ def _lines(rings: _Rings, arcs: _Arcs, cut: bool) -> np.ndarray:
     return shapely.linestrings(points[order].astype(float), indices=indices[order])
 
 
-def _assembled(lines: np.ndarray, rings: _Rings, arcs: _Arcs, placed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _assembled(lines: np.ndarray, rings: Rings, arcs: _Arcs, placed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """The rings from the lines of their edges."""
     points = placed(shapely.get_coordinates(lines))
     counts = shapely.get_num_coordinates(lines)
