@@ -134,11 +134,11 @@ def _publish(
     reference = runs[BEST]
     for way, some in runs.items():
         ratios = [one["seconds"] / ours["seconds"] for one, ours in zip(some, reference)]
-        segmenting = [one["network s"] / one["stages s"]["segmenting"] for one in some if "network s" in one]
+        shares = [100 * one["network s"] / one["seconds"] for one in some if "network s" in one]
         rows.append([
             way, spread([one["seconds"] for one in some]), spread(ratios, 2),
             spread([100 * one["CPU share"] for one in some], 0) + " %", max(one["peak MiB"] for one in some),
-            some[0].get("tiles", ""), spread([100 * one for one in segmenting], 0) + " %" if segmenting else "",
+            some[0].get("tiles", ""), spread(shares, 0) + " %" if shares else "",
         ])  # fmt: skip
     stages = [["engine", "planning, s", "segmenting, s", "writing, s", "network, s", "loading and proof, s"]]
     for way, some in runs.items():
@@ -159,16 +159,15 @@ def _publish(
         "",
         table(rows),
         "",
-        "\"Network's share\" is of the time from the first tile read to the last row stored. MONAI's parts have no "
-        "tissue mask, so they are to be",
-        "compared with our rows of the whole slide too. TIAToolbox and LazySlide run the eager network in PyTorch, as "
-        "they run any.",
+        "\"Network's share\" is of all seconds, loading and writing among them. MONAI's parts have no tissue mask, so "
+        "they are to be compared with",
+        "our rows of the whole slide too. TIAToolbox and LazySlide run the eager network in PyTorch, as they run any.",
         "",
         table(stages),
     ]
     if same:
-        shares = ", ".join(f"{way}: {share:.5%}" for way, share in same.items())
-        lines += ["", f"Pixels with the same class as in MONAI's map: {shares}."]
+        alike = ", ".join(f"{way}: {share:.5%}" for way, share in same.items())
+        lines += ["", f"Pixels with the same class as in MONAI's map: {alike}."]
     figures = {**options, "ways": runs, "same class as MONAI": same, "model_sha256": sha256_of(model)}
     publish(name, "\n".join(lines), figures, output)
 
