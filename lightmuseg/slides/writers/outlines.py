@@ -221,9 +221,3 @@ def _starts(lengths: np.ndarray) -> np.ndarray:
 def _ranges(lengths: np.ndarray) -> np.ndarray:
     """0, 1, ... within each of several runs."""
     return np.arange(lengths.sum()) - np.repeat(_starts(lengths), lengths)
-
-
-def _following(lengths: np.ndarray) -> np.ndarray:
-    """The index of the next item in each of several rings that lie one after the other."""
-    within = _ranges(lengths) + 1
-    return np.repeat(_starts(lengths), lengths) + np.where(within == np.repeat(lengths, lengths), 0, within)
