@@ -6,11 +6,31 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Processes of tests side by side share the cores; the libraries below read this when they load.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
 import numpy as np
 import pytest
 import tifffile
+from preloaded import Preloaded
 
 ROOT = Path(__file__).parents[1]
+
+# What commands of the package, the bundle and the scripts load.
+LIBRARIES = (
+    "fire", "monai.bundle", "monai.handlers", "tensorboard", "torch.utils.tensorboard", "lightmuseg.cli",
+    "lightmuseg.data.prepare", "lightmuseg.handlers", "lightmuseg.inferers", "lightmuseg.losses", "lightmuseg.metrics",
+    "lightmuseg.slides.bundle", "lightmuseg.slides.job",
+)  # fmt: skip
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """What a test logs may be no Unicode, and then cannot be sent to the process that reports."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -47,21 +67,34 @@ def clean_copy():
 
 
 @pytest.fixture(scope="session")
-def run():
-    """Run a command in a folder and return (exit status, stdout, stderr without the codecs' greetings)."""
+def preloaded():
+    """A server that has loaded the libraries and starts commands of Python at once; see preloaded.py."""
+    server = Preloaded(LIBRARIES)
+    yield server
+    server.close()
 
-    def call(*command, cwd=ROOT, timeout=600, **environment):
-        done = subprocess.run(
-            [sys.executable if word == "python" else str(word) for word in command],
-            cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **environment},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+
+@pytest.fixture(scope="session")
+def run(preloaded):
+    """Run a command in a folder and return (exit status, stdout, stderr without the codecs' greetings).
+
+    Commands of Python are started by the server; ``truly=True`` starts a process that loads the libraries itself.
+    """
+
+    def call(*command, cwd=ROOT, timeout=600, truly=False, **environment):
+        first, *words = map(str, command)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **environment}
+        if first == "python" and not truly:
+            status, stdout, stderr = preloaded.run(words, str(cwd), environment, timeout)
+        else:
+            first = sys.executable if first == "python" else first
+            done = subprocess.run(
+                [first, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+            )
+            status, stdout, stderr = done.returncode, done.stdout, done.stderr
         greetings = ("nvjpeg", "nvJPEG", "nvtiff", "nvTIFF", "nvimgcodec", "nvImageCodec", "nvimg")
-        stderr = [line for line in done.stderr.splitlines() if not any(word in line for word in greetings)]
-        return done.returncode, done.stdout, "\n".join(stderr)
+        lines = [line for line in stderr.splitlines() if not any(word in line for word in greetings)]
+        return status, stdout, "\n".join(lines)
 
     return call
 

@@ -1,4 +1,5 @@
 import json
+from functools import cache
 
 import numpy as np
 import pytest
@@ -118,46 +119,18 @@ GOOD = {
 }  # fmt: skip
 MISSPELT = ["prepare", "bcss", "1e5", "misspelt", "--masks", "2024", "--min_anotated", "0.5"]
 
-# Importing the libraries takes seconds: once for all commands, of which each then is a process of its own.
-EACH_IN_A_PROCESS = """
-import json, os, sys
-import lightmuseg.cli, lightmuseg.data.prepare, lightmuseg.slides.bundle
-statuses = []
-for number, words in enumerate(json.loads(sys.argv[1])):
-    child = os.fork()
-    if child == 0:
-        for stream, name in ((1, "stdout"), (2, "stderr")):
-            os.dup2(os.open(f"{number}.{name}", os.O_WRONLY | os.O_CREAT), stream)
-        sys.argv = ["lightmuseg", *words]
-        status = 0
-        try:
-            lightmuseg.cli.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            status = 1
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # without the seconds that taking down the libraries costs
-        os._exit(status)
-    statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-print(json.dumps(statuses))
-"""
-
 
 @pytest.fixture(scope="module")
-def results(run, root, place):
-    """Exit status, stdout and stderr of many commands, run in the folder of inputs."""
+def called(run, root, place):
+    """Run a command of those above in the folder of inputs, each once: exit status, stdout and stderr."""
     named = {**BAD, "misspelt option": MISSPELT, **GOOD}
-    commands = [[word.format(bundle=root / "bundle") for word in words] for words in named.values()]
-    status, stdout, stderr = run("python", "-c", EACH_IN_A_PROCESS, json.dumps(commands), cwd=place)
-    assert status == 0, stderr
-    said = [
-        [(place / f"{number}.{stream}").read_text(encoding="utf-8") for stream in ("stdout", "stderr")]
-        for number in range(len(commands))
-    ]
-    return {name: (status, *texts) for name, status, texts in zip(named, json.loads(stdout.splitlines()[-1]), said)}
+
+    @cache
+    def call(name):
+        words = [word.format(bundle=root / "bundle") for word in named[name]]
+        return run(*CLI, *words, cwd=place)
+
+    return call
 
 
 def assert_one_line(status, stderr, named):
@@ -203,48 +176,49 @@ def test_damaged_source_ends_in_one_line_that_names_it(run, place):
         ("missing weights", "no.pt"),
     ],
 )
-def test_bad_input_ends_in_one_line(results, command, named):
-    status, _, stderr = results[command]
+def test_bad_input_ends_in_one_line(called, command, named):
+    status, _, stderr = called(command)
     assert_one_line(status, stderr, named)
 
 
-def test_misspelt_option_is_refused_before_anything_is_written(results, place):
-    status, _, stderr = results["misspelt option"]
+def test_misspelt_option_is_refused_before_anything_is_written(called, place):
+    status, _, stderr = called("misspelt option")
     assert status != 0
     assert "min_anotated" in stderr
     assert not (place / "misspelt").exists()
 
 
-def output_of(results, command):
-    status, stdout, stderr = results[command]
+def output_of(called, command):
+    status, stdout, stderr = called(command)
     assert status == 0, stderr
     return stdout.splitlines()
 
 
-def test_dataset_without_tile_files_is_a_manifest(results, place):
-    assert output_of(results, "places only") == ["places: 12 train tiles, 6 val tiles, 6 test tiles"]
+def test_dataset_without_tile_files_is_a_manifest(called, place):
+    assert output_of(called, "places only") == ["places: 12 train tiles, 6 val tiles, 6 test tiles"]
     assert [path.name for path in (place / "places").iterdir()] == ["manifest.json"]
     options = json.loads((place / "places" / "manifest.json").read_text(encoding="utf-8"))["options"]
     assert {**options, "tile_files": "none", "overlap": 0.25, "folds": 4, "fold": 1, "seed": 42} == options
 
 
-def test_check_may_stand_before_the_source(results):
-    lines = output_of(results, "check first")
+def test_check_may_stand_before_the_source(called):
+    lines = output_of(called, "check first")
     assert lines[0].startswith("places too: ")
     assert lines[1].startswith("places too: 4 tiles have the pixel counts of their crops of 4 regions")
 
 
-def test_weak_dataset_says_what_it_proved(results):
-    lines = output_of(results, "weak")
+def test_weak_dataset_says_what_it_proved(called):
+    lines = output_of(called, "weak")
     assert lines[0] == "weak tiles: 1 train tiles, 1 val tiles, 1 test tiles"
     assert lines[1] == "1 of 1 training patches show a class that their image-level label denies"
     assert lines[2].endswith("1 patients, 1 in more than one split, as published")
 
 
-def test_shares_are_printed_and_written(results, place):
-    assert output_of(results, "shares")[1].split() == ["tiles", "12", "6", "6"]
+def test_shares_are_printed_and_written(called, place):
+    output_of(called, "places only"), output_of(called, "weak")
+    assert output_of(called, "shares")[1].split() == ["tiles", "12", "6", "6"]
     pytest.importorskip("matplotlib")
-    assert output_of(results, "drawn")[-1] == "shares: class_shares.csv, class_shares.png"
+    assert output_of(called, "drawn")[-1] == "shares: class_shares.csv, class_shares.png"
     assert sorted(path.name for path in (place / "shares").iterdir()) == ["class_shares.csv", "class_shares.png"]
 
 

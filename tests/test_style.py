@@ -23,14 +23,46 @@ def test_ruff_finds_nothing(command, root):
     assert done.returncode == 0, done.stdout
 
 
+def imported(tree):
+    """The modules that a file imports from the package, by their full names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            # a name may be a module too
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
 def test_imports_go_down_only(root):
     for path in sources(root):
         own = path.relative_to(root / "lightmuseg").parts[0].removesuffix(".py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            module = node.module if isinstance(node, ast.ImportFrom) and not node.level else None
-            parts = (module or "").split(".")
-            if parts[0] == "lightmuseg" and len(parts) > 1 and parts[1] != own:
+        for module in imported(ast.parse(path.read_text(encoding="utf-8"))):
+            parts = module.split(".")
+            if parts[0] == "lightmuseg" and parts[1:2] and parts[1] in LAYERS and parts[1] != own:
                 assert LAYERS[parts[1]] <= LAYERS[own], f"{path.name} imports {module}"
+
+
+@pytest.mark.parametrize(
+    ("text", "modules"),
+    [
+        ("import lightmuseg.cli", ["lightmuseg.cli"]), ("import os, lightmuseg.view as v", ["os", "lightmuseg.view"]),
+        ("from lightmuseg.slides.plan import Plan", ["lightmuseg.slides.plan.Plan"]),
+        ("from lightmuseg import cohort", ["lightmuseg.cohort"]), ("from .plan import Plan", []),
+    ],
+)  # fmt: skip
+def test_every_way_to_import_is_seen(text, modules):
+    assert list(imported(ast.parse(text))) == modules
+
+
+def test_slides_load_neither_monai_nor_pytorch(root, run):
+    files = [path for path in sources(root) if "slides" in path.parts and path.name != "__init__.py"]
+    modules = [".".join(path.relative_to(root).with_suffix("").parts) for path in files]
+    # which parses the bundle's config
+    modules.remove("lightmuseg.slides.bundle")
+    modules += ["lightmuseg.cohort", "lightmuseg.data.demo"]
+    code = f"import importlib, sys\nfor name in {modules}: importlib.import_module(name)\n"
+    code += "print({'monai', 'torch'} & sys.modules.keys())"
+    assert run("python", "-c", code, truly=True) == (0, "set()\n", "")
 
 
 def test_no_file_is_two_ideas_long(root):

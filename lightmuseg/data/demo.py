@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from monai.networks.layers import GaussianFilter
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from lightmuseg.errors import InputError
 from lightmuseg.record import sha256_of, write_whole
@@ -120,8 +119,8 @@ def _labels_of_nest(source: Path) -> np.ndarray:
     """BCSS codes [H, W] from the mask of nuclei by type: at each pixel the type with the most nuclear area around."""
     with np.load(io.BytesIO((source / "hgsc_nest_type_mask.npz").read_bytes()), allow_pickle=False) as archive:
         types = archive["nuc_raster"]
-    nuclei = torch.from_numpy(np.stack([types == value for value in TYPE_CODES]).astype(np.float32))
-    density = GaussianFilter(spatial_dims=2, sigma=SPREAD_UM / MPP)(nuclei[None])[0].numpy()
+    nuclei = np.stack([types == value for value in TYPE_CODES]).astype(np.float32)
+    density = gaussian_filter(nuclei, SPREAD_UM / MPP, mode="constant", axes=(1, 2))
     # Fibroblasts' thin nuclei cover far less of their tissue than round ones do: each type counts by its own mean.
     density /= density.mean(axis=(1, 2), keepdims=True)
     return np.array(list(TYPE_CODES.values()), dtype=np.uint8)[density.argmax(axis=0)]

@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from lightmuseg.errors import InputError, first_line
-from lightmuseg.networks import fold, fold_for_bfloat16
 
 from .cache import weights_hash
 from .parity import parity
@@ -53,11 +52,15 @@ class Request:
     @cached_property
     def folded(self) -> nn.Module:
         """The network for float32 and float16."""
+        from lightmuseg.networks import fold
+
         return fold(self.network)
 
     @cached_property
     def for_bfloat16(self) -> nn.Module:
         """The network for bfloat16."""
+        from lightmuseg.networks import fold_for_bfloat16
+
         return fold_for_bfloat16(self.network)
 
 

@@ -7,13 +7,11 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from scipy.special import expit, softmax
 from tqdm import tqdm
-
-from lightmuseg.runtimes import Runtime
 
 from .area import Area
 from .merge import Merger
@@ -24,6 +22,9 @@ from .uncertainty import STEP, UNKNOWN, Entropies, entropy_levels, samples_befor
 from .view import ModelView
 from .writers.measurements import Counts
 from .writers.pyramid import UNREAD
+
+if TYPE_CHECKING:
+    from lightmuseg.runtimes import Runtime
 
 # batches that wait between two stages
 DEPTH = 2

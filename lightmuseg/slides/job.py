@@ -10,11 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightmuseg.errors import InputError
 from lightmuseg.record import environment, sha256_of, write_json
-from lightmuseg.runtimes import Runtime
 
 from .area import Area, Intersection, WholeSlide
 from .engine import segment_slide
@@ -35,6 +34,9 @@ from .writers.pyramid import write_pyramid
 from .writers.regions import write_regions
 from .writers.report import write_report
 from .writers.uncertainty import write_uncertainty
+
+if TYPE_CHECKING:
+    from lightmuseg.runtimes import Runtime
 
 OVERLAY_SIDE = 2000
 # places of corrupt pixels that a record names

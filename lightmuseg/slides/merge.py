@@ -11,18 +11,17 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
-import torch
-from monai.data.utils import compute_importance_map
 
 from .plan import Plan
 
 
 def blending_window(tile_size: int, stride: int) -> np.ndarray:
     """Weights float32 [tile / stride, tile / stride] of a tile's logits: those of MONAI's inferer, mode "gaussian"."""
-    window = compute_importance_map((tile_size, tile_size), mode="gaussian", sigma_scale=0.125, dtype=torch.float32)
+    distances = np.arange(tile_size, dtype=np.float32) - (tile_size - 1) / 2
+    along = np.exp(-0.5 * (distances / (0.125 * tile_size)) ** 2)
     # the inferer takes the nearest weight too where a network's output is smaller than its tile
-    first = stride // 2
-    return window.clamp(min=max(float(window.min()), 1e-3))[first::stride, first::stride].contiguous().numpy()
+    along = along[stride // 2 :: stride]
+    return np.maximum(np.outer(along, along), 1e-3).astype(np.float32)
 
 
 class Merger:

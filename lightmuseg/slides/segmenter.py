@@ -7,16 +7,18 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightmuseg.errors import InputError
 from lightmuseg.record import require_space, write_csv
-from lightmuseg.runtimes import Runtime
 
 from .job import SlideJob, result_name
 from .options import Options
 from .outcome import DONE, attempt
 from .unfinished import NEEDED_BYTES
+
+if TYPE_CHECKING:
+    from lightmuseg.runtimes import Runtime
 
 REPORT = "report.csv"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 import lightmuseg
@@ -75,9 +76,15 @@ def downloads():
 
 
 @pytest.fixture(scope="session")
-def exported(run, tmp_path_factory, downloads):
-    """The bundle as ``scripts/export_bundle.py`` writes it, beside its zip."""
-    output = tmp_path_factory.mktemp("exported to") / "dist é"
-    status, stdout, stderr = run("python", "scripts/export_bundle.py", "--output", output, "--download_url", downloads)
-    assert status == 0, stderr
-    return Path(stdout.splitlines()[0])
+def exported(run, tmp_path_factory, downloads, worker_id):
+    """The bundle as ``scripts/export_bundle.py`` writes it, beside its zip; one for all processes of the tests."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    output, made = shared / "exported to" / "dist é", shared / "exported.txt"
+    words = ("python", "scripts/export_bundle.py", "--output", output, "--download_url", downloads)
+    with FileLock(f"{made}.lock"):
+        if not made.exists():
+            status, stdout, stderr = run(*words)
+            assert status == 0, stderr
+            made.write_text(stdout.splitlines()[0], encoding="utf-8")
+    return Path(made.read_text(encoding="utf-8"))

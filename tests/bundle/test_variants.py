@@ -1,4 +1,4 @@
-"""Every override trains, evaluates and infers through the same bundle."""
+"""Every override trains, evaluates and infers through the same bundle, or builds and learns where another one did."""
 
 import json
 import sys
@@ -11,25 +11,33 @@ from monai.bundle import run as run_bundle
 from PIL import Image
 
 FAST = {"tile_size": 64, "batch_size": 2, "num_workers": 0}
-# Overrides, options beside them, and the network's trainable parameters where the paper or its library says them.
+SEVERAL = {
+    "classes": {"tumor": [1], "stroma": [2], "lymphocytic_infiltrate": [3], "necrosis_or_debris": [4]},
+    "scale_range": 0.0, "translate_range": 0.0, "flip_probability": 0.0, "colour_range": 0.2, "blur_probability": 0.5,
+}  # fmt: skip
+# Overrides, options beside them, what of the training's options they change, and the network's trainable parameters
+# where the paper or its library says them.
 VARIANTS = {
-    "v1": (["v1.json"], {}, 4_828_509),
-    "v2": ([], {}, 6_640_221),
-    "v3": (["v3.json"], {}, 6_664_712),
-    "no_msffm": (["no_msffm.json"], {}, None),
-    "grouped": (["grouped.json"], {}, 6_640_221),
-    "multiclass": (["multiclass.json"], {}, None),
-    "weak": (["multiclass.json", "weak.json"], {}, None),
-    "v3 of several classes": (["multiclass.json", "v3.json"], {}, None),
-    "efficientnet_b0": (["efficientnet_b0.json"], {}, None),
-    "vit": (["vit.json"], {}, None),
-    "baseline": (["baseline.json"], {"backbone": "mobilenet_v2"}, 6_628_945),
+    "v1": (["v1.json"], {}, {"freeze_encoder": True}, 4_828_509),
+    "v2": ([], {}, {}, 6_640_221),
+    "v3": (["v3.json"], {}, {"deep_supervision": True}, 6_664_712),
+    "no_msffm": (["no_msffm.json"], {}, {"msffm": False}, None),
+    "grouped": (["grouped.json"], {}, {"merged_codes": {"19": 1, "20": 1, "10": 3, "11": 3}}, 6_640_221),
+    "multiclass": (["multiclass.json"], {}, SEVERAL, None),
+    "weak": (["multiclass.json", "weak.json"], {}, SEVERAL, None),
+    "v3 of several classes": (["multiclass.json", "v3.json"], {}, {**SEVERAL, "deep_supervision": True}, None),
+    "efficientnet_b0": (["efficientnet_b0.json"], {}, {"backbone": "efficientnet_b0"}, None),
+    "vit": (["vit.json"], {}, {"backbone": "vit"}, None),
+    "baseline": (["baseline.json"], {"backbone": "mobilenet_v2"}, {}, 6_628_945),
     "baseline of several classes": (
         ["multiclass.json", "baseline.json"],
         {"backbone": "timm-mobilenetv3_large_100"},
+        {**SEVERAL, "backbone": "timm-mobilenetv3_large_100"},
         None,
     ),
 }
+# One of each kind: a frozen encoder, side heads and several classes, another encoder, another network.
+TRAINED = ("v1", "v3 of several classes", "efficientnet_b0", "baseline")
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +45,50 @@ def _own_hook(monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
 
 
+def parsed(root, overrides, **options):
+    parser = ConfigParser()
+    parser.read_config([str(root / "bundle" / "configs" / name) for name in ("train.json", *overrides)])
+    parser.update({**FAST, **options, "encoder_weights": None})
+    return parser
+
+
+def trainable(network):
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
 @pytest.mark.parametrize("name", VARIANTS)
+def test_variant_changes_what_it_names_alone_and_takes_a_step(name, root, dataset):
+    overrides, options, changed, parameters = VARIANTS[name]
+    variant, plain = (
+        parsed(root, overrides, dataset_dir=str(dataset), **options),
+        parsed(root, [], dataset_dir=str(dataset)),
+    )
+    ours, theirs = (parser.get_parsed_content("options") for parser in (variant, plain))
+    assert ours == {**theirs, **changed}
+
+    torch.manual_seed(0)
+    network = variant.get_parsed_content("network").train()
+    assert parameters in (None, sum(parameter.numel() for parameter in trainable(network)))
+    batch = next(iter(variant.get_parsed_content("train#dataloader")))
+    image, label = batch["image"], batch["label"]
+    before = [parameter.clone() for parameter in trainable(network)]
+    answer = network(image)
+    # that of the head and those of the three side heads
+    outputs = (4,) if "v3.json" in overrides else ()
+    assert answer.shape == (2, *outputs, 5 if "multiclass.json" in overrides else 1, 64, 64)
+    loss = variant.get_parsed_content("loss")(answer, label)
+    loss.backward()
+    variant.get_parsed_content("optimizer").step()
+    assert loss.isfinite()
+    learned = [not torch.equal(old, new) for old, new in zip(before, trainable(network))]
+    assert sum(learned) > 0.9 * len(learned)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in TRAINED else pytest.mark.nightly) for name in VARIANTS]
+)
 def test_variant_trains_evaluates_and_infers(name, root, dataset, tmp_path):
-    overrides, options, parameters = VARIANTS[name]
+    overrides, options, _, _ = VARIANTS[name]
     options = {**FAST, **options, "encoder_weights": None}
 
     def bundle(run_id, *configs, **more):
@@ -63,14 +112,9 @@ def test_variant_trains_evaluates_and_infers(name, root, dataset, tmp_path):
     assert classes.shape == (64, 64)
     assert classes.max() <= (4 if several else 1)
     assert len(list((test / "regions").glob("*.png"))) == 2
-    if parameters is not None:
-        parser = ConfigParser()
-        parser.read_config([str(root / "bundle" / "configs" / config) for config in ("train.json", *overrides)])
-        parser.update(options)
-        network = parser.get_parsed_content("network_def")
-        assert sum(p.numel() for p in network.parameters() if p.requires_grad) == parameters
-        # side heads of deep supervision are left out by the loader alone
-        assert set(torch.load(checkpoint, weights_only=True)) == set(network.state_dict())
+    # side heads of deep supervision are left out by the loader alone
+    network = parsed(root, overrides, **options).get_parsed_content("network_def")
+    assert set(torch.load(checkpoint, weights_only=True)) == set(network.state_dict())
 
 
 def test_grouped_codes_count_as_the_papers_classes(root):

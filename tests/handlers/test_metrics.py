@@ -76,7 +76,7 @@ def test_reduction_and_details_are_passed_on(handler, metric, arguments):
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory, root):
+def two_processes(tmp_path_factory, root, preloaded):
     """What each of two processes reports, of five images and of one."""
     folder = tmp_path_factory.mktemp("processes")
     with socket.socket() as free:
@@ -86,7 +86,7 @@ def two_processes(tmp_path_factory, root):
     for rank in BATCHES:
         group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         environment = {**os.environ, "PYTHONPATH": str(root), **{name: str(value) for name, value in group.items()}}
-        command = [sys.executable, __file__, str(folder / f"{rank}.json")]
+        command = [preloaded.executable, __file__, str(folder / f"{rank}.json")]
         processes.append(subprocess.Popen(command, env=environment))
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in BATCHES]

@@ -1,4 +1,4 @@
-"""Before any test here imports transformers, timm or segmentation-models-pytorch, each of which imports torchvision."""
+"""Before any test here imports timm or segmentation-models-pytorch, both of which import torchvision."""
 
 from lightmuseg.networks.torchvision_operators import declare_missing_operators
 

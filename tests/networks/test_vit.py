@@ -1,8 +1,8 @@
+import encoder_references as references
+import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import ViTConfig
-from transformers.models.vit.modeling_vit import ViTEmbeddings
 
 from lightmuseg.errors import InputError
 from lightmuseg.networks import LightMuSeg, ViTEncoder
@@ -46,14 +46,13 @@ def test_taps_equal_timms_hidden_states(reference, encoder):
         assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(14, 14), (4, 6), (32, 20)])
-def test_positions_are_stretched_as_by_hugging_face(encoder, rows, columns):
-    embeddings = ViTEmbeddings(ViTConfig(hidden_size=384))
-    embeddings.position_embeddings = encoder.trunk.pos_embed
-    tokens = torch.zeros(1, 1 + rows * columns, 384)
-    with torch.no_grad():
-        expected = embeddings.interpolate_pos_encoding(tokens, 16 * rows, 16 * columns)
-        torch.testing.assert_close(encoder.trunk.positions(rows, columns), expected, rtol=0, atol=1e-6)
+@pytest.mark.parametrize(("rows", "columns"), references.GRIDS)
+def test_positions_are_stretched_as_by_hugging_face(rows, columns):
+    trunk = ViTEncoder().trunk
+    with torch.no_grad(), np.load(references.PATH) as kept:
+        trunk.pos_embed.copy_(references.positions())
+        ours = references.kept(trunk.positions(rows, columns))
+        np.testing.assert_allclose(ours, kept[f"vit {rows}x{columns}"], rtol=0, atol=1e-6)
 
 
 def test_rows_and_columns_are_not_swapped(encoder):
