@@ -89,9 +89,10 @@ setup(
         "test": [
             "pytest>=8.0",
             "pytest-timeout>=2.3",  # a test that hangs fails and says where
+            "pytest-xdist>=3.6",  # tests side by side
+            "uv>=0.5",  # the environments that tests make, in seconds
             "ruff>=0.8",
             "jsonschema>=4.0",  # metadata.json against the Model Zoo's schema
-            "transformers>=4.45",  # an independent MobileNetV2 and ViT
             "pysodmetrics>=1.4",  # reference of the S-, E- and weighted F-measure
             "build>=1.2",  # wheel and sdist as a release makes them
             "setuptools>=77",  # to build a wheel without fetching it

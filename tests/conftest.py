@@ -13,16 +13,30 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
 import numpy as np
 import pytest
 import tifffile
-from preloaded import Preloaded
+from preloaded import LIBRARIES, Preloaded
 
 ROOT = Path(__file__).parents[1]
+# where scripts find uv, unless there is one already
+os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)
 
-# What commands of the package, the bundle and the scripts load.
-LIBRARIES = (
-    "fire", "monai.bundle", "monai.handlers", "tensorboard", "torch.utils.tensorboard", "lightmuseg.cli",
-    "lightmuseg.data.prepare", "lightmuseg.handlers", "lightmuseg.inferers", "lightmuseg.losses", "lightmuseg.metrics",
-    "lightmuseg.slides.bundle", "lightmuseg.slides.job",
-)  # fmt: skip
+
+# What takes long begins first, so that two processes end together.
+LONG = ("slow", "cohort", "label", "training", "nightly", "view")
+
+
+def pytest_collection_modifyitems(items):
+    """Put what takes long first, and give it time."""
+
+    def rank(item):
+        found = [number for number, name in enumerate(LONG) if item.get_closest_marker(name)]
+        return min(found, default=len(LONG))
+
+    modules = {}
+    for item in items:
+        modules[item.path] = min(rank(item), modules.get(item.path, len(LONG)))
+        if rank(item) < len(LONG) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(3600))
+    items.sort(key=lambda item: modules[item.path])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -97,6 +111,21 @@ def run(preloaded):
         return status, stdout, "\n".join(lines)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def new_environment():
+    """Make an environment of Python in a folder and install what is named, as words of pip; returns its interpreter."""
+
+    def make(folder, *words):
+        python = folder / "bin" / "python"
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        command = [sys.executable, "-m", "uv", "pip", "install", "--python", python, *words]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return python
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+# What commands of the package, the bundle and the scripts load.
+LIBRARIES = (
+    "fire", "monai.bundle", "monai.handlers", "tensorboard", "torch.utils.tensorboard", "lightmuseg.cli",
+    "lightmuseg.data.prepare", "lightmuseg.handlers", "lightmuseg.inferers", "lightmuseg.losses", "lightmuseg.metrics",
+    "lightmuseg.slides.bundle", "lightmuseg.slides.job",
+)  # fmt: skip
 SERVER = Path(__file__).with_name("preloaded_server.py")
 
 

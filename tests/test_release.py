@@ -196,17 +196,13 @@ def test_notes_of_a_release_are_its_part_of_the_changelog(root, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def installed(wheel, root, tmp_path_factory):
+def installed(wheel, root, new_environment, tmp_path_factory):
     """A folder with a fresh environment, in it the wheel and what it needs, and a place to work."""
     folder = tmp_path_factory.mktemp("elsewhere é")
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True, timeout=300)
     pins = root / "requirements.txt"
     torch_pin = re.search("^torch==.+$", pins.read_text(), re.MULTILINE).group()
     # as in setup.sh; the pins are of Python 3.11 and above
-    words = [wheel, torch_pin, "-c", pins] if sys.version_info >= (3, 11) else [wheel]
-    command = [folder / "venv" / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1800)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    new_environment(folder / "venv", *([wheel, torch_pin, "-c", pins] if sys.version_info >= (3, 11) else [wheel]))
     (folder / "work").mkdir()
     return folder
 

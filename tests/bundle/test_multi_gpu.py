@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -222,13 +220,13 @@ def test_names_of_the_weights_are_those_of_one_process(trained, weights):
     assert list(torch.load(trained[0] / "model.pt", weights_only=True)) == list(expected)
 
 
-def test_killed_worker_ends_the_job_and_the_same_command_finishes_it(run, odd, small, tmp_path):
+def test_killed_worker_ends_the_job_and_the_same_command_finishes_it(run, preloaded, odd, small, root, tmp_path):
     output, (config, environment) = tmp_path / "output", small
-    command = [sys.executable if word == "python" else str(word)
-               for word in trained_words(2, output, odd, config, max_epochs=12)]  # fmt: skip
-    launcher = subprocess.Popen(
-        command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    command = trained_words(2, output, odd, config, max_epochs=12)
+    with open(tmp_path / "said.txt", "w") as said:
+        launcher = preloaded.start(
+            [*map(str, command[1:])], str(root), {**os.environ, **environment}, said.fileno(), said.fileno()
+        )
     deadline = time.monotonic() + 120
     while launcher.poll() is None and time.monotonic() < deadline:
         if (output / "metrics.csv").is_file() and len(history(output)) >= 2:
@@ -236,11 +234,8 @@ def test_killed_worker_ends_the_job_and_the_same_command_finishes_it(run, odd, s
         time.sleep(0.01)
     workers = {rank: worker_of(launcher.pid, rank) for rank in (0, 1)}
     os.kill(workers[1], signal.SIGKILL)
-    try:
-        _, stderr = launcher.communicate(timeout=300)
-    except subprocess.TimeoutExpired:
-        launcher.kill()
-        raise
+    launcher.wait(timeout=300)
+    stderr = (tmp_path / "said.txt").read_text()
     done = len(history(output))
     assert 2 <= done < 12
     assert launcher.returncode not in (0, None)

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -28,16 +27,13 @@ SHORT = {"run training": "--max_epochs 1 --tile_size 64"}
 
 
 @pytest.fixture(scope="module")
-def bare(exported, tmp_path_factory):
+def bare(exported, new_environment, tmp_path_factory):
     """An environment of the packages that metadata.json requires, each of which PyPI must have."""
     folder = tmp_path_factory.mktemp("bare") / "environment"
     metadata = json.loads((exported / "configs" / "metadata.json").read_text(encoding="utf-8"))
     named = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
     pins = {package: metadata[key] for package, key in named.items()} | metadata["required_packages_version"]
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, *(f"{package}=={version}" for package, version in pins.items())], check=True)
-    subprocess.run([*pip, *CHECKERS, *STYLE], check=True)
+    new_environment(folder, *(f"{package}=={version}" for package, version in pins.items()), *CHECKERS, *STYLE)
     return folder
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import sysconfig
 from importlib.metadata import requires
 from pathlib import Path
@@ -39,20 +38,16 @@ print(json.dumps([{
 
 
 @pytest.fixture(scope="module")
-def tracker(tmp_path_factory):
+def tracker(new_environment, root, tmp_path_factory):
     """The interpreter of an environment with this one's packages, and before them those of the extra "tracking"."""
-    folder = tmp_path_factory.mktemp("with mlflow")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=300)
-    python = folder / "bin" / "python"
+    needs = [need for need in map(Requirement, requires("lightmuseg")) if need.marker]
+    names = [f"{need.name}{need.specifier}" for need in needs if str(need.marker).endswith('extra == "tracking"')]
+    assert len(names) == 3
+    python = new_environment(tmp_path_factory.mktemp("with mlflow"), *names, "-c", root / "requirements.txt")
     purelib = subprocess.check_output(
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
     )
     (Path(purelib.strip()) / "these.pth").write_text(sysconfig.get_path("purelib"))
-    needs = [need for need in map(Requirement, requires("lightmuseg")) if need.marker]
-    names = [f"{need.name}{need.specifier}" for need in needs if str(need.marker).endswith('extra == "tracking"')]
-    assert len(names) == 3
-    done = subprocess.run([python, "-m", "pip", "install", *names], capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-2000:]
     return python
 
 

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.cohort
-SLIDES, CORRUPT = 200, 5
+CORRUPT = 5
 SIDES = (350, 550)
 LIMIT_S = 900
 
@@ -41,10 +41,11 @@ def descendants(process, title=""):
 
 
 class Killer(threading.Thread):
-    """Kills a worker of a driver each time that some more slides are finished, until the driver has ended."""
+    """Kills a worker of a driver each time that some more slides, ``most`` at most, are done, until the driver ends."""
 
-    def __init__(self, driver, folder, seed):
+    def __init__(self, driver, folder, seed, most):
         super().__init__(daemon=True)
+        self.most = most
         self.driver, self.folder, self.moments, self.kills = driver, folder, random.Random(seed), 0
         self.start()
 
@@ -66,7 +67,7 @@ class Killer(threading.Thread):
                 due = self._later()
 
     def _later(self):
-        return done(self.folder) + self.moments.randint(3, 15)
+        return done(self.folder) + self.moments.randint(1 + self.most // 8, self.most)
 
 
 def table(folder):
@@ -83,16 +84,20 @@ def mounted(disk, *options):
 
 
 @pytest.mark.timeout(3 * LIMIT_S)
-def test_killed_workers_a_killed_driver_and_a_full_disk_change_no_byte(real_slides, command, contents, tmp_path):
-    paths = real_slides(tmp_path / "slides", SLIDES, SIDES)
-    corrupt = paths[7 :: SLIDES // CORRUPT][:CORRUPT]
+@pytest.mark.parametrize("slides", [40, pytest.param(200, marks=pytest.mark.nightly)])
+def test_killed_workers_a_killed_driver_and_a_full_disk_change_no_byte(
+    slides, real_slides, command, contents, tmp_path
+):
+    paths = real_slides(tmp_path / "slides", slides, SIDES)
+    corrupt = paths[7 :: slides // CORRUPT][:CORRUPT]
+    most = max(3, slides // 13)
     for number, path in enumerate(corrupt):
         path.write_bytes(path.read_bytes()[: 3000 * number])
     said = tmp_path / "said.txt"
     process = command(tmp_path / "slides", "--output", tmp_path / "once")
     assert process.wait(LIMIT_S) == 1, said.read_text()[-2000:]
     expected = contents(tmp_path / "once")
-    assert done(tmp_path / "once") == SLIDES - CORRUPT
+    assert done(tmp_path / "once") == slides - CORRUPT
     size = sum(path.stat().st_blocks * 512 for path in (tmp_path / "once").rglob("*"))
 
     disk = tmp_path / "disk"
@@ -103,9 +108,9 @@ def test_killed_workers_a_killed_driver_and_a_full_disk_change_no_byte(real_slid
     try:
         words = (tmp_path / "slides", "--output", disk / "out", "--engine", "ray", "--slides-at-once", "2")
         first = command(*words)
-        killers = [Killer(first, disk / "out", 1)]
+        killers = [Killer(first, disk / "out", 1, most)]
         until = time.monotonic() + LIMIT_S
-        while done(disk / "out") < SLIDES // 5:
+        while done(disk / "out") < slides // 5:
             assert first.poll() is None, said.read_text()[-2000:]
             assert time.monotonic() < until
             time.sleep(0.2)
@@ -118,26 +123,26 @@ def test_killed_workers_a_killed_driver_and_a_full_disk_change_no_byte(real_slid
             time.sleep(0.2)
 
         second = command(*words)
-        killers.append(Killer(second, disk / "out", 2))
+        killers.append(Killer(second, disk / "out", 2, most))
         assert second.wait(LIMIT_S) == 1
         lines = [line for line in said.read_text().splitlines() if line.startswith("lightmuseg: error: ")]
         assert "the disk is full" in lines[-1], lines
         assert "Traceback" not in said.read_text()
-        assert SLIDES // 5 <= done(disk / "out") < SLIDES - CORRUPT
+        assert slides // 5 <= done(disk / "out") < slides - CORRUPT
         failures = [path.read_text() for path in (disk / "out" / ".cohort" / "failed").glob("[!.]*.json")]
         assert all(any(str(path) in text for path in corrupt) for text in failures)
 
         assert mounted(disk, "-o", f"remount,size={size * 3 + 25_000_000}")
         third = command(*words)
-        killers.append(Killer(third, disk / "out", 3))
+        killers.append(Killer(third, disk / "out", 3, most))
         assert third.wait(LIMIT_S) == 1
-        assert f"{CORRUPT} of {SLIDES} slides failed" in said.read_text()
+        assert f"{CORRUPT} of {slides} slides failed" in said.read_text()
         assert sum(killer.kills for killer in killers) >= 5
 
         assert contents(disk / "out") == expected
         rows, rows_once = table(disk / "out"), table(tmp_path / "once")
         assert list(rows) == list(rows_once)
-        assert len(rows) == SLIDES
+        assert len(rows) == slides
         failed = {name: row["message"] for name, row in rows.items() if row["status"] == "failed"}
         assert failed == {name: row["message"] for name, row in rows_once.items() if row["status"] == "failed"}
         assert sorted(rows[name]["slide"] for name in failed) == sorted(map(str, corrupt))

@@ -72,8 +72,14 @@ def test_the_image_runs_as_nobody_in_particular(steps):
     assert of(steps, "ENTRYPOINT") == ['["lightmuseg"]']
 
 
-@pytest.mark.cohort
-def test_the_steps_make_a_folder_in_which_the_command_works(root, steps, clean_copy, tmp_path):
+@pytest.mark.parametrize(
+    "installer",
+    [
+        pytest.param("uv pip install", marks=pytest.mark.cohort),
+        pytest.param("pip install --no-cache-dir", marks=pytest.mark.nightly),
+    ],
+)
+def test_the_steps_make_a_folder_in_which_the_command_works(installer, root, steps, clean_copy, tmp_path):
     """The steps by hand in an environment of their own; PyTorch comes from where pip looks, not from its own index."""
     source, image = clean_copy(tmp_path / "source"), tmp_path / "image"
     image.mkdir()
@@ -81,11 +87,13 @@ def test_the_steps_make_a_folder_in_which_the_command_works(root, steps, clean_c
         subprocess.run(["cp", "-r", source / name, image / name], check=True)
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     environment = {**os.environ, "PATH": f"{tmp_path / 'venv' / 'bin'}:{os.environ['PATH']}", "HOME": str(tmp_path)}
-    for name in ("PYTHONPATH", "VIRTUAL_ENV"):
-        environment.pop(name, None)
+    cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+    environment |= {"PYTHONPATH": "", "VIRTUAL_ENV": str(tmp_path / "venv"), "UV_CACHE_DIR": cache}
     (run,) = of(steps, "RUN")
     install = re.sub(r'--extra-index-url "[^"]+"', "", run)
     assert install != run
+    assert install.startswith("pip install --no-cache-dir ")
+    install = install.replace("pip install --no-cache-dir", installer, 1)
     words = shlex.split(of(steps, "ENTRYPOINT")[0].strip("[]"))
     for command in (["sh", "-c", install], [*words, "segment", "--help"]):
         done = subprocess.run(command, cwd=image, env=environment, capture_output=True, text=True, timeout=1800)

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Install Debian packages that tests need where they are missing, this is Debian and this is root; else say which.
+#   bash scripts/install_debian.sh PACKAGE...
+set -euo pipefail
+missing=()
+for package in "$@"; do
+    dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q "ok installed" || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "install_debian: error: not installed: ${missing[*]}; on Debian: apt install ${missing[*]}." >&2
+    exit 1
+fi
+apt-get update -qq
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# What is run at full size: the commands of the documentation on whole regions, every variant of the bundle from training
+# to map, 200 slides of which workers are killed, 20 kills of one slide, and the steps of the Dockerfile by pip. Needs
+# what scripts/test_cohort.sh needs. Arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash scripts/setup.sh
+bash scripts/install_debian.sh munge slurm-client slurmctld slurmd || true
+export LIGHTMUSEG_TEST_SIZE=full
+exec .venv/bin/python -m pytest -m "nightly or slow" -n 2 --dist loadscope --no-loadscope-reorder tests "$@"
