@@ -47,9 +47,8 @@ SHORTENED = {
     "python scripts/reproduce.py": "--rows v2 --seeds 1 --max_epochs 1",
     "python scripts/benchmark/training.py": "--tiles 6 --rounds 1 --ways 2",
     "lightmuseg quantize": "--max_drop 1",
-    # the suites do not run themselves: of each one test stands for all
+    # the suite does not run itself: one of its tests stands for all
     "bash scripts/test.sh": "-k parameter_counts",
-    "bash scripts/test_docs.sh": "-k links",
 }
 # The nightly run has whole regions; else parts of them do.
 FULL_SIZE = os.environ.get("LIGHTMUSEG_TEST_SIZE") == "full"

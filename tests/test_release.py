@@ -20,6 +20,7 @@ from packaging.specifiers import SpecifierSet
 import lightmuseg
 from lightmuseg.networks import LightMuSeg
 
+WORKFLOWS = ["nightly.yml", "release.yml", "test.yml"]
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 VERSIONED = ("lightmuseg/__init__.py", "CITATION.cff", "bundle/configs/metadata.json", "CHANGELOG.md")
 
@@ -136,14 +137,14 @@ def shell(root, name):
 
 def test_workflows_are_well_formed(root, run):
     files = sorted((root / ".github" / "workflows").glob("*.yml"))
-    assert [path.name for path in files] == ["release.yml", "test.yml"]
+    assert [path.name for path in files] == WORKFLOWS
     status, stdout, stderr = run(
         "python", "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", *files
     )
     assert status == 0, stdout + stderr
 
 
-@pytest.mark.parametrize("name", ["release.yml", "test.yml"])
+@pytest.mark.parametrize("name", WORKFLOWS)
 def test_workflows_call_what_is_there_with_the_least_rights(name, root):
     scripts = re.findall(r"scripts/\S+|tests/\S+", "\n".join(shell(root, name)))
     assert scripts
@@ -162,7 +163,7 @@ def test_pythons_tested_are_those_that_setup_allows(root, wheel):
     assert jobs(root, "test.yml")["tests"]["strategy"]["matrix"]["python-version"] == PYTHONS
     assert [c.rpartition(" ")[2] for c in described.classifiers if re.search(r":: 3\.\d+$", c)] == PYTHONS
     assert [f"3.{minor}" for minor in range(30) if f"3.{minor}.1" in described.requires_python] == PYTHONS
-    for name in ("test.yml", "release.yml"):
+    for name in WORKFLOWS:
         for job in jobs(root, name).values():
             named = [
                 step["with"]["python-version"] for step in job["steps"] if "python-version" in step.get("with", {})

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import sysconfig
 from importlib.metadata import requires
 from pathlib import Path
@@ -38,16 +39,21 @@ print(json.dumps([{
 
 
 @pytest.fixture(scope="module")
-def tracker(new_environment, root, tmp_path_factory):
+def tracker(tmp_path_factory):
     """The interpreter of an environment with this one's packages, and before them those of the extra "tracking"."""
     needs = [need for need in map(Requirement, requires("lightmuseg")) if need.marker]
     names = [f"{need.name}{need.specifier}" for need in needs if str(need.marker).endswith('extra == "tracking"')]
     assert len(names) == 3
-    python = new_environment(tmp_path_factory.mktemp("with mlflow"), *names, "-c", root / "requirements.txt")
+    folder = tmp_path_factory.mktemp("with mlflow")
+    python = folder / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     purelib = subprocess.check_output(
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
     )
     (Path(purelib.strip()) / "these.pth").write_text(sysconfig.get_path("purelib"))
+    # unlike uv, pip sees the packages that this names, and installs what is missing alone
+    done = subprocess.run([python, "-m", "pip", "install", *names], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
     return python
 
 

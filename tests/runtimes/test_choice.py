@@ -17,7 +17,8 @@ from lightmuseg.runtimes.parity import Parity, class_map, parity
 
 pytestmark = pytest.mark.runtimes
 SIDE = 256
-EXACT = ["torch", "torch_compile", "openvino", "onnx"]
+# compiling takes minutes
+EXACT = ["torch", "openvino", "onnx", pytest.param("torch_compile", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -94,6 +95,12 @@ class Wrong(TorchRuntime):
 
 
 @pytest.fixture
+def without_compiling(monkeypatch):
+    """Kinds to try but the one that takes minutes; the docs' command with --runtime auto tries it too."""
+    monkeypatch.delitem(KINDS, "torch_compile")
+
+
+@pytest.fixture
 def broken_openvino(monkeypatch):
     def make(request):
         return Wrong(request.network, request.tile_size, 0.02)
@@ -107,15 +114,17 @@ def test_a_runtime_that_differs_is_refused_with_the_figures(network, tiles, brok
 
 
 @pytest.mark.parametrize("kind", [None, "auto"])
-def test_where_none_is_asked_for_one_that_differs_is_left_out_aloud(network, tiles, broken_openvino, kind, capsys):
+def test_where_none_is_asked_for_one_that_differs_is_left_out_aloud(
+    network, tiles, broken_openvino, without_compiling, kind, capsys
+):
     runtime = make_runtime(network, kind, SIDE, sample=tiles)
     assert not isinstance(runtime, Wrong)
     assert runtime.parity.passes
     assert "warning: --runtime openvino: is not the trained network" in capsys.readouterr().err
 
 
-def test_auto_takes_the_fastest_that_passes_and_says_so(network, tiles, monkeypatch, capsys):
-    rates = {"torch": 3.0, "torch_compile": 4.0, "openvino": 5.0, "onnx": 6.0}
+def test_auto_takes_the_fastest_that_passes_and_says_so(network, tiles, monkeypatch, without_compiling, capsys):
+    rates = {"torch": 3.0, "openvino": 5.0, "onnx": 6.0}
     monkeypatch.setattr(choice, "_rate", lambda runtime, *rest: rates[runtime.describe()["runtime"]])
     assert make_runtime(network, "auto", SIDE, sample=tiles).describe()["runtime"] == "onnx"
     assert "--runtime auto: onnx is the fastest" in capsys.readouterr().err
@@ -148,7 +157,7 @@ def test_a_runtime_whose_package_is_missing_names_the_extra(monkeypatch):
         require_runtime("tensorrt", "cuda")
 
 
-def test_bfloat16_is_refused_where_the_processor_has_none(network, tiles, monkeypatch, capsys):
+def test_bfloat16_is_refused_where_the_processor_has_none(network, tiles, monkeypatch, without_compiling, capsys):
     monkeypatch.setattr(openvino_runtimes, "knows_bfloat16", lambda: False)
     with pytest.raises(InputError, match="--runtime openvino_bf16: this processor computes nothing in bfloat16"):
         make_runtime(network, "openvino_bf16", SIDE)
