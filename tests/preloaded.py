@@ -10,6 +10,7 @@ what is started truly all the same.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 # What commands of the package, the bundle and the scripts load.
@@ -135,6 +136,22 @@ class Preloaded:
         self._process.stdin.close()
         self._process.wait()
         self._folder.cleanup()
+
+
+@contextlib.contextmanager
+def preloaded_environment(folder: Path, modules: Sequence[str], environment: dict[str, str]) -> Iterator[None]:
+    """Have what the interpreter of an environment starts be preloaded; ``true-python`` is the interpreter itself.
+
+    Args:
+        folder: of the environment.
+        modules, environment: as of :class:`Preloaded`.
+    """
+    python = folder / "bin" / "python"
+    true = python.rename(python.with_name("true-python"))
+    server = Preloaded(modules, str(true), environment)
+    python.symlink_to(server.executable)
+    yield
+    server.close()
 
 
 if __name__ == "__main__":

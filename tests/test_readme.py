@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 from PIL import Image
-from preloaded import LIBRARIES, Preloaded
+from preloaded import LIBRARIES, preloaded_environment
 
 DOCUMENTS = (
     "README.md",
@@ -78,12 +78,8 @@ def clone(clean_copy, tmp_path_factory):
 def preloaded_clone(clone):
     """The clone, whose environment is set up and has its commands of Python started by a server."""
     shell("bash scripts/setup.sh", clone)
-    python = clone / ".venv" / "bin" / "python"
-    true = python.rename(python.with_name("true-python"))
-    server = Preloaded(LIBRARIES, str(true), clean(os.environ))
-    python.symlink_to(server.executable)
-    yield clone
-    server.close()
+    with preloaded_environment(clone / ".venv", LIBRARIES, clean(os.environ)):
+        yield clone
 
 
 def shell(commands, folder):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from preloaded import preloaded_environment
 
 pytestmark = pytest.mark.slow
 
@@ -40,18 +41,19 @@ def bare(exported, new_environment, tmp_path_factory):
 @pytest.fixture(scope="module")
 def inside(bare):
     """Run a line of a shell in that environment and return what it says; it must succeed."""
+    inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    quiet = {"PATH": f"{bare / 'bin'}:{os.environ['PATH']}", "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": "1"}
 
     def call(line, cwd, **environment):
-        inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-        path = f"{bare / 'bin'}:{os.environ['PATH']}"
         done = subprocess.run(
             ["bash", "-ec", line], cwd=cwd, capture_output=True, text=True, timeout=1200,
-            env={**inherited, "PATH": path, "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": "1", **environment},
+            env={**inherited, **quiet, **environment},
         )  # fmt: skip
         assert done.returncode == 0, f"{line}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout + done.stderr
 
-    return call
+    with preloaded_environment(bare, ("fire", "ignite.engine", "monai.bundle"), {**inherited, **quiet}):
+        yield call
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def card(bundle, language):
 
 
 def test_environment_has_monai_and_not_the_package(inside, tmp_path):
-    said = inside("python -c 'import monai'; python -c 'import lightmuseg' 2>&1 || true", tmp_path)
+    said = inside("true-python -c 'import monai'; true-python -c 'import lightmuseg' 2>&1 || true", tmp_path)
     assert "No module named 'lightmuseg'" in said
 
 
