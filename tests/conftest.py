@@ -13,6 +13,7 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
 import numpy as np
 import pytest
 import tifffile
+from filelock import FileLock
 from preloaded import LIBRARIES, Preloaded
 
 ROOT = Path(__file__).parents[1]
@@ -111,6 +112,32 @@ def run(preloaded):
         return status, stdout, "\n".join(lines)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def downloads():
+    """Where the exported bundle says that its large files will lie."""
+    return "https://example.org/v1"
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory, worker_id):
+    """A folder that all processes of the tests share."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def exported(run, shared_folder, downloads):
+    """The bundle as ``scripts/export_bundle.py`` writes it, beside its zip; one for all processes of the tests."""
+    output, made = shared_folder / "exported to" / "dist é", shared_folder / "exported.txt"
+    words = ("python", "scripts/export_bundle.py", "--output", output, "--download_url", downloads)
+    with FileLock(f"{made}.lock"):
+        if not made.exists():
+            status, stdout, stderr = run(*words)
+            assert status == 0, stderr
+            made.write_text(stdout.splitlines()[0], encoding="utf-8")
+    return Path(made.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")

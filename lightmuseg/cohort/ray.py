@@ -42,7 +42,7 @@ class RayWorkers:
         self._ray = _connected(address)
         try:
             nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-            self._gpus, self.size, cpus = _shares(nodes, size, gpus)
+            self._gpus, self.size, cpus = shares(nodes, size, gpus)
         except InputError:
             self._ray.shutdown()
             raise
@@ -115,7 +115,7 @@ def _connected(address: str) -> ModuleType:
         import ray
     except ImportError as error:
         raise InputError("--engine ray: Ray is not installed; pip install 'lightmuseg[ray]'.") from error
-    _require_answer(address)
+    require_answer(address)
     own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     try:
         ray.init(
@@ -127,7 +127,7 @@ def _connected(address: str) -> ModuleType:
     return ray
 
 
-def _require_answer(address: str) -> None:
+def require_answer(address: str) -> None:
     """Refuse a HOST:PORT where nobody listens: Ray itself would try for a minute and then end the process."""
     host, colon, port = address.rpartition(":")
     if not colon or "/" in address or not port.isdecimal():
@@ -140,7 +140,7 @@ def _require_answer(address: str) -> None:
         ) from error
 
 
-def _shares(nodes: list[dict[str, float]], size: int | None, gpus: float | None) -> tuple[float, int, int]:
+def shares(nodes: list[dict[str, float]], size: int | None, gpus: float | None) -> tuple[float, int, int]:
     """GPUs a worker, number of workers, and cores a worker, as they fit into the nodes."""
     nodes = [node for node in nodes if node.get("CPU", 0) >= 1]
     if gpus is None:

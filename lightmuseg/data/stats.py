@@ -76,12 +76,12 @@ def write_shares(rows: list[dict[str, Any]], output: Path) -> None:
     except ModuleNotFoundError as error:
         raise InputError("plots need matplotlib; install it with: pip install 'lightmuseg[plots]'") from error
     figure = Figure(figsize=(8, 4.5), layout="constrained")
-    _draw(rows, figure)
+    draw(rows, figure)
     write_csv(output / "class_shares.csv", rows)
     write_whole(output / "class_shares.png", lambda temporary: figure.savefig(temporary, dpi=150))
 
 
-def _draw(rows: list[dict[str, Any]], figure: Any) -> None:
+def draw(rows: list[dict[str, Any]], figure: Any) -> None:
     """One bar for each split, the codes stacked from the left."""
     from matplotlib import colormaps
 

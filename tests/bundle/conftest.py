@@ -1,11 +1,8 @@
 """A small prepared dataset, and a training on it, for the tests that run the bundle."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from PIL import Image
 
 import lightmuseg
@@ -67,24 +64,3 @@ def weights(tmp_path_factory):
 def version():
     """The package's version."""
     return lightmuseg.__version__
-
-
-@pytest.fixture(scope="session")
-def downloads():
-    """Where the exported bundle says that its large files will lie."""
-    return "https://example.org/v1"
-
-
-@pytest.fixture(scope="session")
-def exported(run, tmp_path_factory, downloads, worker_id):
-    """The bundle as ``scripts/export_bundle.py`` writes it, beside its zip; one for all processes of the tests."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent
-    output, made = shared / "exported to" / "dist é", shared / "exported.txt"
-    words = ("python", "scripts/export_bundle.py", "--output", output, "--download_url", downloads)
-    with FileLock(f"{made}.lock"):
-        if not made.exists():
-            status, stdout, stderr = run(*words)
-            assert status == 0, stderr
-            made.write_text(stdout.splitlines()[0], encoding="utf-8")
-    return Path(made.read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
 import pytest
 
-from lightmuseg.cohort.ray import _require_answer, _shares
+from lightmuseg.cohort.ray import require_answer, shares
 from lightmuseg.errors import InputError
 
 CPUS, GPUS = {"CPU": 8.0, "memory": 1e9}, {"CPU": 8.0, "GPU": 2.0}
@@ -25,7 +25,7 @@ CPUS, GPUS = {"CPU": 8.0, "memory": 1e9}, {"CPU": 8.0, "GPU": 2.0}
     ],
 )
 def test_workers_get_what_the_nodes_have(nodes, size, gpus, expected):
-    assert _shares(nodes, size, gpus) == expected
+    assert shares(nodes, size, gpus) == expected
 
 
 @pytest.mark.parametrize(
@@ -33,15 +33,15 @@ def test_workers_get_what_the_nodes_have(nodes, size, gpus, expected):
 )
 def test_more_workers_than_a_cluster_holds_are_refused(nodes, size, gpus):
     with pytest.raises(InputError, match=f"--slides-at-once {size or 1}: .* give fewer"):
-        _shares(nodes, size, gpus)
+        shares(nodes, size, gpus)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "[::1]:9", "no-such-host.invalid:6379", "127.0.0.1:99999999"])
 def test_a_cluster_that_is_not_there_is_refused(address):
     with pytest.raises(InputError, match=r"\A--address .*: cannot be joined .* 'ray start' printed\.\Z"):
-        _require_answer(address)
+        require_answer(address)
 
 
 def test_other_kinds_of_address_are_left_to_ray():
     for address in ("", "auto", "ray://127.0.0.1:9"):
-        _require_answer(address)
+        require_answer(address)

@@ -74,10 +74,10 @@ def test_csv_holds_the_rows_and_the_picture_is_one(dataset, tmp_path):
 
 def test_bars_are_as_long_as_the_shares(dataset):
     figure = pytest.importorskip("matplotlib.figure").Figure()
-    from lightmuseg.data.stats import _draw
+    from lightmuseg.data.stats import draw
 
     rows = class_shares(dataset)
-    _draw(rows, figure)
+    draw(rows, figure)
     bars = [bar for container in figure.axes[0].containers for bar in container]
     assert sorted(bar.get_width() for bar in bars) == pytest.approx(sorted(100 * row["share"] for row in rows))
     assert max(bar.get_x() + bar.get_width() for bar in bars) == pytest.approx(100)

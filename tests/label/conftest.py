@@ -13,6 +13,7 @@ import pytest
 import rasterio.features
 import requests
 import tifffile
+from filelock import FileLock
 from PIL import Image
 
 ROI = "TCGA-A2-A1G6-DX1_xmin57706_ymin69514_MPP-0.2500.png"
@@ -102,9 +103,10 @@ def free_port():
 
 
 @pytest.fixture(scope="session")
-def label_environment(root):
+def label_environment(root, shared_folder):
     """The environment, made where it is not up to date."""
-    done = subprocess.run(["bash", root / "scripts" / "label.sh", "--setup"], capture_output=True, text=True)
+    with FileLock(shared_folder / "label_environment.lock"):
+        done = subprocess.run(["bash", root / "scripts" / "label.sh", "--setup"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return root / ".venv-label"
 

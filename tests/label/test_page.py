@@ -4,7 +4,6 @@ import io
 import re
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -55,15 +54,14 @@ def test_script_ends_in_one_line_where_it_cannot_start(words, says, root, label_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_monai_labels_own_app_serves_the_exported_bundle(serve, root, label_environment, studies, tmp_path):
-    command = [sys.executable, str(root / "scripts" / "export_bundle.py"), "--output", str(tmp_path / "dist")]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_monai_labels_own_app_serves_the_exported_bundle(
+    serve, run, exported, root, label_environment, studies, tmp_path
+):
     (sample,) = label_environment.glob("monailabel/sample-apps/monaibundle")
     app = tmp_path / "monaibundle"
     shutil.copytree(sample, app)
-    name = "breast_he_lightmuseg_segmentation"
-    shutil.copytree(tmp_path / "dist" / name, app / "model" / name)
+    name = exported.name
+    shutil.copytree(exported, app / "model" / name)
     folder = tmp_path / "studies"
     folder.mkdir()
     shutil.copy(studies / "tile 0.png", folder / "tile.png")
@@ -80,14 +78,12 @@ def test_monai_labels_own_app_serves_the_exported_bundle(serve, root, label_envi
     )
     command = ["segment", folder / "tile.png", "--output", tmp_path / "ours", "--mpp", 0.25, "--output-mpp", 0.25]
     command += ["--no-tissue-mask", "--model", root / "bundle" / "models" / "model.pt"]
-    ours = subprocess.run(
-        [sys.executable, "-m", "lightmuseg.cli", *map(str, command)], cwd=root, capture_output=True, text=True
-    )
-    assert ours.returncode == 0, ours.stderr[-2000:]
+    status, _, stderr = run("python", "-m", "lightmuseg.cli", *command)
+    assert status == 0, stderr[-2000:]
     expected = tifffile.imread(tmp_path / "ours" / "tile" / "classes.tif")
     classes = np.squeeze(classes) == 1
     # and our app takes what it needs from the exported bundle
-    own = serve(folder, "--conf", "bundle", tmp_path / "dist" / name, "--conf", "patches", "1")
+    own = serve(folder, "--conf", "bundle", app / "model" / name, "--conf", "patches", "1")
     assert own.model["weights_sha256"] == sha256_of(root / "bundle" / "models" / "model.pt")
     assert own.infer("tile", "json").json()["features"]
     assert 2 * (classes & (expected == 1)).sum() / (classes.sum() + (expected == 1).sum()) > 0.95

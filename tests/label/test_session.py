@@ -3,8 +3,6 @@
 import hashlib
 import io
 import json
-import subprocess
-import sys
 from xml.etree import ElementTree
 
 import numpy as np
@@ -41,15 +39,13 @@ def dice(a, b):
     return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
-def segmented(root, path, box, output):
+def segmented(run, root, path, box, output):
     """Tumor in a box of level-0 pixels by the command ``lightmuseg segment``, bool at level 0."""
     command = ["segment", path, "--output", output, "--region", ",".join(map(str, box)), "--no-tissue-mask"]
     command += ["--runtime", "torch"]
     command += ["--model", root / "bundle" / "models" / "model.pt"]
-    done = subprocess.run(
-        [sys.executable, "-m", "lightmuseg.cli", *map(str, command)], cwd=root, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    status, _, stderr = run("python", "-m", "lightmuseg.cli", *command)
+    assert status == 0, stderr[-2000:]
     classes = tifffile.imread(output / path.stem / "classes.tif")
     record = json.loads((output / path.stem / "run.json").read_text())
     step = record["map_mpp"] / record["level0_mpp"]
@@ -58,10 +54,10 @@ def segmented(root, path, box, output):
 
 
 @pytest.mark.parametrize("image", REGIONS)
-def test_regions_are_what_the_command_segments(image, server, root, tmp_path):
+def test_regions_are_what_the_command_segments(image, server, run, root, tmp_path):
     x, y, width, height = box = REGIONS[image]
     answer = server.infer(image, "asap", level=0, location=[x, y], size=[width, height], tile_size=[1024, 1024])
-    expected = segmented(root, next(server.studies.glob(f"{image}.*")), box, tmp_path)
+    expected = segmented(run, root, next(server.studies.glob(f"{image}.*")), box, tmp_path)
     assert dice(rasterised(answer.text, box), expected) > 0.95
     assert expected.any()
 

@@ -19,6 +19,7 @@ import pytest
 import tifffile
 from PIL import Image
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 pytestmark = pytest.mark.view
 
@@ -95,10 +96,13 @@ class Page:
     def point_at(self, place0):
         area, (x, y) = self.find("#slide").rect, self.on_screen(place0)
         middle = area["x"] + area["width"] / 2, area["y"] + area["height"] / 2
-        move = self.plot.ActionChains(self.chromium).move_to_element_with_offset
+        answered = "return performance.getEntriesByType('resource').filter(e => e.name.includes('/region?')).length"
         for nudge in (-2, 0):
+            self.chromium.execute_script("performance.clearResourceTimings()")
+            move = self.plot.ActionChains(self.chromium).move_to_element_with_offset
             move(self.find("#slide"), round(x - middle[0]) + nudge, round(y - middle[1])).perform()
-        time.sleep(1)
+            WebDriverWait(self.chromium, 60).until(lambda chromium: chromium.execute_script(answered))
+        self.settle()
 
     def requests(self):
         messages = [json.loads(entry["message"])["message"] for entry in self.chromium.get_log("performance")]
