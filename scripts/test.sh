@@ -8,5 +8,5 @@ bash scripts/setup.sh
 [ $# -eq 0 ] || exec .venv/bin/python -m pytest "$@"
 side_by_side=(-n 2 --dist loadscope --no-loadscope-reorder)
 # Processes of their own: a run with all other tests after them ended in a segmentation fault in one of the libraries.
-.venv/bin/python -m pytest -m "runtimes and not slow" "${side_by_side[@]}" tests/runtimes
+.venv/bin/python -m pytest -m "runtimes and not nightly" "${side_by_side[@]}" tests/runtimes
 exec .venv/bin/python -m pytest "${side_by_side[@]}"

@@ -5,4 +5,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
-exec .venv/bin/python -m pytest -m "slow and not runtimes and not nightly" tests "$@"
+exec .venv/bin/python -m pytest -m "slow and not nightly" tests "$@"

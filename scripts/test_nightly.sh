@@ -7,4 +7,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
 bash scripts/install_debian.sh munge slurm-client slurmctld slurmd || true
 export LIGHTMUSEG_TEST_SIZE=full
-exec .venv/bin/python -m pytest -m "nightly or slow and not runtimes" -n 2 --dist loadscope --no-loadscope-reorder tests "$@"
+.venv/bin/python -m pytest -m "nightly and runtimes" tests/runtimes
+exec .venv/bin/python -m pytest -m "nightly and not runtimes or slow" -n 2 --dist loadscope --no-loadscope-reorder tests "$@"
