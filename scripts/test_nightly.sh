@@ -8,4 +8,5 @@ bash scripts/setup.sh
 bash scripts/install_debian.sh munge slurm-client slurmctld slurmd || true
 export LIGHTMUSEG_TEST_SIZE=full
 .venv/bin/python -m pytest -m "nightly and runtimes" tests/runtimes
-exec .venv/bin/python -m pytest -m "nightly and not runtimes or slow" -n 2 --dist loadscope --no-loadscope-reorder tests "$@"
+exec .venv/bin/python -m pytest -m "nightly or slow" -n 2 --dist loadscope --no-loadscope-reorder \
+    tests/test_readme.py tests/bundle/test_variants.py tests/cohort tests/deploy tests/slides "$@"
