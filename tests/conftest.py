@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[1]
 os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)
 
 
-# What takes long begins first, so that two processes end together.
-LONG = ("slow", "cohort", "label", "training", "nightly", "view")
+# What takes long begins first, and the longest before all, so that processes side by side end together.
+LONGEST, LONG = "test_readme.py", ("slow", "cohort", "label", "training", "nightly", "view")
 
 
 def pytest_collection_modifyitems(items):
@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items):
         modules[item.path] = min(rank(item), modules.get(item.path, len(LONG)))
         if rank(item) < len(LONG) and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(3600))
-    items.sort(key=lambda item: modules[item.path])
+    items.sort(key=lambda item: (modules[item.path], item.path.name != LONGEST))
 
 
 @pytest.hookimpl(wrapper=True)
