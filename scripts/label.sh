@@ -22,12 +22,14 @@ set_up() {
     echo "label: making .venv-label (2 to 5 minutes, 4 GB)"
     rm -rf "$environment/.state"
     "$python" -m venv "$environment" || fail "cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv."
-    local install=("$environment/bin/python" -m pip install --quiet --disable-pip-version-check)
+    local pip=("$environment/bin/python" -m pip install --quiet --disable-pip-version-check) install
+    install=("${pip[@]}")
     if command -v uv >/dev/null; then
         install=(uv pip install --quiet --python "$environment/bin/python")
     fi
     "${install[@]}" -r "$repository/requirements-label.txt" || fail "the packages of requirements-label.txt cannot be installed; see above."
-    "${install[@]}" --no-deps monailabel==0.8.5 pydicom-seg==0.4.1 -e "$repository" || fail "monailabel cannot be installed; see above."
+    # uv leaves out the sample apps of monailabel, whose wheel names the folder of its data wrongly
+    "${pip[@]}" --no-deps monailabel==0.8.5 pydicom-seg==0.4.1 -e "$repository" || fail "monailabel cannot be installed; see above."
     echo "$state" > "$environment/.state"
 }
 

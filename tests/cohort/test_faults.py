@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from lightmuseg.slides.unfinished import NEEDED_BYTES
+
 pytest.importorskip("ray")
 pytestmark = pytest.mark.cohort
 CORRUPT = 5
@@ -102,8 +104,8 @@ def test_killed_workers_a_killed_driver_and_a_full_disk_change_no_byte(
 
     disk = tmp_path / "disk"
     disk.mkdir()
-    # half of it fits, beside what two workers see to have free
-    if not mounted(disk, "-t", "tmpfs", "-o", f"size={size // 2 + 25_000_000}"):
+    # half of it fits, beside what a worker sees to have free
+    if not mounted(disk, "-t", "tmpfs", "-o", f"size={size // 2 + NEEDED_BYTES}"):
         pytest.skip("cannot mount a disk here: not root")
     try:
         words = (tmp_path / "slides", "--output", disk / "out", "--engine", "ray", "--slides-at-once", "2")
