@@ -131,8 +131,8 @@ def test_commands_of_the_readme(quickstart, preloaded_clone):
     assert len(list((clone / "results" / "tiles").glob("*_classes.tif"))) == 16
 
     said = shell(["exec 2>&1", *commands((clone / "docs" / "slides.md").read_text(encoding="utf-8"))], clone)
-    # each that is installed here was proven
-    assert re.search(r"--runtime auto: .* torch [\d.]+, torch_compile [\d.]+, openvino [\d.]+, .*onnx [\d.]+", said)
+    # each that is installed was proven, but PyTorch cannot compile in a folder whose name has spaces
+    assert re.search(r"--runtime auto: .* torch [\d.]+, .*openvino [\d.]+, .*onnx [\d.]+", said)
     maps = sorted(path.relative_to(clone / "results").as_posix() for path in (clone / "results").rglob("classes*.tif"))
     assert maps == [
         "auto/cmu_small_region/classes.tif",

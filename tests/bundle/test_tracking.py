@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from preloaded import Preloaded
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-RUN = ("python", "-W", "ignore", "-m", "monai.bundle", "run")
+RUN = ("-W", "ignore", "-m", "monai.bundle", "run")
 FAST = ("--tile_size", 64, "--batch_size", 2, "--num_workers", 0, "--encoder_weights", "None", "--max_epochs", 2)
 # What is in MLflow's store, read by its own client, as JSON.
 READ = """
@@ -68,18 +69,19 @@ def place(root, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def call(tracker, place, root):
-    """Run a command of that environment in that folder; returns its stdout."""
+    """Run Python with words in that environment and that folder; returns its stdout."""
+    environment = {**os.environ, "PYTHONPATH": str(root), "HOME": str(place / "home")}
+    # matplotlib keeps its list of fonts, MLflow what it reports
+    environment |= {"MPLCONFIGDIR": str(tracker.parents[1]), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    server = Preloaded(("fire", "monai.bundle", "monai.handlers", "mlflow"), str(tracker), environment)
 
     def call(*words):
-        command = [tracker if word == "python" else str(word) for word in words]
-        environment = {**os.environ, "PYTHONPATH": str(root), "HOME": str(place / "home")}
-        # matplotlib keeps its list of fonts, MLflow what it reports
-        environment |= {"MPLCONFIGDIR": str(tracker.parents[1]), "MLFLOW_DISABLE_TELEMETRY": "true"}
-        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
+        status, stdout, stderr = server.run([*map(str, words)], str(place), environment, 600)
+        assert status == 0, stderr[-3000:]
+        return stdout
 
-    return call
+    yield call
+    server.close()
 
 
 def files(folder):
@@ -100,7 +102,7 @@ def trained(call, place, dataset):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_training_is_followed(trained, call):
-    (run,) = json.loads(call("python", "-c", READ, f"sqlite:///{trained / 'mlruns.db'}"))
+    (run,) = json.loads(call("-c", READ, f"sqlite:///{trained / 'mlruns.db'}"))
     assert run["status"] == "FINISHED"
     boards = [EventAccumulator(str(path)).Reload() for path in trained.glob("events.*")]
     (losses,) = [board.Scalars("train_loss") for board in boards if "train_loss" in board.Tags()["scalars"]]
@@ -126,7 +128,7 @@ def test_evaluation_is_followed(trained, call, place, dataset):
     before = files(place)
     call(*RUN, "--config_file", configs, *folders, *FAST, "--tracking", "mlflow")
     assert {name for name in files(place) - before if not name.startswith("evaluated/")} == set()
-    (run,) = json.loads(call("python", "-c", READ, f"sqlite:///{place / 'evaluated' / 'mlruns.db'}"))
+    (run,) = json.loads(call("-c", READ, f"sqlite:///{place / 'evaluated' / 'mlruns.db'}"))
     lines = (place / "evaluated" / "metrics.csv").read_text().splitlines()
     scores = {name: float(value) for name, value in (line.split(",") for line in lines)}
     assert {"val_mean_dice", "val_structure_measure"} <= scores.keys()
@@ -137,7 +139,7 @@ def test_evaluation_is_followed(trained, call, place, dataset):
 def test_tracking_without_mlflow_says_what_to_install(dataset, run, tmp_path):
     folders = ("--dataset_dir", dataset, "--output_dir", tmp_path / "out")
     options = ("--config_file", "bundle/configs/train.json", *folders, *FAST, "--tracking", "mlflow")
-    status, _, stderr = run(*RUN, "training", *options)
+    status, _, stderr = run("python", *RUN, "training", *options)
     assert status == 1
     assert "Please install mlflow" in stderr
     assert not (tmp_path / "out" / "last.pt").exists()

@@ -111,9 +111,9 @@ def label_environment(root, shared_folder):
     return root / ".venv-label"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def serve(root, label_environment):
-    """Start a server for a folder of studies; all are stopped in the end."""
+    """Start a server for a folder of studies; all are stopped when the module's tests have ended."""
     started = []
 
     def start(studies, *options, **environment):
@@ -144,7 +144,7 @@ def serve(root, label_environment):
         process.wait(30)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def studies(data, tmp_path_factory):
     """A folder with the real SVS, a BCSS region as a pyramid, and tiles."""
     folder = tmp_path_factory.mktemp("label") / "my studies"
@@ -163,7 +163,7 @@ def studies(data, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(serve, studies):
     # few patches, so that scores come soon
     return serve(studies, "--conf", "patches", 6)

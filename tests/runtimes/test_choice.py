@@ -63,6 +63,17 @@ def test_logits_are_those_of_the_trained_network(kind, network, tiles):
     assert np.array_equal(first, kept)
 
 
+def test_compiling_changes_no_logits(tiles):
+    """Of a network that compiles in seconds; the trained one takes minutes, in the nightly run."""
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(3, 8, 3, stride=2, padding=1)
+    network = torch.nn.Sequential(convolution, torch.nn.ReLU6(), torch.nn.Conv2d(8, 1, 1))
+    runtime = make_runtime(network, "torch_compile", SIDE, 2, sample=tiles)
+    assert runtime.describe()["runtime"] == "torch_compile"
+    eager = TorchRuntime(network, SIDE)(tiles)
+    assert np.abs(runtime(tiles) - eager).max() < 1e-4 * np.abs(eager).max()
+
+
 def test_openvino_is_what_a_cpu_gets_where_it_is_installed(network, monkeypatch):
     assert make_runtime(network, None, SIDE).describe()["runtime"] == "openvino"
     monkeypatch.setattr(choice, "find_spec", lambda name: None)
@@ -96,7 +107,7 @@ class Wrong(TorchRuntime):
 
 @pytest.fixture
 def without_compiling(monkeypatch):
-    """Kinds to try but the one that takes minutes; the docs' command with --runtime auto tries it too."""
+    """Kinds to try but the one that takes minutes; it has tests of its own."""
     kinds = {name: kind for name, kind in KINDS.items() if name != "torch_compile"}
     monkeypatch.setattr(choice, "KINDS", kinds)
 
