@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up and run the tests, two at a time (five minutes on two cores); arguments go to pytest, such as -k network. The
+# Set up and run the tests, two at a time; arguments go to pytest, such as -k network. The
 # commands of the documentation and what takes long have scripts of their own, test_*.sh.
 # Tests on real slides and BCSS regions need LIGHTMUSEG_DATA, the folder that holds them; without it they are skipped.
 set -euo pipefail

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Cohorts of real pixels whose workers and drivers are killed and whose disk is full, by Ray, by Slurm and without (ten
-# minutes on two cores). Needs LIGHTMUSEG_DATA, the folder of real slides and regions, and root, to mount a disk and to
-# start Slurm, which is installed where it is missing and this is Debian. Arguments go to pytest.
+# Cohorts of real pixels whose workers and drivers are killed and whose disk is full, by Ray, by Slurm and without.
+# Needs LIGHTMUSEG_DATA, the folder of real slides and regions, and root, to mount a disk and to start Slurm, which is
+# installed where it is missing and this is Debian. Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Run every command of the README and the docs on a clean copy of the repository in an environment of its own (ten
-# minutes on two cores). Commands on real regions need LIGHTMUSEG_DATA, the folder that holds them; without it they are
-# skipped. Arguments go to pytest.
+# Run every command of the README and the docs on a clean copy of the repository in an environment of its own.
+# Commands on real regions need LIGHTMUSEG_DATA, the folder that holds them; without it they are skipped.
+# Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
