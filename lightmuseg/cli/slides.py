@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightmuseg.errors import InputError
+from lightmuseg.light_monai import load_light_monai
 
 from .arguments import number, takes_options_of, truth
 
@@ -88,6 +89,7 @@ def segment(*slides: str, output: str, resume: bool = False, **options: Any) -> 
         raise InputError("lightmuseg segment: no slide is given; name at least one.")
     bundle, override, values = engine_options(**options)
     values["resume"] = truth("resume", resume)
+    load_light_monai()
     from lightmuseg.slides.bundle import run_bundle
 
     run_bundle(bundle, override, [Path(slide) for slide in slides], Path(output), values)
