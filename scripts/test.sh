@@ -6,7 +6,4 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
 [ $# -eq 0 ] || exec .venv/bin/python -m pytest "$@"
-side_by_side=(-n 2 --dist loadscope --no-loadscope-reorder)
-# Processes of their own: a run with all other tests after them ended in a segmentation fault in one of the libraries.
-.venv/bin/python -m pytest -m "runtimes and not nightly" "${side_by_side[@]}" tests/runtimes
-exec .venv/bin/python -m pytest "${side_by_side[@]}"
+exec bash scripts/test_lanes.sh 2

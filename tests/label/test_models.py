@@ -76,7 +76,8 @@ def labelled(folder, names):
     """Pictures of two tiles side by side; the left one of each second picture has tumor."""
     rng = np.random.default_rng(0)
     for number, name in enumerate(names):
-        Image.fromarray(rng.integers(0, 255, (512, 1024, 3), np.uint8)).save(folder / f"{name}.png")
+        pixels = rng.integers(0, 255, (16, 32, 3), np.uint8).repeat(32, axis=0).repeat(32, axis=1)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
         indices = np.zeros((512, 1024), np.uint8)
         indices[100:200, 100:200] = number % 2
         Image.fromarray(indices).save(folder / f"{name}_label.png")

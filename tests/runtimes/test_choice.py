@@ -35,6 +35,18 @@ def network(root):
     return network
 
 
+def small_network(seed):
+    """What is exported and compiled in a fraction of the seconds that the trained network takes."""
+    torch.manual_seed(seed)
+    convolution = torch.nn.Conv2d(3, 8, 3, stride=2, padding=1)
+    return torch.nn.Sequential(convolution, torch.nn.ReLU6(), torch.nn.Conv2d(8, 1, 1)).eval()
+
+
+@pytest.fixture(scope="module")
+def small():
+    return small_network(0)
+
+
 @pytest.fixture(scope="module")
 def tiles(root):
     picture = np.asarray(Image.open(root / "bundle" / "docs" / "a1g6_test.jpg").convert("RGB"))
@@ -63,32 +75,28 @@ def test_logits_are_those_of_the_trained_network(kind, network, tiles):
     assert np.array_equal(first, kept)
 
 
-def test_compiling_changes_no_logits(tiles):
-    """Of a network that compiles in seconds; the trained one takes minutes, in the nightly run."""
-    torch.manual_seed(0)
-    convolution = torch.nn.Conv2d(3, 8, 3, stride=2, padding=1)
-    network = torch.nn.Sequential(convolution, torch.nn.ReLU6(), torch.nn.Conv2d(8, 1, 1))
-    runtime = make_runtime(network, "torch_compile", SIDE, 2, sample=tiles)
+def test_compiling_changes_no_logits(small, tiles):
+    """The trained network, which takes minutes, is compiled in the nightly run."""
+    runtime = make_runtime(small, "torch_compile", SIDE, 2, sample=tiles)
     assert runtime.describe()["runtime"] == "torch_compile"
-    eager = TorchRuntime(network, SIDE)(tiles)
+    eager = TorchRuntime(small, SIDE)(tiles)
     assert np.abs(runtime(tiles) - eager).max() < 1e-4 * np.abs(eager).max()
 
 
-def test_openvino_is_what_a_cpu_gets_where_it_is_installed(network, monkeypatch):
-    assert make_runtime(network, None, SIDE).describe()["runtime"] == "openvino"
+def test_openvino_is_what_a_cpu_gets_where_it_is_installed(small, monkeypatch):
+    assert make_runtime(small, None, SIDE).describe()["runtime"] == "openvino"
     monkeypatch.setattr(choice, "find_spec", lambda name: None)
-    assert make_runtime(network, None, SIDE).describe()["runtime"] == "torch"
+    assert make_runtime(small, None, SIDE).describe()["runtime"] == "torch"
 
 
-def test_an_export_is_made_once_for_its_weights(network, tmp_path, monkeypatch):
+def test_an_export_is_made_once_for_its_weights(small, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     files = tmp_path / "lightmuseg"
-    make_runtime(network, "openvino", SIDE)
+    make_runtime(small, "openvino", SIDE)
     first = {path.name: path.stat().st_mtime_ns for path in files.iterdir() if path.suffix != ".lock"}
-    make_runtime(network, "openvino", SIDE)
+    make_runtime(small, "openvino", SIDE)
     assert {path.name: path.stat().st_mtime_ns for path in files.iterdir() if path.suffix != ".lock"} == first
-    other = LightMuSeg(encoder_weights=None, output_stride=2)
-    make_runtime(other, "openvino", SIDE)
+    make_runtime(small_network(1), "openvino", SIDE)
     assert len(list(files.glob("*.xml"))) == 2
 
 
@@ -127,18 +135,18 @@ def test_a_runtime_that_differs_is_refused_with_the_figures(network, tiles, brok
 
 @pytest.mark.parametrize("kind", [None, "auto"])
 def test_where_none_is_asked_for_one_that_differs_is_left_out_aloud(
-    network, tiles, broken_openvino, without_compiling, kind, capsys
+    small, tiles, broken_openvino, without_compiling, kind, capsys
 ):
-    runtime = make_runtime(network, kind, SIDE, sample=tiles)
+    runtime = make_runtime(small, kind, SIDE, sample=tiles)
     assert not isinstance(runtime, Wrong)
     assert runtime.parity.passes
     assert "warning: --runtime openvino: is not the trained network" in capsys.readouterr().err
 
 
-def test_auto_takes_the_fastest_that_passes_and_says_so(network, tiles, monkeypatch, without_compiling, capsys):
+def test_auto_takes_the_fastest_that_passes_and_says_so(small, tiles, monkeypatch, without_compiling, capsys):
     rates = {"torch": 3.0, "openvino": 5.0, "onnx": 6.0}
     monkeypatch.setattr(choice, "_rate", lambda runtime, *rest: rates[runtime.describe()["runtime"]])
-    assert make_runtime(network, "auto", SIDE, sample=tiles).describe()["runtime"] == "onnx"
+    assert make_runtime(small, "auto", SIDE, sample=tiles).describe()["runtime"] == "onnx"
     assert "--runtime auto: onnx is the fastest" in capsys.readouterr().err
 
 
@@ -158,9 +166,9 @@ def test_mixed_precision_that_differs_too_much_leaves_float32(network, tiles, mo
         ("openvino_int8", "no model in INT8 is named"),
     ],
 )
-def test_a_runtime_that_cannot_be_is_refused(network, kind, said):
+def test_a_runtime_that_cannot_be_is_refused(small, kind, said):
     with pytest.raises(InputError, match=said):
-        make_runtime(network, kind, SIDE)
+        make_runtime(small, kind, SIDE)
 
 
 def test_a_runtime_whose_package_is_missing_names_the_extra(monkeypatch):
@@ -169,12 +177,12 @@ def test_a_runtime_whose_package_is_missing_names_the_extra(monkeypatch):
         require_runtime("tensorrt", "cuda")
 
 
-def test_bfloat16_is_refused_where_the_processor_has_none(network, tiles, monkeypatch, without_compiling, capsys):
+def test_bfloat16_is_refused_where_the_processor_has_none(small, tiles, monkeypatch, without_compiling, capsys):
     monkeypatch.setattr(openvino_runtimes, "knows_bfloat16", lambda: False)
     with pytest.raises(InputError, match="--runtime openvino_bf16: this processor computes nothing in bfloat16"):
-        make_runtime(network, "openvino_bf16", SIDE)
+        make_runtime(small, "openvino_bf16", SIDE)
     monkeypatch.setattr(choice, "_rate", lambda runtime, *rest: 1.0)
-    make_runtime(network, "auto", SIDE, sample=tiles)
+    make_runtime(small, "auto", SIDE, sample=tiles)
     assert "openvino_bf16" not in capsys.readouterr().err
 
 
@@ -199,6 +207,6 @@ def test_on_a_gpu_in_float16(kind, network, tiles):
     assert runtime.describe()["precision"] == "float16"
 
 
-def test_nothing_is_reported_to_openvinos_makers():
+def test_nothing_is_reported_to_openvinos_makers(small):
     assert sys.modules["openvino_telemetry"] is None
-    assert json.dumps(make_runtime(LightMuSeg(encoder_weights=None), "openvino", 64).describe())
+    assert json.dumps(make_runtime(small, "openvino", SIDE).describe())

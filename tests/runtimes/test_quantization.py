@@ -84,7 +84,8 @@ def test_what_is_there_is_not_overwritten(quantized, network, splits):
         quantize(network, splits, CODING, SIDE, quantized[0], 1.0, {})
 
 
-def test_tiles_of_another_size_are_refused(network, splits, tmp_path):
+def test_tiles_of_another_size_are_refused(splits, tmp_path):
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Conv2d(8, 1, 1))
     with pytest.raises(InputError, match="is no tile of 128 x 128"):
         quantize(network, splits, CODING, 128, tmp_path / "int8", 1.0, {})
     assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,7 @@ from lightmuseg.slides.readers.reader import UnreadablePixels
 from lightmuseg.slides.rows import RowStore
 from lightmuseg.slides.view import ModelView
 
+SIDE = 128
 NAMES = ["tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris"]
 
 
@@ -27,7 +28,7 @@ def random_network(channels, stride=2):
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
-    smooth = torch.nn.functional.interpolate(torch.randn(2, 3, 16, 16), size=(256, 256), mode="bicubic")
+    smooth = torch.nn.functional.interpolate(torch.randn(2, 3, 8, 8), size=(SIDE, SIDE), mode="bicubic")
     with torch.no_grad():
         network(smooth)
         network.head.conv.weight *= 20
@@ -40,10 +41,10 @@ def random_network(channels, stride=2):
 def slide(tmp_path_factory):
     """A lossless slide of smooth colours, and its pixels."""
     rng = np.random.default_rng(0)
-    pixels = gaussian_filter(rng.standard_normal((1300, 1111, 3)), (9, 9, 0))
+    pixels = gaussian_filter(rng.standard_normal((650, 556, 3)), (9, 9, 0))
     pixels = np.uint8(np.clip(128 + 60 * pixels / pixels.std(), 0, 255))
     path = tmp_path_factory.mktemp("slides") / "smooth.tif"
-    options = {"tile": (256, 256), "photometric": "rgb", "compression": "adobe_deflate"}
+    options = {"tile": (SIDE, SIDE), "photometric": "rgb", "compression": "adobe_deflate"}
     with tifffile.TiffWriter(path) as file:
         file.write(pixels, resolution=(40_000, 40_000), resolutionunit="CENTIMETER", **options)
     return SimpleNamespace(path=path, pixels=pixels)
@@ -82,7 +83,7 @@ def segmented(path, runtime, folder, area=None, overlap=0.25, factor=2, names=("
 @pytest.mark.parametrize(("channels", "stride", "factor"), [(1, 2, 2), (5, 2, 2), (5, 2, 8), (1, 1, 1), (5, 1, 2)])
 @pytest.mark.parametrize("overlap", [0.0, 0.25])
 def test_map_is_that_of_a_plain_sliding_window(slide, tmp_path, channels, stride, factor, overlap):
-    runtime = TorchRuntime(random_network(channels, stride), tile_size=256)
+    runtime = TorchRuntime(random_network(channels, stride), tile_size=SIDE)
     names = NAMES[: max(1, channels - 1)]
     whole, probabilities, _ = segmented(slide.path, runtime, tmp_path, None, overlap, factor, names)
     expected = plain_reference(slide.pixels, runtime, overlap, factor)
@@ -104,13 +105,13 @@ def test_real_slide_is_that_of_a_plain_sliding_window(data, tmp_path):
 
 
 def test_area_keeps_what_it_covers_and_counts_it(slide, tmp_path):
-    runtime = TorchRuntime(random_network(5), tile_size=256)
+    runtime = TorchRuntime(random_network(5), tile_size=SIDE)
     whole, *_ = segmented(slide.path, runtime, tmp_path / "whole", names=NAMES)
     grid = np.zeros((41, 35), bool)
     grid[5:12, 3:9] = grid[33:41, 30:35] = True
-    part, _, records = segmented(slide.path, runtime, tmp_path / "part", TissueMask(grid, 32.0), names=NAMES)
-    # an output pixel is two of level 0, a grid's 32
-    wanted = np.kron(grid, np.ones((16, 16), bool))[: part.shape[0], : part.shape[1]]
+    part, _, records = segmented(slide.path, runtime, tmp_path / "part", TissueMask(grid, 16.0), names=NAMES)
+    # an output pixel is two of level 0, a grid's 16
+    wanted = np.kron(grid, np.ones((8, 8), bool))[: part.shape[0], : part.shape[1]]
     assert np.array_equal(part, np.where(wanted, whole, 0))
     counted = np.sum([record["counts"]["analysed"] for record in records], axis=0)
     assert np.array_equal(counted, np.bincount(whole[wanted], minlength=5))
@@ -121,28 +122,28 @@ class Broken(ModelView):
 
     def read_batch(self, corners_m, size):
         tiles = super().read_batch(corners_m, size)
-        inside = [x <= 500 < x + size and y <= 620 < y + size for x, y in corners_m]
-        return [UnreadablePixels("slide: corrupt at 500, 620") if hit else tile for hit, tile in zip(inside, tiles)]
+        inside = [x <= 250 < x + size and y <= 310 < y + size for x, y in corners_m]
+        return [UnreadablePixels("slide: corrupt at 250, 310") if hit else tile for hit, tile in zip(inside, tiles)]
 
 
 def test_what_cannot_be_read_is_marked_and_the_rest_is_as_it_was(slide, tmp_path):
-    runtime = TorchRuntime(random_network(1), tile_size=256)
+    runtime = TorchRuntime(random_network(1), tile_size=SIDE)
     whole, *_ = segmented(slide.path, runtime, tmp_path / "whole", overlap=0.0)
     with open_slide(slide.path) as reader:
         part, probabilities, records = segmented(
             slide.path, runtime, tmp_path / "part", overlap=0.0, view=Broken(reader, 0.25)
         )
     lost = np.zeros_like(whole, bool)
-    lost[512 // 2 : 768 // 2, 256 // 2 : 512 // 2] = True
+    lost[256 // 2 : 384 // 2, 128 // 2 : 256 // 2] = True
     assert np.array_equal(part == UNREAD, lost)
     assert np.array_equal(part[~lost], whole[~lost])
     assert (probabilities[0][lost] == 0).all()
-    assert [record["unread"] for record in records if record["unread"]] == [["slide: corrupt at 500, 620"]]
+    assert [record["unread"] for record in records if record["unread"]] == [["slide: corrupt at 250, 310"]]
     assert sum(record["counts"]["unread"] for record in records) == lost.sum()
 
 
 def test_run_that_goes_on_gives_the_same_bits(slide, tmp_path):
-    runtime = TorchRuntime(random_network(5), tile_size=256)
+    runtime = TorchRuntime(random_network(5), tile_size=SIDE)
     once = segmented(slide.path, runtime, tmp_path / "rows", overlap=0.4, names=NAMES)
     rows = sorted((tmp_path / "rows").iterdir())
     contents = [row.read_bytes() for row in rows]
@@ -155,7 +156,7 @@ def test_run_that_goes_on_gives_the_same_bits(slide, tmp_path):
 
 
 def test_finished_run_reads_nothing(slide, tmp_path):
-    runtime = TorchRuntime(random_network(1), tile_size=256)
+    runtime = TorchRuntime(random_network(1), tile_size=SIDE)
     segmented(slide.path, runtime, tmp_path)
 
     class Closed(ModelView):
@@ -167,11 +168,11 @@ def test_finished_run_reads_nothing(slide, tmp_path):
 
 
 def test_error_of_a_stage_ends_the_run(slide, tmp_path):
-    runtime = TorchRuntime(random_network(1), tile_size=256)
+    runtime = TorchRuntime(random_network(1), tile_size=SIDE)
 
     class Faulty(ModelView):
         def read_batch(self, corners_m, size):
-            if (512, 512) in corners_m:
+            if (256, 256) in corners_m:
                 raise OSError(5, "Input/output error", "slide")
             return super().read_batch(corners_m, size)
 

@@ -78,7 +78,7 @@ print(json.dumps(statuses))
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory):
     rng = np.random.default_rng(0)
-    pixels = gaussian_filter(rng.standard_normal((1500, 1400, 3)), (12, 12, 0))
+    pixels = gaussian_filter(rng.standard_normal((1000, 900, 3)), (12, 12, 0))
     pixels = np.uint8(np.clip(128 + 60 * pixels / pixels.std(), 0, 255))
     path = tmp_path_factory.mktemp("slides") / "smooth.tif"
     options = {"tile": (256, 256), "photometric": "rgb", "compression": "adobe_deflate"}
