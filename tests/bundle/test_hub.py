@@ -107,6 +107,7 @@ def push(run, hub, output, token):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_bundle_is_pushed_whole_and_as_every_export_writes_it(run, hub, tmp_path, exported, version):
     status, stdout, stderr = push(run, hub, tmp_path, TOKEN)
     assert status == 0, stderr
