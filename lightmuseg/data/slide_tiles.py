@@ -95,12 +95,12 @@ def _mpp_of(source: dict[str, Any], dataset: str | None, given: float | None, fo
         return checked_mpp(folder / MANIFEST, given, "--region_mpp")
     mpp = rendered_mpp(source["mpp"]) if dataset == "bcss" else source["mpp"]
     if not math.isclose(mpp, source["mpp"]):
-        _warn_of_scale(source["mpp"], mpp)
+        warn_of_scale(source["mpp"], mpp)
     return checked_mpp(folder / MANIFEST, mpp, "--region_mpp")
 
 
 @lru_cache
-def _warn_of_scale(nominal: float, mpp: float) -> None:
+def warn_of_scale(nominal: float, mpp: float) -> None:
     logger.warning(
         f"BCSS regions named {nominal:g} um/px are of {mpp:g} um/px and read so; "
         f"where yours are not, give --region_mpp {nominal:g}."

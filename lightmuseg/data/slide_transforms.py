@@ -117,7 +117,7 @@ def _reader(backend: str) -> WSIReader:
 
 
 @lru_cache(maxsize=MAX_OPEN)
-def _opened(slide: str, backend: str, process: int) -> tuple[WSIReader, Any]:
+def opened(slide: str, backend: str, process: int) -> tuple[WSIReader, Any]:
     """A slide opened by this process: handles that a parent opened are not used after a fork."""
     reader = _reader(backend)
     return reader, reader.read(slide)
@@ -134,7 +134,7 @@ def _faults(backend: str) -> tuple[type[Exception], ...]:
 def _pixels(tile: SlideTile, backend: str) -> np.ndarray:
     """uint8 [height, width, 3] of the part of a tile that lies in its region."""
     try:
-        return _resampled(tile, *_opened(tile.slide, backend, os.getpid()))
+        return _resampled(tile, *opened(tile.slide, backend, os.getpid()))
     except _faults(backend) as error:
         raise InputError(
             f"{tile.slide}: cannot be read at {tile.x0:.0f}, {tile.y0:.0f} by {backend} ({first_line(error)}); "

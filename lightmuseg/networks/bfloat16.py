@@ -19,7 +19,7 @@ FREE = 9
 QUANTILES = 1001
 
 
-class _Moments(NamedTuple):
+class Moments(NamedTuple):
     """Mean and variance of each channel of what a convolution takes, double [C]."""
 
     mean: torch.Tensor
@@ -46,7 +46,7 @@ def fold_for_bfloat16(network: nn.Module) -> nn.Module:
         .. [2] Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, ICCV 2019,
            section 4.2.
     """
-    inputs = _moments_of_inputs(network)
+    inputs = moments_of_inputs(network)
     folded = fold(network)
     first = next(module for module in folded.modules() if isinstance(module, nn.Conv2d))
     for name, module in folded.named_modules():
@@ -59,7 +59,7 @@ def _is_depthwise(module: nn.Conv2d) -> bool:
     return module.groups == module.in_channels == module.out_channels and module.weight[0].numel() >= FREE
 
 
-def _moments_of_inputs(network: nn.Module) -> dict[str, _Moments]:
+def moments_of_inputs(network: nn.Module) -> dict[str, Moments]:
     """By names of depthwise convolutions that take a batch norm's activation, which a run of the network shows."""
     normed: dict[int, tuple[torch.Tensor, nn.BatchNorm2d, nn.Module]] = {}
     taken: dict[str, tuple[nn.BatchNorm2d, nn.Module]] = {}
@@ -91,20 +91,20 @@ def _moments_of_inputs(network: nn.Module) -> dict[str, _Moments]:
         elif isinstance(module, nn.Conv2d) and _is_depthwise(module):
             module.register_forward_pre_hook(lambda module, given, name=name: note_convolution(name, given))
     probe(watched)
-    return {name: _moments(*one) for name, one in taken.items()}
+    return {name: moments(*one) for name, one in taken.items()}
 
 
-def _moments(norm: nn.BatchNorm2d, activation: nn.Module) -> _Moments:
+def moments(norm: nn.BatchNorm2d, activation: nn.Module) -> Moments:
     """Of what an activation makes of a batch norm's output."""
     places = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
     normal = math.sqrt(2) * torch.erfinv(2 * places - 1)
     with torch.inference_mode():
         mean, deviation = (one.double()[:, None] for one in (norm.bias, norm.weight))
         values = activation(mean + deviation * normal)
-    return _Moments(values.mean(1), values.var(1, unbiased=False))
+    return Moments(values.mean(1), values.var(1, unbiased=False))
 
 
-def _round(module: nn.Conv2d, inputs: _Moments | None) -> None:
+def _round(module: nn.Conv2d, inputs: Moments | None) -> None:
     """Round a convolution's kernels, each of one input and one output channel; its bias is left as it is."""
     kernels = module.weight.detach().double().flatten(2).flatten(0, 1)
     mean, variance = inputs or (torch.zeros(len(kernels)).double(), torch.ones(len(kernels)).double())

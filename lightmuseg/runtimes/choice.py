@@ -183,7 +183,7 @@ def make_runtime(
             continue
         if kind != "auto" or sample is None or not len(sample):
             return runtime
-        timed[name if mixed == amp else f"{name} in float32"] = _rate(runtime, sample, batch_size), runtime
+        timed[name if mixed == amp else f"{name} in float32"] = rate(runtime, sample, batch_size), runtime
     best = max(timed, key=lambda name: timed[name][0])
     rates = ", ".join(f"{name} {rate:.1f}" for name, (rate, _) in timed.items())
     print(f"--runtime auto: {best} is the fastest (tiles a second: {rates})", file=sys.stderr)
@@ -241,7 +241,7 @@ def _prove(runtime: Any, name: str, reference: Runtime | None, sample: np.ndarra
         raise InputError(f"--runtime {name}: is not the trained network: {runtime.parity}; give --runtime torch.")
 
 
-def _rate(runtime: Runtime, sample: np.ndarray, batch_size: int) -> float:
+def rate(runtime: Runtime, sample: np.ndarray, batch_size: int) -> float:
     """Tiles a second in batches."""
     batch = np.resize(sample, (batch_size, *sample.shape[1:]))
     runtime(batch)

@@ -21,7 +21,7 @@ from lightmuseg.data import load_tiles
 from lightmuseg.data.manifest import FORMAT, MANIFEST, read_manifest
 from lightmuseg.data.prepare import prepare_bcss
 from lightmuseg.data.slide_tiles import load_slide_tiles, rendered_mpp
-from lightmuseg.data.slide_transforms import LoadMaskTiled, LoadSlideTiled, SlideTile, _opened
+from lightmuseg.data.slide_transforms import LoadMaskTiled, LoadSlideTiled, SlideTile, opened
 from lightmuseg.errors import InputError
 from lightmuseg.record import sha256_of
 
@@ -332,7 +332,7 @@ def test_region_made_as_bcss_made_them_is_found_again(level0, tmp_path, mpp, mos
 def test_other_scale_than_the_names_is_said_once(prepared, caplog):
     from lightmuseg.data import slide_tiles
 
-    slide_tiles._warn_of_scale.cache_clear()
+    slide_tiles.warn_of_scale.cache_clear()
     with caplog.at_level(logging.WARNING):
         load(prepared, "train")
         load(prepared, "val")
@@ -364,19 +364,19 @@ def test_workers_read_what_the_main_process_reads(prepared, start, workers):
     assert all(map(torch.equal, shared, alone))
 
 
-def slides_opened_by_reading(item):
-    before = _opened.cache_info().misses
+def slidesopened_by_reading(item):
+    before = opened.cache_info().misses
     LoadSlideTiled("image")(item)
-    return _opened.cache_info().misses - before
+    return opened.cache_info().misses - before
 
 
 def test_forked_process_opens_slides_anew(prepared):
     item = load(prepared)[0]
     LoadSlideTiled("image")(item)
-    assert slides_opened_by_reading(item) == 0
+    assert slidesopened_by_reading(item) == 0
     # one thread, as in a loader's worker: OpenMP's threads do not live on after a fork
     with multiprocessing.get_context("fork").Pool(1, torch.set_num_threads, (1,)) as pool:
-        assert pool.apply_async(slides_opened_by_reading, (item,)).get(timeout=60) == 1
+        assert pool.apply_async(slidesopened_by_reading, (item,)).get(timeout=60) == 1
 
 
 def copied(prepared, tmp_path):

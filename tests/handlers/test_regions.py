@@ -45,8 +45,8 @@ def tiles(name, pixels, truth, probability):
             )
 
 
-def evaluate(regions, output):
-    items = [item for name, parts in regions.items() for item in tiles(name, *parts)]
+def evaluate(items, output):
+    """Run the evaluator over batch items and outputs."""
 
     def step(engine, item):
         engine.state.batch = [item[0]]
@@ -55,8 +55,6 @@ def evaluate(regions, output):
     engine = Engine(step)
     RegionMaps(output, NAMES, MEAN, DEVIATION).attach(engine)
     engine.run(items)
-    with (output / "regions.csv").open(encoding="utf-8") as file:
-        return {(row["region"], row["class"]): row for row in csv.DictReader(file)}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +65,9 @@ def regions():
 @pytest.fixture(scope="module")
 def rows(regions, tmp_path_factory):
     output = tmp_path_factory.mktemp("régions")
-    return evaluate(regions, output), output
+    evaluate([item for name, parts in regions.items() for item in tiles(name, *parts)], output)
+    with (output / "regions.csv").open(encoding="utf-8") as file:
+        return {(row["region"], row["class"]): row for row in csv.DictReader(file)}, output
 
 
 def test_class_map_is_the_regions_most_probable_class(rows, regions):
@@ -110,31 +110,18 @@ def test_picture_shows_the_region_beside_its_maps(rows, regions):
 
 def test_overlapping_tiles_are_averaged(tmp_path):
     pixels, truth, _ = region(48, 32, 2)
-    first, second = (np.full((3, 32, 48), value, np.float32) for value in (0.2, 0.9))
-    first[1], second[1] = 0.3, 0.6
-    items = [(*tiles("A", pixels, truth, p),)[index] for index, p in enumerate((first, second))]
-    engine = Engine(lambda engine, item: [item[1]])
-    engine.state.batch = None
-    handler = RegionMaps(tmp_path, NAMES, MEAN, DEVIATION)
-    handler._start(engine)
-    for item in items:
-        engine.state.batch, engine.state.output = [item[0]], [item[1]]
-        handler._add(engine)
-    sums = handler._region.sums[0] / handler._region.tiles
-    assert np.allclose(sums[:, :16], 0.3)
-    assert np.allclose(sums[:, 16:32], 0.45)
-    assert np.allclose(sums[:, 32:], 0.6)
+    # tumor and stroma: above, the mean of both tiles is the first one's class; below, their sum would be tumor
+    first, second = np.zeros((2, 3, 32, 48), np.float32)
+    first[1:, :16], second[1:, :16] = [[[0.8]], [[0.1]]], [[[0.1]], [[0.5]]]
+    first[1, 16:], second[1, 16:] = 0.4, 0.3
+    evaluate([list(tiles("A", pixels, truth, p))[index] for index, p in enumerate((first, second))], tmp_path)
+    classes = np.zeros((32, 48), np.uint8)
+    classes[:16, :32], classes[:16, 32:] = 1, 2
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "regions" / "A_classes.png")), classes)
 
 
 def test_tiles_that_do_not_follow_one_another_are_refused(regions, tmp_path):
     parts = {name: list(tiles(name, *values)) for name, values in regions.items()}
     items = [parts["A"][0], parts["B"][0], parts["A"][1], parts["B"][1]]
-
-    def step(engine, item):
-        engine.state.batch = [item[0]]
-        return [item[1]]
-
-    engine = Engine(step)
-    RegionMaps(tmp_path, NAMES, MEAN, DEVIATION).attach(engine)
     with pytest.raises(ValueError, match="do not follow"):
-        engine.run(items)
+        evaluate(items, tmp_path)

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from lightmuseg.networks import LightMuSeg, UNet, fold, fold_for_bfloat16
-from lightmuseg.networks.bfloat16 import _moments, _moments_of_inputs
+from lightmuseg.networks.bfloat16 import moments, moments_of_inputs
 from lightmuseg.runtimes import NormalisedNetwork
 
 from .test_fold import by_chance, difference
@@ -49,7 +49,7 @@ def test_small_kernels_are_numbers_in_bfloat16_beside_the_trained_ones(name):
 
 @pytest.mark.parametrize(("name", "blocks"), [("mobilenet_v2", 17), ("efficientnet_b0", 16), ("vit", 0)])
 def test_inputs_of_every_depthwise_convolution_are_known(name, blocks):
-    assert len(_moments_of_inputs(NETWORKS[name]())) == blocks
+    assert len(moments_of_inputs(NETWORKS[name]())) == blocks
 
 
 def test_moments_are_those_of_a_clipped_normal_distribution():
@@ -61,7 +61,7 @@ def test_moments_are_those_of_a_clipped_normal_distribution():
         z = mean / deviation
         return mean * (1 + math.erf(z / math.sqrt(2))) / 2 + deviation * math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
 
-    found = _moments(norm, nn.ReLU6())
+    found = moments(norm, nn.ReLU6())
     pairs = zip(norm.bias.tolist(), norm.weight.abs().tolist())
     assert found.mean.tolist() == pytest.approx([above(m, d) - above(m - 6, d) for m, d in pairs], abs=1e-3)
     drawn = (norm.bias + norm.weight * torch.randn(1_000_000, 4, generator=torch.Generator().manual_seed(0))).clip(0, 6)

@@ -145,7 +145,7 @@ def test_where_none_is_asked_for_one_that_differs_is_left_out_aloud(
 
 def test_auto_takes_the_fastest_that_passes_and_says_so(small, tiles, monkeypatch, without_compiling, capsys):
     rates = {"torch": 3.0, "openvino": 5.0, "onnx": 6.0}
-    monkeypatch.setattr(choice, "_rate", lambda runtime, *rest: rates[runtime.describe()["runtime"]])
+    monkeypatch.setattr(choice, "rate", lambda runtime, *rest: rates[runtime.describe()["runtime"]])
     assert make_runtime(small, "auto", SIDE, sample=tiles).describe()["runtime"] == "onnx"
     assert "--runtime auto: onnx is the fastest" in capsys.readouterr().err
 
@@ -181,7 +181,7 @@ def test_bfloat16_is_refused_where_the_processor_has_none(small, tiles, monkeypa
     monkeypatch.setattr(openvino_runtimes, "knows_bfloat16", lambda: False)
     with pytest.raises(InputError, match="--runtime openvino_bf16: this processor computes nothing in bfloat16"):
         make_runtime(small, "openvino_bf16", SIDE)
-    monkeypatch.setattr(choice, "_rate", lambda runtime, *rest: 1.0)
+    monkeypatch.setattr(choice, "rate", lambda runtime, *rest: 1.0)
     make_runtime(small, "auto", SIDE, sample=tiles)
     assert "openvino_bf16" not in capsys.readouterr().err
 
