@@ -101,6 +101,12 @@ def _mpp_of(source: dict[str, Any], dataset: str | None, given: float | None, fo
 
 @lru_cache
 def warn_of_scale(nominal: float, mpp: float) -> None:
+    """Say once that regions of BCSS are not of the um per pixel that their names say.
+
+    Args:
+        nominal: um per pixel of the names.
+        mpp: um per pixel that they are read at.
+    """
     logger.warning(
         f"BCSS regions named {nominal:g} um/px are of {mpp:g} um/px and read so; "
         f"where yours are not, give --region_mpp {nominal:g}."
