@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 # What MONAI loads at its own import wherever it is installed, for training, metrics, figures and formats of radiology:
-# nine tenths of the seconds that this import takes.
+# most of the seconds that this import takes.
 UNUSED = (
     "cupy", "ignite", "matplotlib", "mlflow", "nibabel", "nvidia.nvimgcodec", "pandas", "pydicom", "scipy.signal",
     "skimage", "sklearn", "tensorboard", "torchvision", "transformers", "zarr",

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What is run at full size: the commands of the documentation on whole regions, every variant of the bundle from training
-# to map, 200 slides of which workers are killed, 20 kills of one slide, and the steps of the Dockerfile by pip. Needs
-# what scripts/test_cohort.sh needs. Arguments go to pytest.
+# What is run at full size: the commands of the documentation on whole regions, the variants of the bundle that no
+# other suite trains, 200 slides of which workers are killed, 20 kills of one slide, and the steps of the Dockerfile by
+# pip. Needs what scripts/test_cohort.sh needs. Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from lightmuseg.light_monai import load_light_monai
-
 from .schedule import Report
 from .work_list import CohortSlide
 from .worker import READY, SlideWorker, Task
@@ -25,7 +23,6 @@ class Here:
 
     def start(self, worker: int, slide: CohortSlide | None) -> None:
         if slide is None or self._worker is None:
-            load_light_monai()
             self._worker, self._report = SlideWorker(self._task), Report(READY)
         else:
             self._report = self._worker(slide)

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from lightmuseg.light_monai import load_light_monai
-
 from .work_list import CohortSlide
 from .worker import READY, Report, SlideWorker, Task, guarded
 
@@ -79,7 +77,6 @@ def _work(task: Task, gpu: str | None, connection: Connection) -> None:
     """Load the network and say so, then take slides until the other side is gone."""
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    load_light_monai()
     worker: list[SlideWorker] = []
 
     def load() -> Report:

@@ -14,7 +14,6 @@ from types import ModuleType
 from typing import Any
 
 from lightmuseg.errors import InputError, first_line
-from lightmuseg.light_monai import load_light_monai
 
 from .work_list import CohortSlide
 from .worker import READY, Report, SlideWorker, Task, guarded
@@ -99,7 +98,6 @@ class Actor:
         return vars(guarded(lambda: worker(slide)))
 
     def _load(self) -> Report:
-        load_light_monai()
         self._worker = SlideWorker(self._task)
         return Report(READY)
 

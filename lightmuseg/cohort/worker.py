@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightmuseg.errors import InputError, user_fault
+from lightmuseg.light_monai import load_light_monai
 from lightmuseg.slides.job import SlideJob
 from lightmuseg.slides.outcome import DISK_FULL, DONE, FAILED, attempt, is_disk_full
 
@@ -64,6 +65,7 @@ class SlideWorker:
     """
 
     def __init__(self, task: Task) -> None:
+        load_light_monai()
         import torch
 
         from lightmuseg.slides.bundle import load_segmenter
