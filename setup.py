@@ -85,6 +85,9 @@ setup(
         "label": [
             "defusedxml>=0.7",  # annotations in XML, without its bombs
             "rasterio>=1.3",  # annotations as pixels
+            "fastapi>=0.165",  # its routes anew, each with a limit of size; MONAI Label is written with it
+            "python-multipart>=0.0.20",  # forms of requests
+            "fastapi-offline>=1.7",  # Swagger UI as files, for browsers without a network
         ],
         "test": [
             "pytest>=8.0",

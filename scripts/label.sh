@@ -71,7 +71,7 @@ label: http://$host:$port serves $studies
   Open a slide of that folder, draw a rectangle, and choose MONAI Label > Annotations: the network's regions appear.
   Correct them, give what is missing its class, and choose MONAI Label > Submit Label.
   MONAI Label > Next Sample/ROI goes where the network is unsure; MONAI Label > Training teaches it what was submitted.
-  In a browser: http://$host:$port shows every request, http://$host:$port/info/ the models and their versions.
+  In a browser: http://$host:$port shows slides, labels, models and trainings; http://$host:$port/docs every request.
 TEXT
 # Without a GPU its codecs have nothing to load, and would say so at every start: a folder without codecs silences them.
 command -v nvidia-smi >/dev/null || export NVIMGCODEC_EXTENSIONS_PATH="$repository/docs"

@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"[^/\\\x00-\x1f]{1,200}")
 TAG = re.compile(r"[A-Za-z0-9_-]{1,40}")
-# the tag of labels that are finished
-FINAL = "final"
 VERSIONS = "versions"
 
 

@@ -14,7 +14,8 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from lightmuseg.errors import InputError
 
-from .datastore import FINAL, VersionedDatastore
+from . import FINAL
+from .datastore import VersionedDatastore
 from .models import ModelStore
 from .network import BundleNetwork
 from .training import LabelledImage, dice_on_held_out, fine_tune, prepare
@@ -46,23 +47,36 @@ class FineTuning(TrainTask):
     def stats(self) -> dict[str, Any]:
         return {"versions": self._store.facts()}
 
+    def options(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What a request says of the config's options, and what the config says of the others.
+
+        Raises:
+            InputError: for a value that cannot be.
+        """
+        options = {name: request.get(name, value) for name, value in self.config().items()}
+        for name, value in self.config().items():
+            if type(options[name]) is not type(value) and not (type(value) is float and type(options[name]) is int):
+                raise InputError(f"{name} {options[name]!r}: give a number such as {value}.")
+        for name in ("max_epochs", "learning_rate", "batch_size"):
+            if options[name] <= 0:
+                raise InputError(f"{name} {options[name]}: give a number above 0.")
+        if not 0 < options["held_out"] < 1:
+            raise InputError(f"held_out {options['held_out']}: give a share between 0 and 1.")
+        if options["seed"] < 0:
+            raise InputError(f"seed {options['seed']}: give a number of 0 or more.")
+        return options
+
     def __call__(self, request: Mapping[str, Any], datastore: VersionedDatastore) -> dict[str, Any]:
         """Train, or with ``use_version`` of 0 or more bring that version into use.
 
         Raises:
             InputError: for an option that cannot be, or too few labels.
         """
-        options = {name: request.get(name, value) for name, value in self.config().items()}
-        for name, value in self.config().items():
-            if type(options[name]) is not type(value) and not (type(value) is float and type(options[name]) is int):
-                raise InputError(f"{name} {options[name]!r}: give a number such as {value}.")
+        options = self.options(request)
         version = options.pop("use_version")
         if version >= 0:
             self._store.use(version)
             return {"version": version, "used": True}
-        for name in ("max_epochs", "learning_rate", "batch_size"):
-            if options[name] <= 0:
-                raise InputError(f"{name} {options[name]}: give a number above 0.")
         network = self._current()
         self._work.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=self._work))

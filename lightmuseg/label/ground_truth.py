@@ -13,6 +13,7 @@ import shapely
 from affine import Affine
 from PIL import Image
 from rasterio.features import rasterize
+from shapely import affinity
 
 from lightmuseg.data.bcss import CODES
 from lightmuseg.data.images import read_codes
@@ -139,6 +140,7 @@ def read_ground_truth(
     ending = path.suffix.lower()
     level0 = reader.levels[0]
     slide = shapely.box(0, 0, level0.width, level0.height)
+    around = affinity.scale(slide, 3, 3)
     if ending in IMAGES:
         return _of_image(path, name, (level0.width, level0.height), classes)
     if ending not in POLYGONS:
@@ -147,10 +149,11 @@ def read_ground_truth(
     drawn: list[tuple[int, Annotation]] = []
     for annotation in read_annotations(path, name):
         code = code_of(annotation.class_name, classes)
-        if not annotation.polygon.intersects(slide):
+        # drawn over the image's edge perhaps, but not farther than the image is large
+        if not (annotation.polygon.intersects(slide) and around.contains(shapely.box(*annotation.polygon.bounds))):
             raise InputError(
-                f"{name}: holds a polygon at {annotation.polygon.bounds[:2]}, beside the image of {level0.width} x "
-                f"{level0.height} pixels; annotate the image it belongs to."
+                f"{name}: holds a polygon within {[round(end, 1) for end in annotation.polygon.bounds]}, beside or far "
+                f"around the image of {level0.width} x {level0.height} pixels; annotate the image it belongs to."
             )
         if code is None:
             areas.append(annotation.polygon)

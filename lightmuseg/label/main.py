@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import random
-import re
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -16,16 +13,20 @@ from typing import Any
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.utils.async_tasks.task import AsyncTask
+from monailabel.utils.async_tasks.utils import processes
 
 from lightmuseg import __version__
 from lightmuseg.errors import InputError, report_faults_in_one_line
-from lightmuseg.label.datastore import FINAL, VersionedDatastore
+from lightmuseg.label import FINAL, METHODS
+from lightmuseg.label.datastore import VersionedDatastore
 from lightmuseg.label.faults import told
 from lightmuseg.label.fine_tuning import FineTuning
 from lightmuseg.label.ground_truth import read_ground_truth
 from lightmuseg.label.models import ModelStore
 from lightmuseg.label.network import BundleNetwork
+from lightmuseg.label.parent import NICE_BACKGROUND, follow_server
 from lightmuseg.label.prediction import opened
+from lightmuseg.label.routes import MAX_IMAGE_BYTES, MAX_LABEL_BYTES
 from lightmuseg.label.sampling import Sampling, Uncertainty
 from lightmuseg.label.segmentation import Segmentation
 
@@ -33,10 +34,8 @@ logger = logging.getLogger(__name__)
 
 NAME = "lightmuseg"
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
-METHODS = ("entropy", "epistemic")
 STATE = ".lightmuseg"
 SECONDS_BETWEEN_LOOKS, SECONDS_AFTER_FAULT = 3, 60
-MAX_IMAGE_BYTES, MAX_LABEL_BYTES = 4_000_000_000, 50_000_000
 
 
 class LightMuSegApp(MONAILabelApp):
@@ -52,6 +51,7 @@ class LightMuSegApp(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
         # of the processes that train and score
         report_faults_in_one_line()
+        follow_server(NICE_BACKGROUND)
         if studies.startswith(("http://", "https://")):
             raise InputError(f"{studies}: is no folder; give one that holds the slides.")
         self._bundle = Path(conf.get("bundle") or BUNDLE)
@@ -127,24 +127,13 @@ class LightMuSegApp(MONAILabelApp):
         return strategies
 
     def infer(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
-        with told(self.studies):
-            return self._infer(request)
+        """Segment ``request["image"]``, a file that the server chose; see Segmentation."""
+        with told(str(Path(request["image"]).parent)):
+            name, facts = self._infers[request["model"]](request)
+        return {"file": name, "params": facts}
 
     def infer_wsi(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
-        with told(self.studies):
-            return self._infer({**request, "output": request.get("output") or "json"})
-
-    def _infer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        task = self._infers.get(request.get("model"))
-        if task is None:
-            raise InputError(f"model {str(request.get('model'))[:80]!r}: is not known; {', '.join(self._infers)}.")
-        image = request.get("image")
-        path = image if _is_upload(image) else str(self.datastore().image_path(image))
-        name, facts = task({**request, "image": path})
-        if request.get("save_label") is True:
-            Path(name).unlink()
-            raise InputError("save_label true: save the label by PUT /datastore/label.")
-        return {"label": name, "tag": "original", "file": name, "params": facts}
+        return self.infer(request)
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer at once with what is scored by now."""
@@ -164,36 +153,34 @@ class LightMuSegApp(MONAILabelApp):
 
     def _keep_scores_fresh(self) -> None:
         """Score, in processes of their own, what is new or was scored by other weights."""
+        looks_in_vain = 0
         while True:
             tasks, _ = AsyncTask.status("scoring", all=True)
-            states = [task["status"] for task in tasks or ()]
+            at_work = [task for task in tasks or () if task["status"] in ("SUBMITTED", "RUNNING")]
+            failed = bool(tasks) and tasks[-1]["status"] == "ERROR"
+            # one whose process could not be started stays as if it were to come
+            looks_in_vain = looks_in_vain + 1 if at_work and not processes("scoring") else 0
+            if looks_in_vain * SECONDS_BETWEEN_LOOKS > SECONDS_AFTER_FAULT:
+                for task in at_work:
+                    task["status"] = "ERROR"
             try:
                 for method, task in self._scoring_methods.items():
-                    if not {"SUBMITTED", "RUNNING"} & set(states) and task.stale(self.datastore()):
+                    if not at_work and task.stale(self.datastore()):
                         self.async_scoring(method)
             except (InputError, OSError) as error:
                 logger.warning("nothing is scored: %s", error)
-                states.append("ERROR")
-            time.sleep(SECONDS_AFTER_FAULT if states[-1:] == ["ERROR"] else SECONDS_BETWEEN_LOOKS)
-
-    def train(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        with told(self.studies):
-            if request.get("model") not in self._trainers:
-                raise InputError(
-                    f"model {str(request.get('model'))[:80]!r}: is not known; {', '.join(self._trainers)}."
-                )
-            return super().train(copy.deepcopy(dict(request)))
+                failed = True
+            except Exception:
+                # whatever it was, annotators are still to be led by what is scored later
+                logger.exception("nothing is scored")
+                failed = True
+            time.sleep(SECONDS_AFTER_FAULT if failed else SECONDS_BETWEEN_LOOKS)
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
         return {"info": self.datastore().get_label_info(label_id, FINAL)}
 
     def model_file(self, model: str, validate: bool = True) -> str | None:
-        if model not in self._infers:
-            return None
-        with told(self.studies):
-            if not validate:
-                raise InputError("weights are not taken by HTTP; start the server with --conf weights FILE.")
-        return str(self.network().weights)
+        return str(self.network().weights) if model in self._infers else None
 
 
 class _ToldDatastore(VersionedDatastore):
@@ -222,12 +209,6 @@ class _ToldDatastore(VersionedDatastore):
     def update_label_info(self, *given: Any) -> None:
         with told(self._datastore_path):
             super().update_label_info(*given)
-
-
-def _is_upload(image: Any) -> bool:
-    """Whether an image is the file that MONAI Label made of an upload, whose name nobody can guess."""
-    path = Path(str(image))
-    return path.parent == Path(tempfile.gettempdir()) and bool(re.fullmatch(r"tmp\w{8}(\.\w+)*", path.name))
 
 
 def _refuse_large(path: Path, name: str, most: int) -> None:

@@ -16,7 +16,8 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from lightmuseg.errors import InputError
 from lightmuseg.slides.view import ModelView
 
-from .datastore import FINAL, VersionedDatastore
+from . import FINAL
+from .datastore import VersionedDatastore
 from .ground_truth import read_ground_truth
 from .network import BundleNetwork
 from .patches import MOST_PATCHES, fitted, next_patch, patches_of, score_patches
@@ -60,10 +61,11 @@ class Uncertainty(ScoringMethod):
                 datastore.update_image_info(image, {self._method: scored})
                 print(f"{self._method}: {number} of {len(todo)}: {image}: {scored['score']:.3f}", flush=True)
             except InputError as error:
-                failed[image] = str(error)
-                unscored = {"score": -1, "patches": [], "weights_sha256": network.sha256, "error": str(error)}
+                # clients are not told of the server's folders
+                failed[image] = str(error).replace(f"{datastore.image_path(image).parent}/", "")
+                unscored = {"score": -1, "patches": [], "weights_sha256": network.sha256, "error": failed[image]}
                 datastore.update_image_info(image, {self._method: unscored})
-                print(f"{self._method}: {number} of {len(todo)}: {error}", flush=True)
+                print(f"{self._method}: {number} of {len(todo)}: {failed[image]}", flush=True)
         return {"scored": len(todo) - len(failed), "failed": failed, "weights_sha256": network.sha256}
 
 

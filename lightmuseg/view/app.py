@@ -22,10 +22,10 @@ from starlette.routing import Route
 
 from lightmuseg.data.pictures import UNANNOTATED, palette_of
 from lightmuseg.errors import InputError, user_fault
+from lightmuseg.guard import REPORT_POLICY, Guard
 from lightmuseg.slides.readers import SlideReader
 
 from .asked import classes_asked, number_asked, tile_asked
-from .guard import REPORT_POLICY, Guard
 from .map_tiles import UNREAD, ClassMap, map_tile
 from .pool import Pool
 from .regions import RegionIndex
@@ -77,7 +77,10 @@ def make_app(results: Results, host: str) -> Starlette:
     ]
     faults = {InputError: _not_there, OSError: _not_there}
     return Starlette(
-        routes=routes, middleware=[Middleware(Guard, host=host)], lifespan=lifespan, exception_handlers=faults
+        routes=routes,
+        middleware=[Middleware(Guard, host=host, methods=("GET", "HEAD"))],
+        lifespan=lifespan,
+        exception_handlers=faults,
     )
 
 

@@ -32,8 +32,9 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8080) -> None:
     with listening:
         import uvicorn
 
+        from lightmuseg.guard import is_loopback
+
         from .app import make_app
-        from .guard import is_loopback
         from .results import Results
 
         results = Results(folder)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import threading
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,6 +18,11 @@ pytestmark = pytest.mark.label
 
 SVS = "CMU-1-Small-Region"
 WORKED = (600, 300, 1536, 1024)
+TILE_LABEL = {
+    "type": "Feature",
+    "geometry": {"type": "Polygon", "coordinates": [[[10, 10], [300, 10], [300, 200], [10, 200], [10, 10]]]},
+    "properties": {"classification": {"name": "Tumor"}},
+}
 REGIONS = {SVS: (950, 700, 500, 450), "roi": (700, 400, 1100, 900)}
 
 
@@ -130,6 +136,54 @@ def test_session_on_slides(server, opposite, studies):
     assert versions[1]["dice"] > versions[1]["dice_before"]
     kept = studies / ".lightmuseg" / "models" / "v0000.pt"
     assert hashlib.sha256(kept.read_bytes()).hexdigest() == before["weights_sha256"]
+
+
+def test_qupaths_requests_are_answered_while_another_annotates(server, tumor):
+    """As its extension sends them: JSON without saying so, forms, and HEAD to see what is there."""
+    x, y, _, _ = WORKED
+    place = {"level": 0, "location": [x, y], "size": [512, 512], "tile_size": [1024, 1024], "min_poly_area": 30}
+    body = json.dumps({**place, "params": {"foreground": [], "background": [], "max_workers": 1}})
+    stop, others = threading.Event(), []
+
+    def annotate():
+        while not stop.is_set():
+            label = json.dumps({"type": "FeatureCollection", "features": [TILE_LABEL]})
+            others.append(server.save("tile 1", "label.geojson", label).status_code)
+            others.append(server("GET", "/info/").status_code)
+            others.append(server("POST", "/activelearning/random", data=b'{"patch_size": [512, 512]}').status_code)
+            others.append(server("POST", "/infer/wsi/lightmuseg?image=tile 1&output=asap", data=b"{}").status_code)
+
+    other = threading.Thread(target=annotate)
+    other.start()
+    try:
+        assert server("GET", "/auth/").status_code == 404, "QuPath takes that for no authentication"
+        assert server("HEAD", "/datastore/image?image=roi").status_code == 200
+        assert server("HEAD", "/datastore/image?image=elsewhere").status_code == 404
+        answer = server("POST", "/infer/wsi/lightmuseg?output=asap&image=roi", data=body.encode())
+        assert answer.status_code == 200, answer.text
+        outlines = rasterised(answer.text, (x, y, 512, 512))
+        assert dice(outlines, tumor[y : y + 512, x : x + 512]) > 0.5
+        picture = next(server.studies.glob("tile 0.png")).read_bytes()
+        answer = server(
+            "POST", "/infer/wsi_v2/lightmuseg?output=asap", files={"file": ("patch 1.png", picture)}, data={"wsi": body}
+        )
+        assert answer.status_code == 400, "the rectangle is not on the picture"
+        form = {"wsi": json.dumps({"location": [0, 0], "size": [0, 0], "min_poly_area": 30})}
+        answer = server(
+            "POST", "/infer/wsi_v2/lightmuseg?output=asap", files={"file": ("patch 1.png", picture)}, data=form
+        )
+        assert answer.text.count("<ASAP_Annotations>") == 1, answer.text
+        saved = server.save("roi", "roi.xml", server.infer("roi", "asap", **place).text)
+        assert saved.status_code == 200, saved.text
+        sample = server("POST", "/activelearning/first", data=b'{"image": "roi", "patch_size": [256, 256]}').json()
+        assert (sample["id"], sample["size"]) == ("roi", [256, 256])
+    finally:
+        stop.set()
+        other.join()
+    assert len(others) >= 4
+    assert set(others) == {200}
+    for image in ("roi", "tile 1"):
+        assert server("DELETE", f"/datastore/label?id={image}&tag=final").status_code == 200
 
 
 def test_weights_that_are_no_better_are_kept_beside_and_older_ones_come_back(server, opposite):

@@ -1,10 +1,10 @@
-"""Who may ask the server, for what, and what its answers allow a browser."""
+"""Who may ask one of our servers, for what, and what its answers allow a browser."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
@@ -23,7 +23,6 @@ REPORT_POLICY = (
     "frame-ancestors 'none'; sandbox"
 )
 _HEADERS = {
-    "content-security-policy": PAGE_POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
@@ -45,44 +44,58 @@ def _is_address(host: str) -> bool:
 
 
 class Guard:
-    """Let only GET and HEAD pass, under a name of this server, and bound what a browser does with the answer.
+    """Let only requests pass that ask under a name of this server, and bound what a browser does with the answer.
 
     A page elsewhere can make its own name lead to 127.0.0.1 ("DNS rebinding") and then ask as if it were ours; the
-    name in the header Host tells. An address is no name that could be made to lead here.
+    name in the header Host tells. An address is no name that could be made to lead here. Whether another page has a
+    browser send something tells the header Origin: it must be this server's own scheme, name and port. Programs send
+    none.
 
     Args:
         app: what answers.
         host: where the server listens; this computer's own name is known too where it is not loopback.
+        names: others by which the server is known, such as that of a proxy before it.
+        methods: of the requests that pass; all where there are none.
+        policy: Content-Security-Policy of answers that have none of their own.
     """
 
-    def __init__(self, app: ASGIApp, host: str) -> None:
-        self.app = app
+    def __init__(
+        self, app: ASGIApp, host: str, names: Sequence[str] = (), methods: Sequence[str] = (), policy: str = PAGE_POLICY
+    ) -> None:
+        self.app, self._methods = app, methods
+        self._headers = {**_HEADERS, "content-security-policy": policy}
         self._local = is_loopback(host)
-        names: Iterable[str] = ["localhost", host]
-        if not self._local:
-            names = [*names, socket.gethostname(), socket.getfqdn()]
-        self._names = {name.lower() for name in names}
+        own = () if self._local else (socket.gethostname(), socket.getfqdn())
+        self._names = {name.lower() for name in ("localhost", host, *names, *own)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            # a WebSocket is nothing that this server has
+            # a WebSocket is nothing that these servers have
             return await (self.app(scope, receive, send) if scope["type"] == "lifespan" else _refuse_socket(send))
 
         async def bounded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in self._headers.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if len(hosts) != 1 or not self._knows(hosts[0].decode("latin-1")):
-            refusal = PlainTextResponse("this server does not answer under that name", 421)
-            return await refusal(scope, receive, bounded)
-        if scope["method"] not in ("GET", "HEAD"):
-            refusal = PlainTextResponse("results are only shown here", 405, {"Allow": "GET, HEAD"})
-            return await refusal(scope, receive, bounded)
-        await self.app(scope, receive, bounded)
+        answer = self._refusal(scope) or self.app
+        await answer(scope, receive, bounded)
+
+    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+        hosts, origins = (
+            [value.decode("latin-1").lower() for name, value in scope["headers"] if name == wanted]
+            for wanted in (b"host", b"origin")
+        )
+        if len(hosts) != 1 or not self._knows(hosts[0]):
+            return PlainTextResponse("this server does not answer under that name", 421)
+        if any(origin != f"{scope['scheme']}://{hosts[0]}" for origin in origins):
+            return PlainTextResponse("pages of other servers may not use this one", 403)
+        if self._methods and scope["method"] not in self._methods:
+            allowed = ", ".join(self._methods)
+            return PlainTextResponse(f"only {allowed} is answered here", 405, {"Allow": allowed})
+        return None
 
     def _knows(self, header: str) -> bool:
         try:

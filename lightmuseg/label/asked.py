@@ -1,0 +1,102 @@
+"""What a request asks for, checked before anything is done with it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import HTTPException, Request
+from starlette.datastructures import UploadFile
+
+# of a value in an address, or of a file's name
+MAX_VALUE = 1000
+# parts of a form that hold JSON
+JSON_FIELDS = ("params", "info", "wsi")
+# What the server says itself of an inference; a client's params may not.
+RESERVED = ("model", "image", "output", "label", "session", "session_id", "save_label")
+FILE_NAME = re.compile(r"[^/\\\x00-\x1f\x7f]{1,200}")
+
+
+async def checked(request: Request) -> None:
+    """Refuse what no route takes: sessions, waiting for a training, names that are none, JSON that is no object.
+
+    Raises:
+        HTTPException: 400, with one line.
+    """
+    for name, value in (*request.path_params.items(), *request.query_params.multi_items()):
+        if len(str(value)) > MAX_VALUE or "\0" in str(value):
+            raise HTTPException(400, f"{name} {str(value)[:80]!r}: is too long, or holds a zero byte.")
+    if request.query_params.get("session_id"):
+        raise HTTPException(400, "session_id: sessions are closed; name an image, or send one by POST /infer/wsi_v2.")
+    if request.query_params.get("run_sync", "").lower() in ("1", "on", "t", "true", "y", "yes"):
+        raise HTTPException(
+            400, "run_sync: nobody can wait so long; start it without, and ask GET /train/ or /scoring/."
+        )
+    if request.headers.get("content-type", "").lower().startswith(("multipart/", "application/x-www-form-urlencoded")):
+        for name, value in (await request.form()).multi_items():
+            if isinstance(value, UploadFile):
+                if not FILE_NAME.fullmatch(value.filename or "") or len(value.filename.encode()) > 200:
+                    raise HTTPException(400, f"{name} {str(value.filename)[:80]!r}: is no name of a file.")
+            elif name in JSON_FIELDS:
+                json_object(value, name)
+
+
+def json_object(text: str, name: str) -> dict[str, Any]:
+    """The object that a form's part holds.
+
+    Raises:
+        HTTPException: 400, where it is no JSON or no object.
+    """
+    try:
+        content = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"{name}: is no JSON; give an object such as {{}}.") from error
+    if not isinstance(content, dict):
+        raise HTTPException(400, f"{name} {text[:80]}: is no object; give one such as {{}}.")
+    return content
+
+
+def inference_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What a client says of an inference beside the image.
+
+    Raises:
+        HTTPException: 400, where it names what only the server does, or wants the answer saved.
+    """
+    for name in RESERVED:
+        if params.get(name):
+            remedy = "save it by PUT /datastore/label" if name == "save_label" else "say it in the address"
+            raise HTTPException(400, f"params, {name}: is not taken from there; {remedy}.")
+    return {name: value for name, value in params.items() if name not in RESERVED}
+
+
+def options_of(params: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a training or scoring, each of which its config names, in a value of the same kind.
+
+    Raises:
+        HTTPException: 400, for another option, or a value of another kind or size.
+    """
+    options = params or {}
+    if not isinstance(options, dict):
+        raise HTTPException(400, f"{str(options)[:80]}: is no object; give one such as {{}}.")
+    for name, value in options.items():
+        if name not in config:
+            known = ", ".join(config) or "none"
+            raise HTTPException(400, f"{name[:80]}: is no option; known are {known}.")
+        if not _is_like(value, config[name]):
+            raise HTTPException(400, f"{name} {str(value)[:80]!r}: give a value such as {str(config[name])[:80]}.")
+    return options
+
+
+def _is_like(value: Any, given: Any) -> bool:
+    """Whether a value is of the kind of the given one; of a list one of its members, as QuPath's menus give."""
+    if isinstance(given, (list, tuple)):
+        return value in given or value == list(given)
+    if isinstance(given, bool) or isinstance(value, bool):
+        return type(value) is type(given)
+    if isinstance(given, (int, float)):
+        whole = isinstance(value, int) or (isinstance(given, float) and isinstance(value, float))
+        return whole and math.isfinite(value) and abs(value) < 1e9
+    return isinstance(value, type(given)) and len(str(value)) <= MAX_VALUE

@@ -1,0 +1,251 @@
+"""Doors that stood open: each of them is tried over HTTP as an attacker, or a second annotator, would."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import tarfile
+import threading
+import time
+import zipfile
+
+import psutil
+import pytest
+import requests
+
+pytestmark = pytest.mark.label
+
+RECTANGLE = {"location": [0, 0], "size": [400, 400]}
+
+
+@pytest.fixture(scope="module")
+def own(serve, studies, tmp_path_factory):
+    """A server of its own, with a slide that takes long to segment and a tile that does not."""
+    folder = tmp_path_factory.mktemp("doors") / "studies"
+    folder.mkdir()
+    for name in ("roi.tif", "tile 0.png"):
+        (folder / name).write_bytes((studies / name).read_bytes())
+    return serve(folder, "--conf", "patches", "1")
+
+
+def archive(kind, target):
+    """An archive whose members lead elsewhere, and a zip that is small for what it holds."""
+    content = io.BytesIO()
+    if kind == "bomb":
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as packed:
+            packed.writestr("a", bytes(300_000_000))
+        return "bomb.zip", content.getvalue()
+    with tarfile.open(fileobj=content, mode="w") as packed:
+        member = tarfile.TarInfo({"parent": f"../../../..{target}", "absolute": str(target)}.get(kind, "link"))
+        if kind == "link":
+            member.type, member.linkname = tarfile.SYMTYPE, str(target)
+            packed.addfile(member)
+            member = tarfile.TarInfo("link/planted")
+        member.size = 4
+        packed.addfile(member, io.BytesIO(b"evil"))
+    return "slip.tar", content.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["parent", "absolute", "link", "bomb"])
+def test_no_archive_is_unpacked(kind, own, tmp_path):
+    target = tmp_path / "planted"
+    if kind == "link":
+        target.mkdir()
+    before = psutil.disk_usage("/tmp").used
+    answer = own("PUT", "/session/?uncompress=true", files={"files": archive(kind, target)})
+    assert answer.status_code == 403, answer.text
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+    assert psutil.disk_usage("/tmp").used - before < 200_000_000
+
+
+@pytest.mark.parametrize("path", ["/infer/lightmuseg", "/infer/wsi/lightmuseg", "/infer/wsi_v2/lightmuseg"])
+def test_no_session_is_looked_for_nor_its_folder_removed(path, own, tmp_path):
+    (tmp_path / "meta.info").write_text(json.dumps({"name": "x", "image": str(tmp_path / "gone")}))
+    answer = own("POST", path, params={"session_id": str(tmp_path)}, json={})
+    assert answer.status_code == 400, answer.text
+    assert (tmp_path / "meta.info").exists()
+
+
+def test_server_answers_while_it_segments_and_lets_an_inference_go_with_its_client(own):
+    own.infer("tile 0", "json", **RECTANGLE)
+    ended = []
+
+    def ask():
+        with contextlib.suppress(requests.Timeout):
+            requests.post(f"{own.address}/infer/wsi/lightmuseg?image=roi", json={"size": [0, 0]}, timeout=4)
+        ended.append(time.monotonic())
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    answered = [own("GET", path) for path in ("/info/", "/datastore/", "/logs/", "/scoring/", "/openapi.json", "/")]
+    last = time.monotonic()
+    assert {answer.status_code for answer in answered} == {200}
+    # in the queue behind what nobody waits for any more
+    own.infer("tile 0", "json", **RECTANGLE)
+    asking.join()
+    assert last < ended[0], "the inference had ended before others were answered"
+
+
+def test_more_inferences_than_can_wait_are_told_when_to_come_again(own):
+    def ask():
+        with contextlib.suppress(requests.Timeout):
+            requests.post(f"{own.address}/infer/wsi/lightmuseg?image=roi", json={"size": [0, 0]}, timeout=5)
+
+    waiting = [threading.Thread(target=ask) for _ in range(8)]
+    for one in waiting:
+        one.start()
+    time.sleep(1)
+    answer = own("POST", "/infer/wsi/lightmuseg?image=roi", json=RECTANGLE)
+    assert answer.status_code == 503, answer.text
+    assert int(answer.headers["retry-after"]) > 0
+    for one in waiting:
+        one.join()
+    own.infer("tile 0", "json", **RECTANGLE)
+
+
+def test_nobody_waits_for_a_training_in_the_server(own):
+    for path in ("/train/lightmuseg", "/scoring/entropy"):
+        answer = own("POST", f"{path}?run_sync=true", json={})
+        assert answer.status_code == 400
+        assert "run_sync" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("/activelearning/first", {"data": b'{"a": "' + bytes(2_000_000) + b'"}'}),
+        ("/infer/wsi/lightmuseg?image=roi", {"data": b" " * 2_000_000}),
+        ("/train/lightmuseg", {"data": iter([b" " * 500_000] * 4)}),
+    ],
+)
+def test_json_is_small(path, options, own):
+    assert own("POST", path, **options).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://127.0.0.1:3000", "http://localhost:3000", "http://[::1", "null", "x" * 9000]
+)
+def test_page_of_another_server_is_refused(origin, own):
+    for method, path in (("GET", "/info/"), ("POST", "/activelearning/first"), ("DELETE", "/train/")):
+        assert own(method, path, headers={"Origin": origin}).status_code == 403
+    assert own("GET", "/info/", headers={"Origin": own.address}).status_code == 200
+
+
+@pytest.mark.parametrize("params", ["[1]", "1", "{", '"a"', "[" * 50_000])
+def test_params_that_are_no_object_are_refused(params, own):
+    answer = own("PUT", "/datastore/label?image=tile 0", files={"label": ("a.json", b"{}")}, data={"params": params})
+    assert answer.status_code == 400, answer.text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"bundle_path": "/tmp"}, {"model": "x"}, {"max_epochs": 0.5}, {"learning_rate": -1}, {"max_epochs": 10**15}, []],
+)
+def test_training_takes_its_own_options_alone(options, own):
+    assert 400 <= own("POST", "/train/lightmuseg", json=options).status_code < 500
+
+
+def test_graphics_cards_are_not_asked_for_where_there_is_no_program_for_it(own):
+    answer = own("GET", "/logs/gpu")
+    assert answer.status_code in (200, 404)
+    assert answer.text
+
+
+@pytest.mark.parametrize("far", [1e300, 1e9, -1e5])
+def test_label_far_beyond_the_image_is_refused(far, own):
+    for name, content in (
+        ("a.geojson", {"type": "Polygon", "coordinates": [[[0, 0], [far, 0], [far, far], [0, 0]]]}),
+        ("a.xml", [[0, 0], [far, 0], [far, far]]),
+    ):
+        if name.endswith(".xml"):
+            points = "".join(f'<Coordinate Order="{i}" X="{x}" Y="{y}"/>' for i, (x, y) in enumerate(content))
+            text = (
+                '<ASAP_Annotations><Annotations><Annotation Name="a" PartOfGroup="Tumor" Type="Polygon"><Coordinates>'
+                f"{points}</Coordinates></Annotation></Annotations></ASAP_Annotations>"
+            )
+        else:
+            feature = {"type": "Feature", "geometry": content, "properties": {"classification": {"name": "Tumor"}}}
+            text = json.dumps({"type": "FeatureCollection", "features": [feature]})
+        answer = own.save("tile 0", name, text)
+        assert answer.status_code == 400, answer.text
+    assert own("HEAD", "/datastore/label?image=tile 0&tag=final").status_code == 404
+
+
+def test_pages_take_nothing_from_other_servers(own):
+    start, docs = own("GET", "/"), own("GET", "/docs")
+    for page in (start, docs, own("GET", "/logs/")):
+        assert page.status_code == 200
+        assert set(re.findall(r"https?://[^/\"'\s<]+", page.text)) <= {own.address}
+        assert "'none'" in page.headers["content-security-policy"]
+    assert "tile 0" in start.text
+    assert "<script" not in start.text
+    files = re.findall(r'(?:src|href)="(/[^"]+)"', docs.text)
+    assert len(files) == 3
+    for file in files:
+        assert own("GET", file).status_code == 200, file
+    assert own("GET", "/docs/files/../../core.py").status_code == 404
+
+
+def test_weights_are_neither_replaced_nor_deleted(own):
+    for method, path, options in (
+        ("PUT", "/model/lightmuseg", {"files": {"file": ("model.pt", b"x")}}), ("DELETE", "/model/lightmuseg", {}),
+        ("POST", "/reload", {}), ("GET", "/datastore/dataset", {}), ("POST", "/batch/infer/lightmuseg", {"json": {}}),
+    ):  # fmt: skip
+        assert own(method, path, **options).status_code == 403
+    assert own("GET", "/model/lightmuseg").content == (own.studies / ".lightmuseg" / "models" / "v0000.pt").read_bytes()
+
+
+def test_what_a_killed_server_started_ends_with_it(serve, studies, tmp_path):
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    for index in range(3):
+        (folder / f"tile {index}.png").write_bytes((studies / f"tile {index}.png").read_bytes())
+    server = serve(folder, "--conf", "patches", "50")
+    own = psutil.Process(server.process.pid)
+
+    def started():
+        found = [one for one in own.children(recursive=True) if "monailabel" in " ".join(one.cmdline())]
+        return found if any("scoring" in one.cmdline() for one in found) else None
+
+    deadline = time.monotonic() + 60
+    while started() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    children = own.children(recursive=True)
+    assert any("scoring" in one.cmdline() for one in children)
+    assert any("lightmuseg.label.worker" in one.cmdline() for one in children)
+    os.kill(own.pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs(children, 60)
+    assert not alive
+
+
+def test_scoring_goes_on_after_an_error_that_nobody_expected(label_environment, tmp_path):
+    script = """
+import threading, time
+from lightmuseg.networks.torchvision_operators import declare_missing_operators
+declare_missing_operators()
+from lightmuseg.label import main
+
+main.SECONDS_AFTER_FAULT = main.SECONDS_BETWEEN_LOOKS = 0.01
+again = threading.Event()
+
+class Task:
+    looks = 0
+    def stale(self, datastore):
+        Task.looks += 1
+        if Task.looks == 1:
+            raise ZeroDivisionError("nobody expects it")
+        again.set()
+        return []
+
+app = main.LightMuSegApp.__new__(main.LightMuSegApp)
+app._scoring_methods, app._datastore = {"entropy": Task()}, None
+threading.Thread(target=app._keep_scores_fresh, daemon=True).start()
+print("goes on" if again.wait(20) else "has ended")
+"""
+    command = [label_environment / "bin" / "python", "-W", "ignore", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["goes on"], done.stderr[-2000:]
+    assert "nobody expects it" in done.stderr
