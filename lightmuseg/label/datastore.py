@@ -55,6 +55,7 @@ class VersionedDatastore(LocalDatastore):
     ) -> None:
         self._check_image, self._check_label = check_image, check_label
         self._mutex = threading.RLock()
+        self._saved = threading.local()
         self._depth = 0
         self._model: LocalDatastoreModel | None = None
         self._stamp: tuple[int, int] | None = None
@@ -213,7 +214,12 @@ class VersionedDatastore(LocalDatastore):
             info |= {"ts": int(time.time()), "name": target.name, "version": version, "sha256": sha256_of(label)}
             write_json(kept / f"{version:04d}.info", info)
             model.objects[image_id].labels[label_tag] = DataModel(info=info, ext=ending)
+        self._saved.info = info
         return image_id
+
+    def saved_info(self) -> dict[str, Any]:
+        """What is known of the label that this thread saved last; by now somebody may have saved the next."""
+        return self._saved.info
 
     def remove_image(self, image_id: str) -> None:
         with self._changing():

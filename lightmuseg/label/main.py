@@ -17,7 +17,7 @@ from monailabel.utils.async_tasks.utils import processes
 
 from lightmuseg import __version__
 from lightmuseg.errors import InputError, report_faults_in_one_line
-from lightmuseg.label import FINAL, METHODS
+from lightmuseg.label import METHODS
 from lightmuseg.label.datastore import VersionedDatastore
 from lightmuseg.label.faults import told
 from lightmuseg.label.fine_tuning import FineTuning
@@ -177,7 +177,7 @@ class LightMuSegApp(MONAILabelApp):
             time.sleep(SECONDS_AFTER_FAULT if failed else SECONDS_BETWEEN_LOOKS)
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
-        return {"info": self.datastore().get_label_info(label_id, FINAL)}
+        return {"info": self.datastore().saved_info()}
 
     def model_file(self, model: str, validate: bool = True) -> str | None:
         return str(self.network().weights) if model in self._infers else None

@@ -125,6 +125,10 @@ def test_json_is_small(path, options, own):
     assert own("POST", path, **options).status_code == 413
 
 
+def test_label_is_no_larger_than_labels_are(own):
+    assert own.save("tile 0", "a.xml", " " * 51_000_000).status_code == 413
+
+
 @pytest.mark.parametrize(
     "origin", ["http://127.0.0.1:3000", "http://localhost:3000", "http://[::1", "null", "x" * 9000]
 )
