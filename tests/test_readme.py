@@ -14,6 +14,7 @@ from preloaded import LIBRARIES, preloaded_environment
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
     "docs/architecture.md",
     "docs/cohort.md",  # its commands run in tests/cohort/test_page.py
     "docs/label.md",  # its commands run in tests/label/test_page.py
@@ -21,6 +22,7 @@ DOCUMENTS = (
     "docs/performance.md",
     "docs/protocol.md",
     "docs/scaling.md",
+    "docs/security.md",
     "docs/slides.md",
     "docs/two_regions.md",
     "docs/view.md",  # its commands run in tests/view/test_page.py
@@ -211,6 +213,18 @@ def test_links_to_files_lead_somewhere(name, root):
     targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if not target.startswith("http")]
     missing = [target for target in targets if not ((root / name).parent / target).exists()]
     assert missing == []
+
+
+def test_the_checks_that_the_page_on_security_names_are_there(root):
+    text = (root / "docs" / "security.md").read_text(encoding="utf-8")
+    named = re.findall(r"((?:`\w+(?:/\w+)*\.py` `\w+`(?:, `\w+`)*(?:, )?)+) \|", text)
+    assert len(named) > 20
+    for cell in named:
+        for path, names in re.findall(r"`([\w/]+\.py)` ((?:`\w+`(?:, )?)+)", cell):
+            code = (root / "lightmuseg" / path).read_text(encoding="utf-8")
+            for name in re.findall(r"\w+", names):
+                made = rf"^ *(async )?(def|class) {name}\b|^{name}\b.* = "
+                assert re.search(made, code, re.MULTILINE), f"{path}: {name}"
 
 
 def test_repository_holds_no_large_or_private_files(root):

@@ -30,6 +30,8 @@ COMMANDS = {
 def main() -> None:
     """Run the command line; faults end in one line and exit status 1."""
     report_faults_in_one_line()
+    # what is printed names files, and such a name may be no Unicode
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if shutil.which("nvidia-smi") is None:
         # Without a GPU its codecs have nothing to load and say so at every start; a folder without any silences them.
         os.environ.setdefault("NVIMGCODEC_EXTENSIONS_PATH", str(Path(__file__).parent))

@@ -65,7 +65,7 @@ def engine_options(
         "backend": backend or None,
         "read_device": read_device or None,
         "workers": number("workers", workers, int),
-        "device": f"$torch.device({device!r})" if device else None,
+        "device": device or None,
         "runtime": runtime or None,
         "ome": truth("ome", ome),
         "probabilities": truth("probabilities", probabilities),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from lightmuseg.pages import page_template
-from lightmuseg.record import write_whole
+from lightmuseg.record import write_text
 from lightmuseg.slides.outcome import DONE, FAILED
 
 from .work_list import PAGE
@@ -38,14 +39,13 @@ def write_page(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows
     ]
     template = page_template(__package__, "page.html.jinja")
-    text = template.render(columns=columns, lines=lines, totals=_totals(rows))
-    write_whole(folder / PAGE, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(folder / PAGE, template.render(columns=columns, lines=lines, totals=_totals(rows)))
 
 
 def _links(folder: Path, name: str) -> dict[str, str]:
     there = {title: f"{name}/{file}" for file, title in LINKS.items() if (folder / name / file).is_file()}
     # ./ so that a name with a colon is no scheme
-    return {title: f"./{quote(path)}" for title, path in there.items()}
+    return {title: f"./{quote(os.fsencode(path))}" for title, path in there.items()}
 
 
 def _totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

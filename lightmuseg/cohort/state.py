@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -98,4 +99,4 @@ class CohortState:
 
     def _failure(self, slide: CohortSlide) -> Path:
         # a slide's name may be longer than a file's
-        return self._hidden / "failed" / f"{hashlib.sha256(slide.name.encode()).hexdigest()[:32]}.json"
+        return self._hidden / "failed" / f"{hashlib.sha256(os.fsencode(slide.name)).hexdigest()[:32]}.json"

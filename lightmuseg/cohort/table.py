@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightmuseg.record import write_csv
+from lightmuseg.record import read_csv, read_json, write_csv
 from lightmuseg.slides.outcome import DONE, FAILED
 
 from .state import CohortState
@@ -43,8 +41,7 @@ class CohortTable:
     def write(self) -> list[dict[str, Any]]:
         """Write cohort.csv, and return its rows."""
         rows = self.rows()
-        safe = [{name: _safe(value) for name, value in row.items()} for row in rows]
-        write_csv(self._state.folder / TABLE, safe)
+        write_csv(self._state.folder / TABLE, rows)
         return rows
 
     def _row(self, slide: CohortSlide) -> dict[str, Any]:
@@ -64,9 +61,8 @@ class CohortTable:
 def _measured(folder: Path) -> dict[str, Any]:
     """What a slide's folder of results says in numbers; where it is damaged a message instead."""
     try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        with open(folder / "measurements.csv", newline="", encoding="utf-8") as file:
-            measures = {row["measure"]: row["value"] for row in csv.DictReader(file)}
+        record = read_json(folder / "run.json", "delete the folder")
+        measures = {row["measure"]: row["value"] for row in read_csv(folder / "measurements.csv")}
         return {
             "tiles": record["tiles"],
             "unread_tiles": record["unread_tiles"],
@@ -74,17 +70,5 @@ def _measured(folder: Path) -> dict[str, Any]:
             **{f"seconds_{stage}": seconds for stage, seconds in record["seconds"].items()},
             "warnings": "; ".join(map(str, record.get("warnings", []))),
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {"message": f"{folder}: is damaged; delete it to have the slide done anew."}
-
-
-def _safe(value: Any) -> Any:
-    """A value that no spreadsheet takes for a formula."""
-    text = str(value)
-    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return value
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return value

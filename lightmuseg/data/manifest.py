@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lightmuseg.errors import InputError
-from lightmuseg.record import sha256_of
+from lightmuseg.record import read_json, sha256_of
 
 from .split import SPLITS
 
 MANIFEST = "manifest.json"
 FORMAT = 2
+# of a million tiles
+MAX_BYTES = 500_000_000
 
 
 def read_manifest(dataset_dir: str | Path) -> dict[str, Any]:
@@ -27,10 +28,7 @@ def read_manifest(dataset_dir: str | Path) -> dict[str, Any]:
             f"{dataset_dir}: no prepared tiles here (no {MANIFEST}); run 'lightmuseg prepare demo' or "
             "'lightmuseg prepare bcss', or name their output with --dataset_dir."
         )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not readable as JSON ({error}); prepare the dataset again.") from error
+    manifest = read_json(path, "prepare the dataset again", MAX_BYTES)
     keys = {"options", "sources", "tiles"}
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not keys <= manifest.keys():
         raise InputError(f"{path}: not a manifest of format {FORMAT}; prepare the dataset again.")

@@ -14,6 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from lightmuseg.errors import InputError
+from lightmuseg.networks.saved import read_saved
 from lightmuseg.networks.weights import check_fit, load_weights
 from lightmuseg.record import write_csv, write_whole
 
@@ -194,10 +195,7 @@ def _write_checkpoint(path: Path, content: Any) -> None:
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch names no common base for what a broken file raises
-        raise InputError(f"{path}: not a readable checkpoint; move it away to train anew.") from error
+    state = read_saved(path, "copy it again, or move it away to train anew")
     if not isinstance(state, dict) or not {"network", "optimizer", "epoch", "options"} <= state.keys():
         raise InputError(f"{path}: not a checkpoint of this training; move it away to train anew.")
     return state

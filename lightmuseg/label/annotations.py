@@ -17,7 +17,7 @@ import shapely
 
 from lightmuseg.data.pictures import palette_of
 from lightmuseg.errors import InputError, first_line
-from lightmuseg.slides.geojson import MAX_BYTES, MAX_VERTICES, polygons_of, read_geojson
+from lightmuseg.slides.geojson import MAX_BYTES, MAX_VERTICES, polygons_of, read_geojson, ring_of
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,10 @@ def _read_asap(path: Path, name: str) -> Iterator[tuple[str, shapely.Polygon]]:
         if vertices > MAX_VERTICES:
             raise InputError(f"{name}: has more than {MAX_VERTICES} vertices; simplify the annotation.")
         try:
-            ring = np.array(points, dtype=np.float64)
+            corners = np.array(points, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise InputError(f"{name}: holds a coordinate that is no number; export it again.") from error
-        if len(ring) < 3 or not np.isfinite(ring).all():
-            raise InputError(f"{name}: holds an annotation that is no polygon; delete points and lines.")
-        yield element.get("PartOfGroup") or element.get("Name") or "", shapely.Polygon(ring)
+        yield element.get("PartOfGroup") or element.get("Name") or "", shapely.Polygon(ring_of(corners, name))
 
 
 def _read_geojson(path: Path, name: str) -> Iterator[tuple[str, shapely.Polygon]]:

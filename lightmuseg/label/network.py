@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from lightmuseg.errors import InputError
 from lightmuseg.networks.weights import load_weights
 from lightmuseg.record import sha256_of
 from lightmuseg.runtimes import NormalisedNetwork, Runtime
+from lightmuseg.slides.bundle import configured
 
 # share of channels, for Monte Carlo dropout in a network that was trained without
 DROPOUT = 0.2
@@ -54,15 +54,7 @@ class BundleNetwork:
     def configured(self, *names: str, **values: Any) -> ConfigParser:
         """The bundle's configs of these names, with the variants', and values of keys at the top."""
         paths = [self.bundle / "configs" / f"{name}.json" for name in (*names, *self.variants)]
-        for path in paths:
-            if not path.is_file():
-                raise InputError(f"{path}: no such file; name the bundle's folder and configs it has.")
-        config = ConfigParser()
-        config.read_config(paths)
-        config["bundle_root"] = str(self.bundle.resolve())
-        for name, value in values.items():
-            config[name] = value
-        return config
+        return configured(paths, self.bundle, values)
 
     def _value(self, name: str) -> Any:
         return self._config.get_parsed_content(name)

@@ -10,25 +10,22 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lightmuseg.errors import InputError, first_line
+from lightmuseg.errors import InputError
+
+from .saved import read_saved
 
 DOWNLOAD_TIMEOUT_S = 30.0
 
 
 def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
-    """The state dict in ``path``, alone or under the key "model", read with ``weights_only=True``.
+    """The state dict in ``path``, alone or under the key "model".
 
     Raises:
-        InputError: where there is no file, or it holds anything but tensors by name.
+        InputError: where there is no file, it is damaged, or it holds anything but tensors by name.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such weights file; give the path of a .pth or .pt file.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch names no common base for what a broken file raises
-        raise InputError(
-            f"{path}: not a readable file of plain PyTorch weights ({first_line(error)}); export it again."
-        ) from error
+    content = read_saved(path, "copy or download it again")
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
     if not isinstance(content, dict) or not all(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from lightmuseg.errors import InputError
+from lightmuseg.record import read_json, sha256_of
 
 from .exported import ExportedRuntime
 
 MODEL, RECORD = "model.xml", "quantization.json"
+# what OpenVINO reads: the network, and its weights
+FILES = (MODEL, "model.bin")
 
 
 def int8_folder(checkpoint: str | Path) -> Path:
@@ -27,16 +29,19 @@ def load_quantized(folder: Path, weights: str, tile_size: int) -> ExportedRuntim
         tile_size: side of the tiles that it must have been made for.
 
     Raises:
-        InputError: where there is none, or it is another network's.
+        InputError: where there is none, it is another network's, or not as it was made.
     """
     from .openvino import load
 
     again = "make it by 'lightmuseg quantize DATASET --model MODEL'"
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        made_from, made_for = record["weights"], record["tile_size"]
+        record = read_json(folder / RECORD, again)
+        made_from, made_for, sums = record["weights"], record["tile_size"], record["sha256"]
+        now = {name: sha256_of(folder / name) for name in FILES}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}: holds no network in INT8; {again}.") from error
     if (made_from, made_for) != (weights, tile_size):
         raise InputError(f"{folder}: was made from other weights or for another tile size; delete it and {again}.")
+    if now != sums:
+        raise InputError(f"{folder}: its files are not those that were made; delete it and {again}.")
     return load(folder / MODEL, tile_size, "int8")

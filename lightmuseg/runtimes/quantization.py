@@ -19,10 +19,10 @@ from lightmuseg.data.images import read_codes, read_rgb
 from lightmuseg.data.transforms import IGNORED
 from lightmuseg.errors import InputError
 from lightmuseg.networks import fold
-from lightmuseg.record import environment, whole_folder, write_json
+from lightmuseg.record import environment, sha256_of, whole_folder, write_json
 
 from .cache import weights_hash
-from .int8 import MODEL, RECORD
+from .int8 import FILES, MODEL, RECORD
 from .openvino import converted, load, save
 from .parity import class_map
 
@@ -132,6 +132,7 @@ def quantize(
             **environment(),
             **about,
             "weights": weights_hash(original),
+            "sha256": {name: sha256_of(partial / name) for name in FILES},
             "tile_size": tile_size,
             "max_drop": max_drop,
             "calibration_tiles": len(calibration),

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import ConfigParser
 
 from lightmuseg.data import load_tiles, manifest_hash
@@ -55,10 +56,17 @@ def load_segmenter(
 def _filled(
     bundle: Path, override: Path | None, slides: Sequence[Path], output: Path, values: Mapping[str, Any]
 ) -> ConfigParser:
-    config = _configured(bundle, override, CONFIG)
-    for name, value in {"slides": list(slides), "output_dir": output, **values}.items():
-        config[name] = _plain(value)
-    return config
+    given = {"slides": list(slides), "output_dir": output, **values}
+    if "device" in given:
+        given["device"] = _device(given["device"])
+    return configured([bundle / "configs" / CONFIG, *([override] if override else [])], bundle, given)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"--device {name}: is no device of PyTorch; give cpu or cuda:0.") from error
 
 
 def quantize_bundle(
@@ -83,9 +91,9 @@ def quantize_bundle(
         raise InputError("nncf and openvino are not installed; pip install 'lightmuseg[int8]'.")
     from lightmuseg.runtimes.quantization import quantize
 
-    config, training = _configured(bundle, override, CONFIG), _configured(bundle, override, "train.json")
-    if checkpoint:
-        config["checkpoint"] = _plain(checkpoint)
+    above = [override] if override else []
+    config = configured([bundle / "configs" / CONFIG, *above], bundle, {"checkpoint": checkpoint} if checkpoint else {})
+    training = configured([bundle / "configs" / "train.json", *above], bundle)
     path, network = (config.get_parsed_content(name) for name in ("checkpoint", "network"))
     load_weights(network, path)
     coding = {name: training.get_parsed_content(name) for name in ("classes", "ignored_codes", "merged_codes")}
@@ -100,20 +108,32 @@ def quantize_bundle(
     )
 
 
-def _configured(bundle: Path, override: Path | None, name: str) -> ConfigParser:
-    """A config of the bundle, by which the override goes."""
-    paths = [bundle / "configs" / name, *([override] if override else [])]
+def configured(paths: Sequence[Path], bundle: Path, values: Mapping[str, Any] | None = None) -> ConfigParser:
+    """Configs of a bundle, parsed as one, with values of keys at the top.
+
+    In text that stands in a config MONAI resolves ``@``, ``%``, ``#`` and ``$``, and a file may be called so. So the
+    config holds an expression for each value, and what that gives is left as it is.
+
+    Args:
+        paths: of the configs; the keys of later ones go before.
+        bundle: the bundle's root.
+        values: by key; of a path the config gets the text, absolute.
+
+    Raises:
+        InputError: for a config that is not there.
+    """
     for path in paths:
         if not path.is_file():
             raise InputError(f"{path}: no such file; name the bundle's folder with --bundle, a config with --override.")
-    config = ConfigParser()
-    config.read_config(paths)
-    config["bundle_root"] = str(bundle.resolve())
+    values = {"bundle_root": bundle.resolve(), **(values or {})}
+    config = ConfigParser(globals={"given": [_plain(value) for value in values.values()]})
+    config.read_config(list(paths))
+    for number, name in enumerate(values):
+        config[name] = f"$given[{number}]"
     return config
 
 
 def _plain(value: Any) -> Any:
-    """A value that the parser leaves as it is: a file's name that begins with $ would be run as Python."""
     if isinstance(value, list):
         return [_plain(one) for one in value]
     return str(value.absolute()) if isinstance(value, Path) else value

@@ -14,6 +14,8 @@ from lightmuseg.errors import InputError, first_line
 
 MAX_BYTES = 50_000_000
 MAX_VERTICES = 500_000
+# Level-0 pixels from the slide's left upper corner; the largest slides have some hundred thousand.
+MAX_COORDINATE = 1e7
 
 
 def read_geojson(path: Path, name: str) -> Any:
@@ -36,7 +38,7 @@ def polygons_of(content: Any, name: str) -> Iterator[shapely.Polygon]:
     """The polygons of a GeoJSON object, in whatever it wraps them, valid or not.
 
     Raises:
-        InputError: where it holds another geometry, a coordinate that is no number, or more than 500,000 vertices.
+        InputError: where it holds another geometry, more than 500,000 vertices, or what :func:`ring_of` refuses.
     """
     vertices = 0
     waiting = [content]
@@ -52,9 +54,7 @@ def polygons_of(content: Any, name: str) -> Iterator[shapely.Polygon]:
         elif kind in ("Polygon", "MultiPolygon"):
             parts = [item.get("coordinates")] if kind == "Polygon" else item.get("coordinates")
             for rings in parts if isinstance(parts, list) else [None]:
-                points = (
-                    [_ring(ring, name) for ring in rings] if isinstance(rings, list) and rings else [_ring([], name)]
-                )
+                points = [ring_of(ring, name) for ring in (rings if isinstance(rings, list) and rings else [[]])]
                 vertices += sum(map(len, points))
                 if vertices > MAX_VERTICES:
                     raise InputError(f"{name}: has more than {MAX_VERTICES} vertices; simplify the annotation.")
@@ -64,8 +64,16 @@ def polygons_of(content: Any, name: str) -> Iterator[shapely.Polygon]:
             raise InputError(f"{name}: holds {what}; only Polygon and MultiPolygon are read, delete the rest.")
 
 
-def _ring(points: Any, name: str) -> np.ndarray:
-    """float64 [n, 2]."""
+def ring_of(points: Any, name: str) -> np.ndarray:
+    """The corners of an outline as float64 [n, 2], (x, y) in level-0 pixels; a third coordinate is left out.
+
+    Args:
+        points: a list of three or more [x, y] or [x, y, z].
+        name: stands for its file in messages.
+
+    Raises:
+        InputError: where it is something else, or holds a coordinate that is not finite, or more than 10,000,000 away.
+    """
     try:
         ring = np.asarray(points)
     except ValueError:
@@ -73,6 +81,11 @@ def _ring(points: Any, name: str) -> np.ndarray:
     if ring.ndim != 2 or ring.shape[0] < 3 or ring.shape[1] not in (2, 3) or ring.dtype.kind not in "iuf":
         raise InputError(f"{name}: holds a polygon that is no list of three or more points [x, y]; export it again.")
     ring = ring[:, :2].astype(np.float64)
-    if not np.isfinite(ring).all():
-        raise InputError(f"{name}: holds a coordinate that is not finite; export it again.")
+    # not >, which NaN is not either
+    beyond = ring[~(np.abs(ring) <= MAX_COORDINATE)]
+    if beyond.size:
+        raise InputError(
+            f"{name}: holds the coordinate {beyond[0]:g}, which is not finite or beyond {MAX_COORDINATE:.0f} level-0 "
+            "pixels; correct it."
+        )
     return ring

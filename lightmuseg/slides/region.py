@@ -6,7 +6,6 @@ Coordinates are level-0 pixels.
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import shapely
 from lightmuseg.errors import InputError
 
 from .area import RegionOfInterest
-from .geojson import polygons_of, read_geojson
+from .geojson import polygons_of, read_geojson, ring_of
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +57,10 @@ def _rectangle(text: str, name: str) -> shapely.Polygon:
         raise InputError(
             f"{name}: is neither a GeoJSON file that is there nor x,y,width,height in level-0 pixels; give {EXAMPLE}."
         ) from error
-    if not all(map(math.isfinite, (x0, y0, width0, height0))) or min(width0, height0) <= 0:
-        raise InputError(f"{name}: width and height must be above 0, and all four finite; give {EXAMPLE}.")
-    return shapely.box(x0, y0, x0 + width0, y0 + height0)
+    if min(width0, height0) <= 0:
+        raise InputError(f"{name}: width and height must be above 0; give {EXAMPLE}.")
+    corners = ring_of([[x0, y0], [x0 + width0, y0], [x0 + width0, y0 + height0]], name)
+    return shapely.box(*corners[0], *corners[2])
 
 
 def _of_geojson(path: Path, name: str) -> shapely.Geometry:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightmuseg.errors import InputError
-from lightmuseg.record import require_space, write_csv
+from lightmuseg.record import read_csv, require_space, write_csv
 
 from .job import SlideJob, result_name
 from .options import Options
@@ -63,22 +62,24 @@ class SlideSegmenter:
         _refuse_same_names(paths)
         require_space(self.options.output_dir, NEEDED_BYTES)
         report = self.options.output_dir / REPORT
-        rows = _read_report(report)
+        rows, made = _read_report(report), []
         for path in paths:
-            rows[str(path)] = self._one(path)
-            if rows[str(path)]["status"] == "failed" and len(paths) > 1:
-                print(f"\nlightmuseg: error: {rows[str(path)]['message']}", file=sys.stderr)
+            row = self._one(path)
+            rows[row["slide"]] = row
+            made.append(row)
+            if row["status"] == "failed" and len(paths) > 1:
+                print(f"\nlightmuseg: error: {row['message']}", file=sys.stderr)
             try:
                 write_csv(report, list(rows.values()))
             except OSError as error:
                 # of a full disk the slide has said so; one that takes a next slide takes the report too
                 print(f"\nlightmuseg: warning: {report}: not written ({error.strerror})", file=sys.stderr)
-        failed = [rows[str(path)] for path in paths if rows[str(path)]["status"] == "failed"]
+        failed = [row for row in made if row["status"] == "failed"]
         if failed and len(paths) == 1:
             raise InputError(failed[0]["message"])
         if failed:
             raise InputError(f"{len(failed)} of {len(paths)} slides failed; see {report}.")
-        return [rows[str(path)] for path in paths]
+        return made
 
     def _one(self, path: Path) -> dict[str, Any]:
         try:
@@ -88,7 +89,9 @@ class SlideSegmenter:
             raise
         print(outcome.trace, end="", file=sys.stderr)
         columns = ("slide", "status", "tiles", "seconds", "unread_tiles", "warnings", "message")
-        row = {**dict.fromkeys(columns, ""), "slide": str(path), "message": outcome.message}
+        # as a table says it, so that the slide is found there again
+        slide = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+        row = {**dict.fromkeys(columns, ""), "slide": slide, "message": outcome.message}
         row["status"] = "done" if outcome.status == DONE else "failed"
         record = outcome.record
         if record is None:
@@ -111,7 +114,4 @@ def _refuse_same_names(paths: Sequence[Path]) -> None:
 
 def _read_report(path: Path) -> dict[str, dict[str, Any]]:
     """The rows of an earlier report by slide; none where there is none."""
-    if not path.is_file():
-        return {}
-    with open(path, newline="", encoding="utf-8") as file:
-        return {row["slide"]: row for row in csv.DictReader(file) if row.get("slide")}
+    return {row["slide"]: row for row in read_csv(path) if row.get("slide")} if path.is_file() else {}

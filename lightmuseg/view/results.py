@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 import logging
 import math
 import os
@@ -16,6 +14,7 @@ from typing import Any, TypeVar
 
 from lightmuseg.data.tiff import MPP_RANGE
 from lightmuseg.errors import InputError, first_line
+from lightmuseg.record import read_csv, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -133,19 +132,16 @@ class Results:
                 return known
             return version, _read(folder, place, version)
         except (InputError, OSError) as error:
-            reason = first_line(error).removeprefix(f"{path}: ")
+            reason = _reason(error, path)
             logger.warning(f"{path}: left out: {reason}")
             return version, reason
 
 
 def _read(folder: Path, place: str, version: str) -> Result:
     path = folder / RECORD
-    if path.is_symlink() or path.stat().st_size > MAX_RECORD_BYTES:
-        raise InputError(f"{path}: is a link, or larger than a record is.")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is no JSON that can be read ({first_line(error)}).") from error
+    if path.is_symlink():
+        raise InputError(f"{path}: is a link.")
+    record = read_json(path, "segment the slide again", MAX_RECORD_BYTES)
     if not isinstance(record, dict) or "slide" not in record:
         raise InputError(f"{path}: is no record of a segmented slide.")
     options = record.get("options")
@@ -205,12 +201,12 @@ def _areas(path: Path) -> dict[str, float]:
     areas: dict[str, float] = {}
     try:
         for row in _rows(path):
-            if row.get("unit") == "mm2" and (row.get("measure") or "").endswith("_area"):
-                value = float(row["value"])
+            if row.get("unit") == "mm2" and row.get("measure", "").endswith("_area"):
+                value = float(row.get("value", ""))
                 if math.isfinite(value):
                     areas[row["measure"].removesuffix("_area")] = value
-    except (ValueError, TypeError, csv.Error) as error:
-        logger.warning(f"{path}: cannot be read ({first_line(error)}); the page shows no areas.")
+    except ValueError as error:
+        logger.warning(f"{path}: cannot be read ({_reason(error, path)}); the page shows no areas.")
         return {}
     return areas
 
@@ -219,12 +215,12 @@ def _failures(path: Path) -> dict[str, str]:
     """Slide and reason of each row of a table that failed; none where it is missing or foreign."""
     try:
         return {
-            (row.get("slide") or "")[:MAX_TEXT]: (row.get("message") or "")[:MAX_TEXT]
+            row.get("slide", "")[:MAX_TEXT]: row.get("message", "")[:MAX_TEXT]
             for row in _rows(path)
             if row.get("status") == "failed"
         }
-    except (ValueError, csv.Error, OSError) as error:
-        logger.warning(f"{path}: cannot be read ({first_line(error)}); the page does not tell what failed.")
+    except (ValueError, OSError) as error:
+        logger.warning(f"{path}: cannot be read ({_reason(error, path)}); the page does not tell what failed.")
         return {}
 
 
@@ -232,8 +228,12 @@ def _rows(path: Path) -> list[dict[str, str]]:
     """The rows of a table; none where it is no file of the folder itself, or larger than ours are."""
     if not path.is_file() or path.is_symlink() or path.stat().st_size > MAX_RECORD_BYTES:
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return read_csv(path)
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """What an error says of a file whose name is said already."""
+    return first_line(error).removeprefix(f"{path}: ")
 
 
 def _short_hash(text: str) -> str:

@@ -263,7 +263,7 @@ def worker_of(launcher, rank):
 def test_fault_ends_both_processes_with_one_line(fault, run, resumed, odd, dataset, small, tmp_path):
     config, environment = small
     output = tmp_path / "output"
-    options, says = {"max_epochs": 5, "batch_size": 1}, "last.pt: not a readable checkpoint"
+    options, says = {"max_epochs": 5, "batch_size": 1}, "last.pt: is damaged"
     shutil.copytree(resumed[0], output)
     if fault == "broken state":
         (output / "last.pt").write_bytes((output / "last.pt").read_bytes()[:1000])

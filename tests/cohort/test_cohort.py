@@ -1,5 +1,7 @@
 import csv
+import hashlib
 import json
+import os
 import re
 import threading
 
@@ -9,6 +11,7 @@ import pytest
 import lightmuseg.cohort.agenda
 from lightmuseg.cohort.worker import SlideWorker
 from lightmuseg.errors import InputError
+from lightmuseg.record import read_csv
 
 
 def refused(*words):
@@ -187,3 +190,37 @@ def test_the_page_needs_nothing_else_and_shows_names_as_text(cohort, make_slide,
     results = "./%3Cimg%20src%3Dx%20onerror%3Dalert%281%29%3E%20%26%20%2350%25%3F"
     assert targets == [f"{results}/report.html", f"{results}/overlay.png"]
     assert "http" not in text.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize("way", ["folder", "glob", "manifest"])
+def test_slides_and_folders_may_be_called_like_signs_of_configs(cohort, make_slide, tmp_path, way):
+    names = ("a@##b", "a#b", "$1+1", "%a", "@slides", "p::1/x@#y")
+    for seed, name in enumerate(names):
+        make_slide(f"{name}.tif", seed)
+    slides = tmp_path / "slides"
+    if way == "manifest":
+        (slides / "@#list.csv").write_text("".join(["slide\n", *(f"{name}.tif\n" for name in names)]))
+    source = {"folder": slides, "glob": slides / "**" / "*.tif", "manifest": slides / "@#list.csv"}[way]
+    output = tmp_path / "$out@##"
+    cohort(source, output=output)
+    assert {row["results"]: row["status"] for row in read_csv(output / "cohort.csv")} == dict.fromkeys(names, "done")
+    for name in names:
+        record = json.loads((output / name / "run.json").read_text())
+        assert record["slide_sha256"] == hashlib.sha256((slides / f"{name}.tif").read_bytes()).hexdigest()
+
+
+def test_a_name_that_is_no_unicode_stops_no_other_slide(cohort, make_slide, tmp_path):
+    good, odd = make_slide("good.tif"), os.fsdecode(b"caf\xe9")
+    try:
+        good.with_name(f"{odd}.tif").symlink_to(good)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    good.with_name(f"{odd} 2.tif").write_bytes(b"no slide")
+    run = cohort()
+    assert (run.done, run.failed) == (2, 1)
+    rows = table(tmp_path / "out")
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "good": "done", "caf\\udce9": "done", "caf\\udce9 2": "failed",
+    }  # fmt: skip
+    assert json.loads((tmp_path / "out" / odd / "run.json").read_text())["slide"].endswith(f"{odd}.tif")
+    assert "./caf%E9/report.html" in (tmp_path / "out" / "cohort.html").read_text(encoding="utf-8")

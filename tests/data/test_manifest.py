@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightmuseg.data import load_tiles, manifest_hash
+from lightmuseg.data import load_tiles, manifest, manifest_hash
 from lightmuseg.data.prepare import prepare_bcss
 from lightmuseg.errors import InputError
 
@@ -85,7 +85,9 @@ def test_folder_without_manifest_is_refused(tmp_path, use):
         '{"format": 1, "options": {}, "sources": [], "tiles": []}',
         '{"format": 1}',
         "\xff",
+        "[" * 100_000,
     ],
+    ids=lambda text: text[:20],
 )
 def test_broken_manifest_is_refused(tmp_path, text):
     path = tmp_path / "manifest.json"
@@ -98,6 +100,12 @@ def test_truncated_manifest_is_refused(dataset):
     path = dataset / "manifest.json"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match=str(path)):
+        load_tiles(dataset, "train")
+
+
+def test_too_large_a_manifest_is_refused_unread(dataset, monkeypatch):
+    monkeypatch.setattr(manifest, "MAX_BYTES", 1000)
+    with pytest.raises(InputError, match="manifest.json: is no file of at most"):
         load_tiles(dataset, "train")
 
 

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,18 @@ def test_the_image_runs_as_nobody_in_particular(steps):
     # MONAI cannot be imported where neither the user database nor this tells a name
     assert any("USER=" in words for words in of(steps, "ENV"))
     assert of(steps, "ENTRYPOINT") == ['["lightmuseg"]']
+
+
+def test_the_container_that_is_shown_may_write_into_tmp_and_the_data_alone(root, steps):
+    text = (root / "deploy" / "Dockerfile").read_text()
+    words = shlex.split(re.search(r"^#\s+(docker run .+)$", text, re.MULTILINE).group(1))
+    assert {"--read-only", "--tmpfs /tmp", "--cap-drop ALL", "--security-opt no-new-privileges", "--network none"} <= {
+        *words, *map(" ".join, pairwise(words)),
+    }  # fmt: skip
+    # where the caches go
+    assert any("HOME=/tmp" in words for words in of(steps, "ENV"))
+    assert {"--publish", "-p", "--privileged", "--ipc"}.isdisjoint(words)
+    assert of(steps, "EXPOSE") == []
 
 
 @pytest.mark.parametrize(

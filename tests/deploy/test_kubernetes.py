@@ -61,6 +61,20 @@ def test_the_user_is_the_images(job, root):
     assert job["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == int(user)
 
 
+def test_the_pods_have_no_more_rights_than_they_need(job, container):
+    spec = job["spec"]["template"]["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    assert {"hostNetwork", "hostPID", "hostIPC"}.isdisjoint(spec)
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    assert "ports" not in container
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/data", "/tmp"}
+    assert all("hostPath" not in volume for volume in spec["volumes"])
+
+
 def test_every_mount_has_its_volume(job, container):
     volumes = {volume["name"] for volume in job["spec"]["template"]["spec"]["volumes"]}
     assert {mount["name"] for mount in container["volumeMounts"]} == volumes

@@ -215,7 +215,20 @@ def test_truncated_checkpoint_is_refused_and_kept(tmp_path, share):
     last = tmp_path / "last.pt"
     last.write_bytes(last.read_bytes()[: int(share * last.stat().st_size)])
     before = contents(tmp_path)
-    with pytest.raises(InputError, match="last.pt: not a readable checkpoint"):
+    with pytest.raises(InputError, match="last.pt: is (empty|damaged).*move it away to train anew"):
+        Training(tmp_path, 2).run()
+    assert contents(tmp_path) == before
+
+
+def test_checkpoint_with_another_bit_is_refused_and_kept(tmp_path):
+    Training(tmp_path, 1).run()
+    last = tmp_path / "last.pt"
+    content = bytearray(last.read_bytes())
+    weight = load(last)["network"]["0.weight"].numpy().tobytes()
+    content[content.index(weight) + 3] ^= 1
+    last.write_bytes(content)
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="last.pt: is damaged .*move it away to train anew"):
         Training(tmp_path, 2).run()
     assert contents(tmp_path) == before
 

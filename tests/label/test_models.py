@@ -170,3 +170,10 @@ def test_patch_of_another_size_lies_around_it_on_the_slide():
     assert fitted([100, 100, 50, 50], (20, 30), (500, 400)) == Box(115, 110, 20, 30)
     assert fitted([0, 380, 50, 20], (100, 100), (500, 400)) == Box(0, 300, 100, 100)
     assert fitted([0, 0, 50, 50], (1000, 1000), (500, 400)) == Box(0, 0, 500, 400)
+
+
+@pytest.mark.parametrize("name", ["a#b", "@##lr", "$os.getcwd()", "%train.json#seed", "a::b"])
+def test_a_folder_of_slides_may_be_called_anything(name, network):
+    config = network.configured("train", dataset_dir=f"/slides/{name}", max_epochs=3)
+    assert config.get_parsed_content("dataset_dir") == f"/slides/{name}"
+    assert config.get_parsed_content("max_epochs") == 3

@@ -1,6 +1,7 @@
 """A network in INT8: made, measured, and refused where it is another's."""
 
 import json
+import shutil
 
 import numpy as np
 import openvino
@@ -77,6 +78,19 @@ def test_another_networks_model_is_refused(quantized, tmp_path):
         make_runtime(LightMuSeg(encoder_weights=None, output_stride=2), "openvino_int8", SIDE, int8=quantized[0])
     with pytest.raises(InputError, match="holds no network in INT8"):
         make_runtime(LightMuSeg(encoder_weights=None), "openvino_int8", SIDE, int8=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.xml", "model.bin"])
+def test_files_that_are_not_as_they_were_made_are_refused(quantized, network, tmp_path, name):
+    folder = shutil.copytree(quantized[0], tmp_path / "model_int8")
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match="model_int8: its files are not those that were made; delete it"):
+        make_runtime(network, "openvino_int8", SIDE, int8=folder)
+    (folder / name).unlink()
+    with pytest.raises(InputError, match="holds no network in INT8"):
+        make_runtime(network, "openvino_int8", SIDE, int8=folder)
 
 
 def test_what_is_there_is_not_overwritten(quantized, network, splits):

@@ -62,7 +62,8 @@ def test_rectangle_is_read_as_numbers(text):
         ("missing.geojson", ["missing.geojson", "neither"]), ("1,2,\0,4", ["neither"]), ("x" * 5000, ["neither"]),
         ("1,2,0,4", ["above 0"]), ("1,2,3,-4", ["above 0"]), ("nan,2,3,4", ["finite"]), ("1,2,inf,4", ["finite"]),
         ("1000,0,10,10", ["outside the slide", "1000 x 800"]), ("-20,0,20,10", ["outside the slide"]),
-        ("0,0,1e-200,1e-200", ["no area"]),
+        ("0,0,1e-200,1e-200", ["no area"]), ("0,0,1e300,1e300", ["1e+300", "beyond 10000000"]),
+        ("1e308,0,1e308,1", ["finite"]), ("-10000001,0,1,1", ["beyond"]),
     ],
 )  # fmt: skip
 def test_useless_rectangle_is_refused(text, words):
@@ -157,6 +158,9 @@ def test_polygon_that_touches_the_edge_from_outside_too_leaves_no_line(write):
         ({"type": "MultiPolygon", "coordinates": 3}, ["no list"]),
         ('{"type": "Polygon", "coordinates": [[[0, 0], [NaN, 1], [1, 1]]]}', ["finite"]),
         ('{"type": "Polygon", "coordinates": [[[0, 0], [1e999, 1], [1, 1]]]}', ["finite"]),
+        (polygon([[0, 0], [1e300, 1], [1, 1]]), ["1e+300", "beyond 10000000"]),
+        (polygon(SQUARE, [[0, 0], [1, 1], [1, -10_000_001]]), ["-1e+07", "beyond"]),
+        (polygon([[0.5, 0], [10**400, 1], [1, 1]]), ["no list"]),
         (polygon([[0, 0], [10, 10], [20, 20]]), ["no area"]), (polygon([[5, 5]] * 4), ["no area"]),
         (square(2000, 0, 10), ["outside the slide", "2000"]), (square(-10, 0, 10), ["outside the slide"]),
         ("[" * 100_000, ["GeoJSON"]),

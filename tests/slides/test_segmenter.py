@@ -179,6 +179,26 @@ def test_report_keeps_the_slides_of_earlier_calls(tmp_path, write_plain_slide):
     assert [row["slide"][-5:] for row in rows] == ["a.tif", "b.tif"]
 
 
+def test_a_slide_called_like_a_formula_has_one_row_that_no_spreadsheet_runs(tmp_path, monkeypatch, write_plain_slide):
+    monkeypatch.chdir(tmp_path)
+    for name in ("=HYPERLINK(1).tif", "'=HYPERLINK(1).tif"):
+        slide = str(write_plain_slide(tmp_path / name).relative_to(tmp_path))
+        for _ in range(2):
+            segment(slide, tmp_path / "out", resume=True)
+    with open("out/report.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["slide"] for row in rows] == ["'=HYPERLINK(1).tif", "''=HYPERLINK(1).tif"]
+    assert {row["message"] for row in rows} == {"was done before"}
+
+
+def test_a_report_that_cannot_be_read_is_refused_before_any_slide(slide, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.csv").write_bytes(b"slide\n\xff\n")
+    with refused("report.csv", "no CSV file in UTF-8", "move it away"):
+        segment(str(slide), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.csv"]
+
+
 def test_slides_of_one_name_are_refused_before_any_is_read(tmp_path, write_plain_slide):
     slides = [str(write_plain_slide(tmp_path / folder / "a.tif")) for folder in ("x", "y")]
     with refused(slides[1], "same folder", slides[0]):

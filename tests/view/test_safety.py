@@ -168,6 +168,27 @@ def test_texts_that_are_no_unicode_are_shown_somehow(made, tmp_path):
     assert client.get(f"/results/{one['id']}/{one['version']}/slide/10/0/0.jpg").status_code == 404
 
 
+@pytest.mark.parametrize(
+    "table", [b"measure,unit\ntumor_area,mm2\n", b"measure,unit,value\ntumor_area,mm2\n", b"\xff", b""]
+)
+def test_tables_that_are_no_measurements_show_no_areas(made, tmp_path, table):
+    root = shutil.copytree(made / "results", tmp_path / "own")
+    (root / "one" / "measurements.csv").write_bytes(table)
+    (root / "cohort.csv").write_bytes(table)
+    results = Results(root)
+    assert next(result for result in results.refresh() if result.place == "one").areas_mm2 == {}
+    assert results.failed == {}
+
+
+def test_a_record_that_is_a_pipe_is_not_waited_for(made, tmp_path):
+    root = shutil.copytree(made / "results", tmp_path / "own")
+    (root / "one" / "run.json").unlink()
+    os.mkfifo(root / "one" / "run.json")
+    results = Results(root)
+    assert "one" not in [result.place for result in results.refresh()]
+    assert "is no file of at most 10 MB" in results.skipped["one"]
+
+
 @pytest.mark.parametrize("place", ["1e999", "NaN", "Infinity"])
 def test_regions_at_no_place_are_told(made, tmp_path, place):
     root = shutil.copytree(made / "results", tmp_path / "own")

@@ -74,7 +74,8 @@ class CuCIMReader(SlideReader):
         try:
             self._image = image(str(self.path))
             resolutions = self._image.resolutions
-        except (RuntimeError, ValueError, OSError) as error:
+        except (RuntimeError, ValueError, TypeError, OSError) as error:
+            # TypeError of a name that is no Unicode
             raise NotForThisReader(f"{self.path}: cuCIM does not open it ({first_line(error)}).") from error
         indices = self._tiles.places_in([tuple(size) for size in resolutions["level_dimensions"]], "cuCIM")
         self._downsamples = [resolutions["level_downsamples"][index] for index in indices]

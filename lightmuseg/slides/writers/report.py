@@ -13,6 +13,7 @@ from PIL import Image
 
 from lightmuseg.data.pictures import UNANNOTATED, overlay, pale_grey, palette_of
 from lightmuseg.pages import page_template
+from lightmuseg.record import write_text
 
 from .legend import length_text, round_length
 from .measurements import RATIOS
@@ -61,7 +62,7 @@ def write_report(
     width_um = uncertainty.width * um_per_pixel
     bar_um = round_length(width_um / 5)
     text = template.render(
-        slide=_printable(Path(record["slide"]).name),
+        slide=Path(record["slide"]).name,
         record=record,
         size_mm=[side * record["level0_mpp"] / 1000 for side in record["level0_size"]],
         values=values,
@@ -82,7 +83,7 @@ def write_report(
         ),
         options=_listed(options),
     )
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _ratio(rows: Sequence[Mapping[str, str]], measure: str) -> Mapping[str, str] | None:
@@ -142,9 +143,4 @@ def _listed(values: Mapping[str, Any]) -> str:
         if isinstance(value, (list, tuple)):
             value = ", ".join(map(str, value))
         words.append(f"no {name}" if value is False else f"{name} {'yes' if value is True else value}")
-    return _printable("; ".join(words))
-
-
-def _printable(text: str) -> str:
-    """Bytes of a file's name that are no text are shown by their number."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "; ".join(words)
