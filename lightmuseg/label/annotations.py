@@ -18,6 +18,10 @@ import shapely
 from lightmuseg.data.pictures import palette_of
 from lightmuseg.errors import InputError, first_line
 from lightmuseg.slides.geojson import MAX_BYTES, MAX_VERTICES, polygons_of, read_geojson, ring_of
+from lightmuseg.slides.region import refuse_tangle
+
+# Pairs of edges whose boxes overlap, beyond those of neighbours: what takes a second.
+MAX_OVERLAPS = 50_000
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,9 @@ def read_annotations(path: Path, name: str) -> list[Annotation]:
         InputError: where it is too large, broken, unsafe, or holds anything but polygons with classes.
     """
     read = _read_asap if path.suffix.lower() == ".xml" else _read_geojson
-    return [Annotation(kind, part) for kind, polygon in read(path, name) for part in _valid(polygon, name)]
+    drawn = list(read(path, name))
+    refuse_tangle([polygon for _, polygon in drawn], name, MAX_OVERLAPS)
+    return [Annotation(kind, part) for kind, polygon in drawn for part in _valid(polygon, name)]
 
 
 def _valid(polygon: shapely.Polygon, name: str) -> list[shapely.Polygon]:

@@ -15,9 +15,9 @@ from typing import Any
 
 from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
-from monailabel.interfaces.exception import ImageNotFoundException
+from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
-from lightmuseg.errors import InputError
+from lightmuseg.errors import InputError, first_line
 from lightmuseg.record import sha256_of, write_json, write_whole
 
 from .ground_truth import POLYGONS
@@ -27,6 +27,19 @@ logger = logging.getLogger(__name__)
 NAME = re.compile(r"[^/\\\x00-\x1f]{1,200}")
 TAG = re.compile(r"[A-Za-z0-9_-]{1,40}")
 VERSIONS = "versions"
+ENDING = re.compile(r"(\.[A-Za-z0-9]{1,10}){1,2}")
+# of the list of images; scores of 10,000 slides take as much
+MAX_BYTES = 100_000_000
+# for another process that changes the list
+SECONDS_TO_WAIT = 20
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can be the name of an image: of one file in one folder, and not hidden."""
+    try:
+        return bool(NAME.fullmatch(text)) and len(text.encode()) <= 200 and not text.startswith(".")
+    except UnicodeEncodeError:
+        return False
 
 
 class VersionedDatastore(LocalDatastore):
@@ -95,7 +108,17 @@ class VersionedDatastore(LocalDatastore):
         except ValueError as error:
             raise InputError(f"{path}: is damaged; move it away, and it is made anew from the files.") from error
         model.base_path = self._datastore_path
+        if (model.images_dir, model.labels_dir) != (self._model.images_dir, self._model.labels_dir):
+            raise InputError(f"{path}: leads out of the folder; move it away, and it is made anew from the files.")
+        # of a folder that somebody else made
+        model.objects = {name: one for name, one in model.objects.items() if self._is_own(name, one)}
         self._model, self._stamp = model, stamp
+
+    def _is_own(self, name: str, image: ImageLabelModel) -> bool:
+        """Whether an image's name, ending and tags are such as we give, and so lead nowhere else."""
+        known = f"*{image.image.ext.lower()}" in self._extensions and all(map(TAG.fullmatch, image.labels))
+        endings = [label.ext for label in image.labels.values()]
+        return known and is_name(name) and all(ENDING.fullmatch(ending) for ending in endings)
 
     @contextmanager
     def _changing(self) -> Iterator[LocalDatastoreModel]:
@@ -104,13 +127,14 @@ class VersionedDatastore(LocalDatastore):
             if self._depth:
                 yield self._model
                 return
-            with FileLock(self._lock_file):
+            with FileLock(self._lock_file, timeout=SECONDS_TO_WAIT):
                 self._load()
                 before = self._model.model_dump_json()
                 self._depth += 1
                 try:
                     yield self._model
-                    if self._model.model_dump_json() != before or self._stamp is None:
+                    if (now := self._model.model_dump_json()) != before or self._stamp is None:
+                        self._refuse_unreadable(now)
                         write_json(self._datastore_config_path, self._model.model_dump(exclude={"base_path"}))
                         stat = Path(self._datastore_config_path).stat()
                         self._stamp = stat.st_mtime_ns, stat.st_ino
@@ -120,6 +144,15 @@ class VersionedDatastore(LocalDatastore):
                     raise
                 finally:
                     self._depth -= 1
+
+    @staticmethod
+    def _refuse_unreadable(text: str) -> None:
+        if len(text) > MAX_BYTES:
+            raise InputError(f"the list of images would have more than {MAX_BYTES / 1e6:.0f} MB; say less of them.")
+        try:
+            LocalDatastoreModel.model_validate_json(text)
+        except ValueError as error:
+            raise InputError(f"what is said of an image cannot be kept ({first_line(error)}).") from error
 
     # MONAI Label's own two ways to the file
 
@@ -149,9 +182,9 @@ class VersionedDatastore(LocalDatastore):
         chosen: dict[str, str] = {}
         for file in sorted(entry.name for entry in Path(path).iterdir() if entry.is_file()):
             known = any(file.lower().endswith(pattern.lstrip("*")) for pattern in patterns)
-            if file.startswith(".") or not known:
-                continue
             stem = self._to_id(file)[0]
+            if not known or not is_name(stem):
+                continue
             if chosen.setdefault(stem, file) != file:
                 logger.warning("%s: is left out, because %s has the same name; rename one.", file, chosen[stem])
         return {file: file for file in chosen.values()}
@@ -175,9 +208,9 @@ class VersionedDatastore(LocalDatastore):
         """
         stem, ending = self._to_id(Path(image_filename).name)
         image_id = image_id or stem
-        if not NAME.fullmatch(image_id) or image_id.startswith("."):
+        if not is_name(image_id):
             raise InputError(f"image {image_id[:80]!r}: is no name; leave out slashes and a dot in front.")
-        if f"*{ending.lower()}" not in self._extensions:
+        if f"*{ending.lower()}" not in self._extensions or ending.lower() in POLYGONS:
             raise InputError(f"image {image_id!r}: {ending or 'no ending'} is not known; {' '.join(self._extensions)}.")
         self._check_image(Path(image_filename), f"{image_id}{ending}")
         with self._changing() as model:
@@ -203,6 +236,8 @@ class VersionedDatastore(LocalDatastore):
         self._check_label(image, label, f"{image_id}{ending}", info)
         with self._changing() as model:
             folder = Path(model.label_path(label_tag))
+            if folder.is_symlink() or folder.parent.is_symlink():
+                raise InputError(f"tag {label_tag}: its folder is a link, and labels go nowhere else; remove that.")
             kept = folder / VERSIONS / image_id
             version = 1 + max((int(path.stem) for path in kept.glob("[0-9]*.*")), default=0)
             target = folder / f"{image_id}{ending}"
@@ -222,14 +257,30 @@ class VersionedDatastore(LocalDatastore):
         return self._saved.info
 
     def remove_image(self, image_id: str) -> None:
-        with self._changing():
-            super().remove_image(image_id)
+        """Remove an image's file, or the link to it, and take its labels out of use.
+
+        Raises:
+            ImageNotFoundException: where the image is not there.
+        """
+        with self._changing() as model:
+            self.image_path(image_id)
+            image = model.objects[image_id]
+            for tag, label in image.labels.items():
+                (Path(model.label_path(tag)) / f"{image_id}{label.ext}").unlink(missing_ok=True)
+            (Path(model.image_path()) / f"{image_id}{image.image.ext}").unlink(missing_ok=True)
             super()._reconcile_datastore()
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
-        """Take a label out of use; its versions stay."""
-        with self._changing():
-            super().remove_label(label_id, label_tag)
+        """Take a label out of use; its versions stay.
+
+        Raises:
+            LabelNotFoundException: where it is not there.
+        """
+        with self._changing() as model:
+            label = model.label(label_id, label_tag)
+            if label is None:
+                raise LabelNotFoundException(f"label {label_id[:80]!r}, tag {label_tag[:40]!r}: is not there.")
+            (Path(model.label_path(label_tag)) / f"{label_id}{label.ext}").unlink(missing_ok=True)
             super()._reconcile_datastore()
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:

@@ -104,16 +104,19 @@ class Inference:
             return said
 
     async def _answer(self, number: int, task: Mapping[str, Any]) -> dict[str, Any]:
-        line = b""
-        with contextlib.suppress(ConnectionError):
+        try:
             self._say({"id": number, **task})
             await self._process.stdin.drain()
-            line = await self._process.stdout.readline()
-        if not line:
-            await self._process.wait()
-            logger.error("the process that segments ended (%s)", self._process.returncode)
-            raise _busy("the process that segments ended; where memory was short, ask for a smaller region", 10)
-        return json.loads(line)
+            said = json.loads(await self._process.stdout.readline())
+            if said.pop("id") == number:
+                return said
+            fault = "it answered another request"
+        except (ConnectionError, ValueError) as error:
+            # it has ended, or its line is too long for the reader, of which the rest would be taken for the next answer
+            fault = str(error)
+        await self.stop()
+        logger.error("the process that segments ended (%s, %s)", self._process.returncode, fault)
+        raise _busy("the process that segments ended; where memory was short, ask for a smaller region", 10)
 
     async def _cancel(self, number: int, answer: asyncio.Task[dict[str, Any]]) -> None:
         with contextlib.suppress(ConnectionError):

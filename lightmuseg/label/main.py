@@ -18,6 +18,7 @@ from monailabel.utils.async_tasks.utils import processes
 from lightmuseg import __version__
 from lightmuseg.errors import InputError, report_faults_in_one_line
 from lightmuseg.label import METHODS
+from lightmuseg.label.asked import MAX_IMAGE_BYTES, MAX_LABEL_BYTES
 from lightmuseg.label.datastore import VersionedDatastore
 from lightmuseg.label.faults import told
 from lightmuseg.label.fine_tuning import FineTuning
@@ -26,8 +27,7 @@ from lightmuseg.label.models import ModelStore
 from lightmuseg.label.network import BundleNetwork
 from lightmuseg.label.parent import NICE_BACKGROUND, follow_server
 from lightmuseg.label.prediction import opened
-from lightmuseg.label.routes import MAX_IMAGE_BYTES, MAX_LABEL_BYTES
-from lightmuseg.label.sampling import Sampling, Uncertainty
+from lightmuseg.label.sampling import Sampling, Uncertainty, scores_of
 from lightmuseg.label.segmentation import Segmentation
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class LightMuSegApp(MONAILabelApp):
     def init_strategies(self) -> dict[str, Sampling]:
         def least_sure(method: str, of_patch: bool = False) -> Any:
             def score(info: Mapping[str, Any]) -> float:
-                scored = info.get(method) or {}
+                scored = scores_of(info, method)
                 patches = scored.get("patches") or [[0, 0, 0, 0, -1]]
                 return patches[0][4] if of_patch else scored.get("score", -1)
 

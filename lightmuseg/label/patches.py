@@ -28,16 +28,20 @@ MOST_PATCHES = 64
 PASSES = 8
 # A patch with less tissue is left out.
 LEAST_TISSUE = 0.25
+# of a level that is read whole to find tissue
+MOST_THUMBNAIL_PIXELS = 1_000_000_000
 
 
 def patches_of(view: ModelView, size_m: int, most: int, seed: int = 0) -> list[tuple[int, int]]:
     """Left upper corners (xm, ym) of patches of ``size_m`` model pixels on tissue; at most ``most``, evenly chosen.
 
-    Of a slide or picture without tissue, and of one no larger than a patch, every patch.
+    Of a slide or picture without tissue, of one no larger than a patch, and of one whose smallest level is too large to
+    look for tissue in, every patch.
     """
     xs, ys = (tile_starts(size, size_m) for size in (view.width, view.height))
     corners = [(x, y) for y, x in itertools.product(ys, xs)]
-    if len(corners) > 1:
+    smallest = view.reader.levels[-1]
+    if len(corners) > 1 and smallest.width * smallest.height <= MOST_THUMBNAIL_PIXELS:
         tissue = tissue_of(view.reader)
         on_tissue = [corner for corner in corners if _share(tissue, corner, size_m, view.scale) >= LEAST_TISSUE]
         corners = on_tissue or corners

@@ -18,17 +18,10 @@ from .asked import checked
 
 logger = logging.getLogger(__name__)
 
-# Of images and labels; what else a client sends is a few lines of JSON.
-MAX_IMAGE_BYTES, MAX_LABEL_BYTES, MAX_BODY_BYTES = 4_000_000_000, 50_000_000, 1_000_000
-# of a form around its file
-FORM_BYTES = 100_000
-
 
 @dataclass(frozen=True)
 class Served:
-    """MONAI Label's own answer is given, to a body of at most so many bytes."""
-
-    max_body_size: int = MAX_BODY_BYTES
+    """MONAI Label's own answer is given."""
 
 
 @dataclass(frozen=True)
@@ -77,22 +70,22 @@ ROUTES: dict[str, Decision] = {
     "POST /scoring/": _OLD,
     "POST /scoring/{method}": OURS,
     "DELETE /scoring/": SERVED,
-    "POST /activelearning/{strategy}": SERVED,
+    "POST /activelearning/{strategy}": OURS,
     "GET /datastore/": SERVED,
     "PUT /datastore/": _OLD,
     "DELETE /datastore/": _OLD,
     "GET /datastore/image": SERVED,
     "HEAD /datastore/image": SERVED,
-    "PUT /datastore/image": Served(MAX_IMAGE_BYTES + FORM_BYTES),
+    "PUT /datastore/image": OURS,
     "DELETE /datastore/image": SERVED,
     "GET /datastore/image/info": SERVED,
-    "PUT /datastore/image/info": SERVED,
+    "PUT /datastore/image/info": OURS,
     "GET /datastore/label": SERVED,
     "HEAD /datastore/label": SERVED,
-    "PUT /datastore/label": Served(MAX_LABEL_BYTES + FORM_BYTES),
+    "PUT /datastore/label": OURS,
     "DELETE /datastore/label": SERVED,
     "GET /datastore/label/info": SERVED,
-    "PUT /datastore/label/info": SERVED,
+    "PUT /datastore/label/info": OURS,
     "PUT /datastore/updatelabelinfo": _OLD,
     "GET /datastore/dataset": Closed("archives are closed: copy the folder of slides, which holds the labels too."),
     "GET /model/{model}": SERVED,
@@ -159,7 +152,7 @@ def take_over(app: FastAPI, stock: FastAPI) -> None:
             continue
         app.add_api_route(
             path, in_a_thread(route.endpoint), methods=[method], summary=route.summary, tags=route.tags,
-            dependencies=[Depends(checked)], max_body_size=decision.max_body_size,
+            dependencies=[Depends(checked)],
         )  # fmt: skip
 
 

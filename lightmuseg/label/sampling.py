@@ -47,7 +47,8 @@ class Uncertainty(ScoringMethod):
         """Images without a score by the network in use."""
         used = self._current().sha256
         images = datastore.list_images()
-        return [one for one in images if scores_of(datastore, one, self._method).get("weights_sha256") != used]
+        scored = {one: scores_of(datastore.get_image_info(one), self._method) for one in images}
+        return [one for one in images if scored[one].get("weights_sha256") != used]
 
     def __call__(self, request: Mapping[str, Any], datastore: VersionedDatastore) -> dict[str, Any]:
         network, todo = self._current(), self.stale(datastore)
@@ -69,9 +70,23 @@ class Uncertainty(ScoringMethod):
         return {"scored": len(todo) - len(failed), "failed": failed, "weights_sha256": network.sha256}
 
 
-def scores_of(datastore: VersionedDatastore, image: str, method: str) -> dict[str, Any]:
-    """What :class:`Uncertainty` wrote of an image; nothing where it has not."""
-    return datastore.get_image_info(image).get(method) or {}
+def scores_of(info: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """What :class:`Uncertainty` wrote into an image's info; nothing where something else stands there."""
+    said = info.get(method)
+    patches = said.get("patches") if isinstance(said, dict) else None
+    good = isinstance(patches, list) and all(_are_numbers(patch, 5) for patch in patches)
+    return said if good and _are_numbers([said.get("score")], 1) else {}
+
+
+def recently_taken(datastore: VersionedDatastore, image: str) -> list[list[float]]:
+    """x, y and time of each patch that somebody was sent to within ten minutes."""
+    taken = datastore.get_image_info(image).get("taken")
+    taken = [one for one in taken if _are_numbers(one, 3)] if isinstance(taken, list) else []
+    return [one for one in taken if time.time() - one[2] < TAKEN_SECONDS]
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    return isinstance(values, list) and len(values) == count and all(type(one) in (int, float) for one in values)
 
 
 class Sampling(Strategy):
@@ -129,7 +144,7 @@ class Sampling(Strategy):
     def _patch(self, image: str, datastore: VersionedDatastore) -> list[float] | None:
         network = self._current()
         path = datastore.image_path(image)
-        scored = scores_of(datastore, image, self._method) if self._method else {}
+        scored = scores_of(datastore.get_image_info(image), self._method) if self._method else {}
         if not scored:
             with opened(path, network) as reader:
                 level0 = reader.levels[0]
@@ -139,9 +154,7 @@ class Sampling(Strategy):
                 box = Box(round(xm * view.scale), round(ym * view.scale), round(side), round(side))
                 width, height = min(box.width0, level0.width - box.x0), min(box.height0, level0.height - box.y0)
             return [box.x0, box.y0, width, height, None]
-        taken = datastore.get_image_info(image).get("taken", [])
-        recent = [one for one in taken if time.time() - one[2] < TAKEN_SECONDS]
-        return next_patch(scored, annotated_area(datastore, image, network), recent)
+        return next_patch(scored, annotated_area(datastore, image, network), recently_taken(datastore, image))
 
     def _answer(
         self, image: str, patch: list[float], size: list[int] | None, datastore: VersionedDatastore
@@ -152,9 +165,8 @@ class Sampling(Strategy):
         wanted = (int(patch[2]), int(patch[3])) if size is None else (size[0], size[1])
         box = fitted(patch, wanted, level0)
         if patch[4] is not None:
-            taken = datastore.get_image_info(image).get("taken", [])
-            recent = [one for one in taken if time.time() - one[2] < TAKEN_SECONDS]
-            datastore.update_image_info(image, {"taken": [*recent, [patch[0], patch[1], int(time.time())]]})
+            taken = [*recently_taken(datastore, image), [patch[0], patch[1], int(time.time())]]
+            datastore.update_image_info(image, {"taken": taken})
         return {
             "id": image, "bbox": [box.x0, box.y0, box.width0, box.height0], "location": [box.x0, box.y0],
             "size": [box.width0, box.height0], "score": patch[4], "weights_sha256": network.sha256,

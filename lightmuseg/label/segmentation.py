@@ -60,7 +60,8 @@ class Segmentation(InferTask):
         least = request.get("min_poly_area") or 0
         level, tile_size = request.get("level") or 0, request.get("tile_size") or (1, 1)
         if type(level) is not int or type(least) not in (int, float) or least < 0:
-            raise InputError(f"level {level}, min_poly_area {least}: give a whole number and one of 0 or more.")
+            said = f"level {str(level)[:80]}, min_poly_area {str(least)[:80]}"
+            raise InputError(f"{said}: give a whole number and one of 0 or more.")
         if not (isinstance(tile_size, (list, tuple)) and all(type(n) is int and n > 0 for n in tile_size)):
             raise InputError(f"tile_size {str(tile_size)[:80]}: give two whole numbers above 0.")
         path = Path(request["image"])

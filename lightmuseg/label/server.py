@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import filelock
 import psutil
 import pydantic
 import requests
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from lightmuseg.errors import first_line
 from lightmuseg.guard import Guard
 from lightmuseg.networks.torchvision_operators import declare_missing_operators
 
+from .asked import FORM_LIMITS, MAX_BODY_BYTES
 from .inference import Inference
 from .parent import SERVER
 
@@ -28,14 +33,20 @@ declare_missing_operators()
 
 from monailabel.app import app as stock  # noqa: E402
 from monailabel.endpoints.user.auth import get_current_user  # noqa: E402
+from monailabel.interfaces.exception import (  # noqa: E402
+    ImageNotFoundException,
+    LabelNotFoundException,
+    MONAILabelException,
+)  # fmt: skip
 from monailabel.interfaces.utils.app import app_instance  # noqa: E402
 
 from .endpoints import add_own  # noqa: E402
-from .routes import MAX_BODY_BYTES, take_over, without_waiting  # noqa: E402
+from .routes import take_over, without_waiting  # noqa: E402
 
 # where it listens, and other names by which browsers may know it; a page of another name that leads here is refused
 HOST, *NAMES = os.environ.get("LIGHTMUSEG_LABEL_HOSTS", "127.0.0.1,localhost").split(",")
 # nothing that is sent is a page; the pages have policies of their own
+FOLDER = "lightmuseg-label-"
 POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
 
 
@@ -46,7 +57,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     instance = app_instance()
     instance.server_mode(True)
     instance.on_init_complete()
-    with tempfile.TemporaryDirectory(prefix="lightmuseg-label-", ignore_cleanup_errors=True) as folder:
+    remove_folders_of_killed_servers()
+    with tempfile.TemporaryDirectory(prefix=f"{FOLDER}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
         app.state.folder, app.state.inference = Path(folder), Inference(Path(folder))
         await app.state.inference.start()
         yield
@@ -61,12 +73,40 @@ def _answered(status: int, says: str) -> Callable[[Request, Exception], JSONResp
     return answer
 
 
+def remove_folders_of_killed_servers() -> None:
+    """Remove the files of answers and requests that servers left which were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{FOLDER}[0-9]*-*"):
+        if path.stat().st_uid == os.getuid() and not psutil.pid_exists(int(path.name.split("-")[2])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _malformed(request: Request, error: Exception) -> JSONResponse:
+    """What is wrong with a request, without what was sent, which may be no JSON."""
+    faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3]]
+    return JSONResponse({"detail": "; ".join(faults)[:1000]}, status_code=422)
+
+
+def _not_there(request: Request, error: Exception) -> JSONResponse:
+    missing = isinstance(error, (ImageNotFoundException, LabelNotFoundException))
+    return JSONResponse({"detail": first_line(ValueError(error.msg))}, status_code=404 if missing else 400)
+
+
+def _no_room(request: Request, error: Exception) -> JSONResponse:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    return JSONResponse({"detail": f"the server's disk is full ({error.strerror}); free some space."}, status_code=507)
+
+
 # QuPath's extension says of no body that it is JSON; that no page of others may send any is the guard's to see
 app = FastAPI(
     title="LightMuSeg label server", lifespan=lifespan, docs_url=None, redoc_url=None, max_body_size=MAX_BODY_BYTES,
-    strict_content_type=False,
+    strict_content_type=False, form_limits=FORM_LIMITS,
     exception_handlers={
         json.JSONDecodeError: _answered(400, "the request is not as expected"),
+        RequestValidationError: _malformed,
+        MONAILabelException: _not_there,
+        OSError: _no_room,
+        filelock.Timeout: _answered(503, "another process changes the list of images; try again"),
         pydantic.ValidationError: _answered(422, "the request is not as expected"),
         psutil.NoSuchProcess: _answered(404, "it has ended already"),
         requests.RequestException: _answered(503, "the identity provider cannot be asked"),

@@ -28,6 +28,8 @@ from lightmuseg.label.parent import NICE_INFERENCE, follow_server
 logger = logging.getLogger(__name__)
 
 CANCELLED = 499
+# characters of a fault; asyncio reads lines of at most 64 KiB
+MAX_DETAIL = 2000
 
 
 class Worker:
@@ -81,13 +83,13 @@ class Worker:
         except KeyboardInterrupt:
             return {"status": CANCELLED, "detail": "cancelled"}
         except HTTPException as error:
-            return {"status": error.status_code, "detail": error.detail}
+            return {"status": error.status_code, "detail": str(error.detail)[:MAX_DETAIL]}
         except Exception as error:
             logger.exception("an inference failed")
             # of MONAI Label's own faults
             said = getattr(error, "msg", None)
             if isinstance(said, str):
-                return {"status": 400, "detail": said.splitlines()[0]}
+                return {"status": 400, "detail": said.splitlines()[0][:MAX_DETAIL]}
             return {"status": 500, "detail": "the inference failed; the server's log says how."}
         finally:
             self._at_work = None

@@ -6,6 +6,7 @@ Coordinates are level-0 pixels.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def _of_geojson(path: Path, name: str) -> shapely.Geometry:
     polygons = list(polygons_of(read_geojson(path, name), name))
     if not polygons:
         raise InputError(f"{name}: holds no polygon; draw one, or leave --region out.")
-    _refuse_tangle(polygons, name)
+    refuse_tangle(polygons, name)
     broken = sum(not polygon.is_valid for polygon in polygons)
     if broken:
         logger.warning("%s: %d of its polygons cross themselves and were repaired; check their outlines.", name, broken)
@@ -75,12 +76,23 @@ def _of_geojson(path: Path, name: str) -> shapely.Geometry:
     return shapely.union_all(shapely.make_valid(polygons, method="structure", keep_collapsed=False))
 
 
-def _refuse_tangle(polygons: list[shapely.Polygon], name: str) -> None:
-    """Raise where edges cross each other so often that to unite them would not end."""
+def refuse_tangle(polygons: Sequence[shapely.Polygon], name: str, most: int = MAX_OVERLAPS) -> None:
+    """Refuse polygons whose edges cross each other so often that to repair and unite them would not end.
+
+    Args:
+        polygons: valid or not.
+        name: of their file, for messages.
+        most: pairs of edges whose boxes overlap; or 10 an edge, where that is more.
+
+    Raises:
+        InputError: where there are more.
+    """
+    if not polygons:
+        return
     rings = [np.asarray(ring.coords) for polygon in polygons for ring in (polygon.exterior, *polygon.interiors)]
     edges = shapely.linestrings(np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in rings]))
     tree = shapely.STRtree(edges)
-    limit = max(MAX_OVERLAPS, OVERLAPS_AN_EDGE * len(edges))
+    limit = max(most, OVERLAPS_AN_EDGE * len(edges))
     overlaps = 0
     for start in range(0, len(edges), EDGES_AT_ONCE):
         overlaps += tree.query(edges[start : start + EDGES_AT_ONCE]).shape[1]

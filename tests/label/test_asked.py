@@ -7,14 +7,22 @@ import pytest
 from fastapi import Depends, FastAPI, Form, HTTPException, Request, UploadFile
 from starlette.testclient import TestClient
 
-from lightmuseg.label.asked import checked, inference_params, json_object, options_of
+from lightmuseg.label.asked import (
+    FORM_LIMITS,
+    IMAGE_KEYS,
+    checked,
+    client_info,
+    inference_params,
+    json_object,
+    options_of,
+)  # fmt: skip
 
 CONFIG = {"max_epochs": 20, "learning_rate": 1e-4, "pretrained": True, "gpus": "all", "device": ["cpu", "cuda"]}
 
 
 @pytest.fixture(scope="module")
 def asking():
-    app = FastAPI()
+    app = FastAPI(form_limits=FORM_LIMITS)
 
     @app.put("/label/{tag}", dependencies=[Depends(checked)])
     def answer(request: Request, tag: str, file: UploadFile, params: str = Form("{}")):
@@ -42,6 +50,9 @@ def test_what_a_client_sends_passes(asking):
         ("?run_sync=1", "a.xml", "{}", "run_sync: "), ("?image=a%00b", "a.xml", "{}", "image "),
         ("?image=" + "a" * 1001, "a.xml", "{}", "image "), ("", "../a.xml", "{}", "file "),
         ("", "a" * 250 + ".xml", "{}", "file "), ("", "é" * 150, "{}", "file "), ("", "a.xml", "[1]", "params [1]: "),
+        ("?check_sum=FOO:abc", "a.xml", "{}", "check_sum: "), ("", "a.xml", '{"a": NaN}', "params: "),
+        ("", "a.xml", '{"a": [1e999]}', "params: "), ("", "a.xml", '{"a": "\\ud800"}', "params: "),
+        ("", "a.xml", '{"\\udfff": 1}', "params: "), ("", "a.xml", '{"a":' * 30 + "1" + "}" * 30, "params: "),
         ("", "a.xml", "{", "params: "), ("", "a.xml", "1", "params 1: "), ("", "a.xml", "[" * 100_000, "params: "),
     ],
 )  # fmt: skip
@@ -50,6 +61,22 @@ def test_what_no_route_takes_is_refused_in_one_line(query, name, params, says, a
     assert answer.status_code == 400, answer.text
     assert answer.json()["detail"].startswith(says)
     assert "\n" not in answer.json()["detail"]
+
+
+def test_form_has_one_file_and_few_fields(asking):
+    files = [("file", ("a.xml", b"x")), ("other", ("b.xml", b"x"))]
+    assert asking.put("/label/final", files=files).status_code == 400
+    fields = {f"field{number}": "1" for number in range(20)}
+    assert asking.put("/label/final", files={"file": ("a.xml", b"x")}, data=fields).status_code == 400
+    assert sent(asking, params='{"a": "' + "x" * 200_000 + '"}').status_code == 400
+
+
+def test_client_does_not_say_what_the_server_says():
+    assert client_info({"colour": "red", "deep": [[1], {"a": None}]}, "info", IMAGE_KEYS)
+    for key in ("entropy", "epistemic", "taken", "strategy", "name"):
+        with pytest.raises(HTTPException) as refused:
+            client_info({key: 5}, "info", IMAGE_KEYS)
+        assert refused.value.status_code == 400
 
 
 def test_zero_byte_in_the_address_is_refused(asking):
@@ -89,7 +116,8 @@ def test_options_that_are_like_the_configs_pass(options):
     "options",
     [
         [1], {"bundle_path": "/tmp"}, {"model": "other"}, {"max_epochs": 1.5}, {"max_epochs": True},
-        {"max_epochs": "2"}, {"max_epochs": 10**12}, {"learning_rate": float("nan")}, {"learning_rate": float("inf")},
+        {"max_epochs": "2"}, {"max_epochs": 10**12}, {"max_epochs": 10**400},
+        {"learning_rate": 10**400}, {"learning_rate": float("nan")}, {"learning_rate": float("inf")},
         {"gpus": ["0"]},
         {"gpus": "0" * 2000}, {"pretrained": 1}, {"device": "cpu; rm"}, {"device": {}}, {"max_epochs": None},
     ],

@@ -8,9 +8,11 @@ import re
 import signal
 import subprocess
 import tarfile
+import tempfile
 import threading
 import time
 import zipfile
+from pathlib import Path
 
 import psutil
 import pytest
@@ -200,6 +202,96 @@ def test_weights_are_neither_replaced_nor_deleted(own):
     ):  # fmt: skip
         assert own(method, path, **options).status_code == 403
     assert own("GET", "/model/lightmuseg").content == (own.studies / ".lightmuseg" / "models" / "v0000.pt").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options"),
+    [
+        ("PUT", "/datastore/image/info?image=roi", {"data": {"info": '{"a":' * 230 + "1" + "}" * 230}}),
+        ("PUT", "/datastore/image/info?image=roi", {"data": {"info": '{"a": NaN}'}}),
+        ("PUT", "/datastore/image/info?image=roi", {"data": {"info": '{"a": "\\ud800"}'}}),
+        ("PUT", "/datastore/image/info?image=roi", {"data": {"info": '{"entropy": 5}'}}),
+        ("PUT", "/datastore/image/info?image=roi", {"data": {"info": '{"strategy": 5}'}}),
+        ("POST", "/activelearning/first", {"json": {"client_id": [[1]]}}),
+        ("POST", "/activelearning/first", {"json": {"client_id": "x" * 201}}),
+        ("POST", "/activelearning/first", {"json": {"strategy": "random"}}),
+        ("POST", "/activelearning/first", {"data": b'{"a": 1e999}'}),
+        ("POST", "/infer/lightmuseg?image=roi", {"data": {"params": json.dumps({"level": [0] * 30_000})}}),
+        ("POST", "/infer/wsi/lightmuseg?image=roi", {"data": b'{"location": [1e999, 0]}'}),
+        ("POST", "/train/lightmuseg", {"data": b'{"max_epochs": 1' + b"0" * 400 + b"}"}),
+        ("HEAD", "/datastore/image?image=roi&check_sum=FOO:abc", {}),
+        ("PUT", "/datastore/image?image=" + "é" * 150, {"files": {"file": ("a.png", b"x")}}),
+        ("PUT", "/datastore/image?image=poly", {"files": {"file": ("a.xml", b"x")}}),
+    ],
+)
+def test_what_would_break_the_server_for_others_is_refused(method, path, options, own):
+    before = own("GET", "/datastore/?output=all").json()["objects"]["roi"]["image"]["info"]
+    answer = own(method, path, **options)
+    assert 400 <= answer.status_code < 500, answer.text
+    after = own("GET", "/datastore/?output=all").json()["objects"]["roi"]["image"]["info"]
+    assert set(after) - set(before) <= {"entropy", "epistemic"}
+    assert own.infer("tile 0", "json", **RECTANGLE).json()["size"] == RECTANGLE["size"]
+
+
+def test_outlines_that_cross_without_end_are_refused(own):
+    bars = [
+        [[x, y], [x + w, y], [x + w, y + h], [x, y + h], [x, y]]
+        for step in range(300)
+        for x, y, w, h in ((step, 0, 0.5, 500), (0, step, 500, 0.5))
+    ]
+    features = [
+        {
+            "type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "properties": {"classification": {"name": "Region*"}},
+        }
+        for ring in bars
+    ]  # fmt: skip
+    answer = own.save("tile 0", "a.geojson", json.dumps({"type": "FeatureCollection", "features": features}))
+    assert answer.status_code == 400
+    assert "cross" in answer.json()["detail"]
+
+
+def test_refused_files_do_not_stay(own):
+    before = set(Path(tempfile.gettempdir()).rglob("*.png")) | set(Path(tempfile.gettempdir()).glob("tmp*"))
+    for path in ("/datastore/image?image=new", "/infer/wsi_v2/lightmuseg"):
+        assert own("PUT" if "image" in path else "POST", path, files={"file": ("a.png", b"garbage")}).status_code == 400
+    assert own.save("tile 0", "a.png", b"garbage").status_code == 400
+    now = set(Path(tempfile.gettempdir()).rglob("*.png")) | set(Path(tempfile.gettempdir()).glob("tmp*"))
+    assert not {path for path in now - before if path.is_file()}
+
+
+def test_scoring_is_started(own):
+    answer = own("POST", "/scoring/entropy", json={})
+    assert answer.status_code in (200, 429), answer.text
+
+
+def test_folder_of_somebody_else_leads_nowhere(serve, studies, tmp_path):
+    folder, outside = tmp_path / "studies", tmp_path / "outside"
+    (folder / "labels").mkdir(parents=True)
+    (outside / "labels").mkdir(parents=True)
+    (outside / "secret.png").write_bytes((studies / "tile 0.png").read_bytes())
+    (folder / "tile 0.png").write_bytes((studies / "tile 0.png").read_bytes())
+    (folder / "link.png").symlink_to(outside / "secret.png")
+    (folder / "labels" / "final").symlink_to(outside / "labels")
+    (folder / os.fsdecode(b"\xff\xfe.png")).write_bytes((studies / "tile 1.png").read_bytes())
+    image = {"image": {"info": {}, "ext": ".png"}, "labels": {}}
+    objects = {"../outside/secret": image, "/etc/hostname": {**image, "image": {"info": {}, "ext": ""}}}
+    objects["tile 0"] = {"image": {"info": {"entropy": 5, "taken": "x", "strategy": {}}, "ext": ".png"}, "labels": {}}
+    store = {"name": "x", "description": "x", "images_dir": ".", "labels_dir": "labels", "objects": objects}
+    (folder / "datastore_v2.json").write_text(json.dumps(store))
+    server = serve(folder, "--conf", "patches", "1")
+    assert set(server("GET", "/datastore/?output=all").json()["objects"]) == {"tile 0", "link"}
+    for name in ("../outside/secret", "/etc/hostname"):
+        assert server("GET", "/datastore/image", params={"image": name}).status_code == 404
+        assert server("DELETE", "/datastore/image", params={"id": name}).status_code == 404
+    label = json.dumps({"type": "Polygon", "coordinates": [[[1, 1], [90, 1], [90, 90], [1, 1]]]})
+    feature = {"type": "Feature", "geometry": json.loads(label), "properties": {"classification": {"name": "Tumor"}}}
+    assert server.save("tile 0", "a.geojson", json.dumps(feature)).status_code == 400
+    assert server.next("entropy", image="tile 0")["id"] == "tile 0"
+    assert server("DELETE", "/datastore/image?id=link").status_code == 200
+    assert not (folder / "link.png").is_symlink()
+    assert (outside / "secret.png").exists()
+    assert list((outside / "labels").iterdir()) == []
 
 
 def test_what_a_killed_server_started_ends_with_it(serve, studies, tmp_path):

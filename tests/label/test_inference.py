@@ -193,6 +193,29 @@ def test_more_than_can_wait_are_refused_with_a_time(asked, monkeypatch):
     assert later["done"] == ["a", "b", "c", "e"]
 
 
+@pytest.mark.parametrize(("length", "number"), [(200_000, 0), (10, 1)])
+def test_answer_that_cannot_be_that_of_the_request_is_not_given_to_anybody(length, number, place):
+    (place / "wrong.py").write_text(f"""
+import json, sys
+for line in sys.stdin:
+    print(json.dumps({{"id": json.loads(line)["id"] + {number}, "params": "x" * {length}}}), flush=True)
+""")
+
+    async def scenario():
+        inference = Inference(place, "wrong")
+        with pytest.raises(HTTPException) as fault:
+            await inference("infer_wsi", {}, Client())
+        inference._program = "program"
+        try:
+            return fault.value.status_code, await facts(inference, name="next")
+        finally:
+            await inference.stop()
+
+    status, answer = asyncio.run(scenario())
+    assert status == 503
+    assert answer["done"] == ["next"]
+
+
 def test_process_ends_when_the_server_is_killed(place):
     script = f"""
 import asyncio, os, sys

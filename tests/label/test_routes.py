@@ -79,19 +79,6 @@ def test_what_is_served_runs_beside_the_event_loop(stock):
     assert (operation["summary"], operation["tags"]) == ("[User] Get App Info", ["App"])
 
 
-def test_served_route_takes_no_larger_body_than_is_decided(stock):
-    @stock.put("/datastore/label")
-    async def api_save():
-        return {}
-
-    app = FastAPI()
-    take_over(app, stock)
-    most = ROUTES["PUT /datastore/label"].max_body_size
-    asking = TestClient(app)
-    assert asking.put("/datastore/label", content=bytes(1000)).status_code == 200
-    assert asking.put("/datastore/label", headers={"Content-Length": str(most + 1)}).status_code == 413
-
-
 def test_endpoint_that_waits_is_refused():
     async def waits():
         import asyncio

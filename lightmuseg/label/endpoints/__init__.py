@@ -1,0 +1,19 @@
+"""What the label server answers itself, in MONAI Label's stead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fastapi_offline
+from fastapi import FastAPI
+from starlette.staticfiles import StaticFiles
+
+from . import images, infer, pages, tasks
+
+
+def add_own(app: FastAPI) -> None:
+    """Give ``app`` all of these routes."""
+    for module in (infer, images, tasks, pages):
+        app.include_router(module.router)
+    files = Path(fastapi_offline.__file__).parent / "static"
+    app.mount(pages.DOCS_FILES, StaticFiles(directory=files), name="docs")
