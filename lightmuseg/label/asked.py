@@ -41,7 +41,7 @@ async def checked(request: Request) -> None:
     """
     for name, value in (*request.path_params.items(), *request.query_params.multi_items()):
         if len(str(value)) > MAX_VALUE or "\0" in str(value):
-            raise HTTPException(400, f"{name} {str(value)[:80]!r}: is too long, or holds a zero byte.")
+            raise HTTPException(400, f"{name} {shown(value)}: is too long, or holds a zero byte.")
     if request.query_params.get("session_id"):
         raise HTTPException(400, "session_id: sessions are closed; name an image, or send one by POST /infer/wsi_v2.")
     if request.query_params.get("run_sync", "").lower() in ("1", "on", "t", "true", "y", "yes"):
@@ -54,9 +54,14 @@ async def checked(request: Request) -> None:
         for name, value in (await request.form(**FORM_LIMITS)).multi_items():
             if isinstance(value, UploadFile):
                 if not FILE_NAME.fullmatch(value.filename or "") or len(value.filename.encode()) > 200:
-                    raise HTTPException(400, f"{name} {str(value.filename)[:80]!r}: is no name of a file.")
+                    raise HTTPException(400, f"{name} {shown(value.filename)}: is no name of a file.")
             elif name in JSON_FIELDS:
                 json_object(value, name)
+
+
+def shown(value: Any) -> str:
+    """A client's value as it can stand in a line: short, and nothing in it that is no text."""
+    return f"'{value[:80]}'" if isinstance(value, str) and value.isprintable() else ascii(value)[:80]
 
 
 def json_object(text: str, name: str) -> dict[str, Any]:
@@ -79,7 +84,7 @@ def plain_object(content: Any, name: str) -> dict[str, Any]:
         HTTPException: 400, where it is no object, or something else.
     """
     if not isinstance(content, dict):
-        raise HTTPException(400, f"{name} {str(content)[:80]}: is no object; give one such as {{}}.")
+        raise HTTPException(400, f"{name} {shown(content)}: is no object; give one such as {{}}.")
     waiting: list[tuple[int, Any]] = [(1, content)]
     while waiting:
         depth, value = waiting.pop()
@@ -108,7 +113,7 @@ def client_info(content: Any, name: str, own: Collection[str]) -> dict[str, Any]
     """
     for key in plain_object(content, name):
         if key in own:
-            raise HTTPException(400, f"{name}, {key}: only the server says that; use another name.")
+            raise HTTPException(400, f"{name}, {shown(key)}: only the server says that; use another name.")
     return content
 
 
@@ -119,7 +124,7 @@ def known(things: Mapping[str, Any], name: str, what: str) -> Any:
         HTTPException: 404, where there is none.
     """
     if name not in things:
-        raise HTTPException(404, f"{what} {name[:80]!r}: is not known; {', '.join(things) or 'there is none'}.")
+        raise HTTPException(404, f"{what} {shown(name)}: is not known; {', '.join(things) or 'there is none'}.")
     return things[name]
 
 
@@ -144,13 +149,13 @@ def options_of(params: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     """
     options = params or {}
     if not isinstance(options, dict):
-        raise HTTPException(400, f"{str(options)[:80]}: is no object; give one such as {{}}.")
+        raise HTTPException(400, f"{shown(options)}: is no object; give one such as {{}}.")
     for name, value in options.items():
         if name not in config:
             known = ", ".join(config) or "none"
-            raise HTTPException(400, f"{name[:80]}: is no option; known are {known}.")
+            raise HTTPException(400, f"{shown(name)}: is no option; known are {known}.")
         if not _is_like(value, config[name]):
-            raise HTTPException(400, f"{name} {str(value)[:80]!r}: give a value such as {str(config[name])[:80]}.")
+            raise HTTPException(400, f"{name} {shown(value)}: give a value such as {str(config[name])[:80]}.")
     return options
 
 

@@ -52,7 +52,8 @@ def test_what_a_client_sends_passes(asking):
         ("", "a" * 250 + ".xml", "{}", "file "), ("", "é" * 150, "{}", "file "), ("", "a.xml", "[1]", "params [1]: "),
         ("?check_sum=FOO:abc", "a.xml", "{}", "check_sum: "), ("", "a.xml", '{"a": NaN}', "params: "),
         ("", "a.xml", '{"a": [1e999]}', "params: "), ("", "a.xml", '{"a": "\\ud800"}', "params: "),
-        ("", "a.xml", '{"\\udfff": 1}', "params: "), ("", "a.xml", '{"a":' * 30 + "1" + "}" * 30, "params: "),
+        ("", "a.xml", '{"\\udfff": 1}', "params: "),
+        ("", "a.xml", '"\\ud800"', "params "), ("", "a.xml", '{"a":' * 30 + "1" + "}" * 30, "params: "),
         ("", "a.xml", "{", "params: "), ("", "a.xml", "1", "params 1: "), ("", "a.xml", "[" * 100_000, "params: "),
     ],
 )  # fmt: skip

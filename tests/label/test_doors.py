@@ -260,9 +260,13 @@ def test_refused_files_do_not_stay(own):
     assert not {path for path in now - before if path.is_file()}
 
 
-def test_scoring_is_started(own):
+def test_scoring_is_started_and_tells_of_no_folder(own):
     answer = own("POST", "/scoring/entropy", json={})
     assert answer.status_code in (200, 429), answer.text
+    assert own("GET", "/scoring/?all=true").json()
+    for path in ("/scoring/?all=true", "/"):
+        assert str(own.studies.parent) not in own("GET", path).text
+        assert "/lightmuseg/label" not in own("GET", path).text
 
 
 def test_folder_of_somebody_else_leads_nowhere(serve, studies, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,8 @@ MOST_TRAININGS = 4
 
 router = APIRouter(dependencies=[Depends(checked)])
 _starting = threading.Lock()
+# before a file's name
+_FOLDERS = re.compile(r"(?<![\w./])/(?:[^\s/'\",;]+/)+")
 
 
 @router.get("/train/", dependencies=[USER], tags=["Train"])
@@ -35,6 +38,18 @@ def trainings(all: bool = False, check_if_running: bool = False) -> Response:
 def scorings(all: bool = False, check_if_running: bool = False) -> Response:
     """The last scoring, or all since the server started."""
     return ready(tasks_of("scoring", all, check_if_running))
+
+
+@router.delete("/train/", dependencies=[ADMIN], tags=["Train"])
+def stop_training() -> Response:
+    """End the training that runs."""
+    return _stopped("train")
+
+
+@router.delete("/scoring/", dependencies=[ANNOTATOR], tags=["Scoring"])
+def stop_scoring() -> Response:
+    """End the scoring that runs."""
+    return _stopped("scoring")
 
 
 @router.post("/train/{model}", dependencies=[ADMIN], tags=["Train"])
@@ -59,6 +74,11 @@ def score(method: str, params: dict[str, Any] | None = None) -> Response:
     return _started("scoring", {"method": method}, options_of(params, getattr(scoring, "config", dict)()), False)
 
 
+def _stopped(kind: str) -> Response:
+    task = AsyncTask.stop(kind)
+    return ready(_copied(task) if task else None)
+
+
 def _started(kind: str, request: dict[str, Any], options: dict[str, Any], enqueue: bool) -> Response:
     task, refused = AsyncTask.run(kind, request=request, params=options, enqueue=enqueue)
     if task is None:
@@ -77,5 +97,5 @@ def tasks_of(kind: str, all: bool = False, running: bool = False, missing: Any =
 
 
 def _copied(task: Mapping[str, Any]) -> dict[str, Any]:
-    """A task with its last lines as they are now, to which a thread adds others."""
-    return {**task, "details": list(copy.copy(task.get("details", ())))}
+    """A task with its last lines as they are now, to which a thread adds others, without the server's folders."""
+    return {**task, "details": [_FOLDERS.sub("", line) for line in copy.copy(task.get("details", ()))]}
