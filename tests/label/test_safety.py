@@ -175,7 +175,7 @@ def test_names_that_are_not_known_are_refused(own):
     assert own("POST", "/infer/other?image=tile 0").status_code == 404
     assert own("POST", "/train/other", json={}).status_code == 404
     assert own("POST", "/scoring/other", json={}).status_code == 404
-    assert own("POST", "/activelearning/other").status_code == 400
+    assert own("POST", "/activelearning/other").status_code == 404
     assert own("POST", "/activelearning/first", json={"patch_size": [0, 5]}).status_code == 400
     assert own("POST", "/infer/lightmuseg?image=tile 0", data={"params": "{"}).status_code == 400
     assert own("POST", "/proxy/dicom/x").status_code == 403
