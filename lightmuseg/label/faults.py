@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,9 @@ from fastapi import HTTPException
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
 
 from lightmuseg.errors import InputError, user_fault
+
+# before a file's name
+_FOLDERS = re.compile(r"(?<![\w./])/(?:[^\s/'\",;]+/)+")
 
 
 @contextmanager
@@ -25,4 +29,9 @@ def told(folder: str) -> Iterator[None]:
     except MONAILabelException as error:
         raise HTTPException(400, error.msg) from error
     except InputError as error:
-        raise HTTPException(400, str(user_fault(error)).replace(f"{folder}/", "")) from error
+        raise HTTPException(400, without_folders(str(user_fault(error)).replace(f"{folder}/", ""))) from error
+
+
+def without_folders(text: str) -> str:
+    """A text that names files of the server without the folders they are in."""
+    return _FOLDERS.sub("", text)

@@ -6,7 +6,8 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +86,12 @@ class LightMuSegApp(MONAILabelApp):
 
     def _check_image(self, path: Path, name: str) -> None:
         _refuse_large(path, name, MAX_IMAGE_BYTES)
-        try:
+        with _called(path, name):
             opened(path, self.network()).close()
-        except InputError as error:
-            raise InputError(f"{name}: {str(error).removeprefix(f'{path}: ')}") from error
 
     def _check_label(self, image: Path, label: Path, name: str, info: dict[str, Any]) -> None:
         _refuse_large(label, name, MAX_LABEL_BYTES)
-        with opened(image, self.network()) as reader:
+        with _called(label, name), opened(image, self.network()) as reader:
             read_ground_truth(label, name, reader, self.network().codes, info)
 
     def init_infers(self) -> dict[str, Segmentation]:
@@ -209,6 +208,15 @@ class _ToldDatastore(VersionedDatastore):
     def update_label_info(self, *given: Any) -> None:
         with told(self._datastore_path):
             super().update_label_info(*given)
+
+
+@contextmanager
+def _called(path: Path, name: str) -> Iterator[None]:
+    """In what is said of a file that was sent, its own name in the place of where it lies."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(str(path), name)) from error
 
 
 def _refuse_large(path: Path, name: str, most: int) -> None:

@@ -85,6 +85,7 @@ LABELS = {
     "no name": ("..", b"x", 400),
     "wrong size": ("a.png", png(np.zeros((100, 512), np.uint8)), 400),
     "unknown index": ("a.png", png(np.full((512, 512), 7, np.uint8)), 400),
+    "half a picture": ("a.png", png(np.zeros((512, 512), np.uint8))[:300], 400),
     "no picture": ("a.png", b"\x89PNG\r\n\x1a\n broken", 400),
 }  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +13,7 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from starlette.responses import Response
 
 from ..asked import checked, known, options_of
-from ..faults import told
+from ..faults import told, without_folders
 from ..fine_tuning import FineTuning
 from ..routes import ready
 from .roles import ADMIN, ANNOTATOR, USER
@@ -24,8 +23,6 @@ MOST_TRAININGS = 4
 
 router = APIRouter(dependencies=[Depends(checked)])
 _starting = threading.Lock()
-# before a file's name
-_FOLDERS = re.compile(r"(?<![\w./])/(?:[^\s/'\",;]+/)+")
 
 
 @router.get("/train/", dependencies=[USER], tags=["Train"])
@@ -93,9 +90,10 @@ def tasks_of(kind: str, all: bool = False, running: bool = False, missing: Any =
         return missing
     if found is None:
         raise HTTPException(404, said)
-    return [_copied(task) for task in found] if all else _copied(found)
+    # asked for what runs, it gives one, whatever else is asked for
+    return [_copied(task) for task in found] if isinstance(found, list) else _copied(found)
 
 
 def _copied(task: Mapping[str, Any]) -> dict[str, Any]:
     """A task with its last lines as they are now, to which a thread adds others, without the server's folders."""
-    return {**task, "details": [_FOLDERS.sub("", line) for line in copy.copy(task.get("details", ()))]}
+    return {**task, "details": [without_folders(line) for line in copy.copy(task.get("details", ()))]}
