@@ -109,6 +109,7 @@ setup(
             "httpx2>=2.0",  # the page's server asked without a network, by Starlette's test client
             "selenium>=4.20",  # the page clicked through in Debian's Chromium
             "psutil>=5.9",  # the memory that its server takes
+            "schemathesis>=4.32; python_version >= '3.11'",  # hostile requests, made from the label server's schema
             "lightmuseg[plots,slides,baselines,label,onnx,int8,ray,view]",
         ],
     },
