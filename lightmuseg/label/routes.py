@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.encoders import jsonable_encoder
 from fastapi.routing import APIRoute
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from .asked import checked
@@ -196,4 +197,8 @@ def _with_signature(like: Callable[..., Any], function: Callable[..., Any]) -> C
 
 def ready(content: Any) -> Response:
     """A response, made of plain values where it is not one yet."""
-    return content if isinstance(content, Response) else JSONResponse(jsonable_encoder(content))
+    if isinstance(content, Response):
+        return content
+    # most is plain, and the encoder would go through every number of it in Python
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=jsonable_encoder)
+    return Response(text, media_type="application/json")

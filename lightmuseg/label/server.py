@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import logging
 import os
@@ -58,6 +59,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     instance.server_mode(True)
     instance.on_init_complete()
     remove_folders_of_killed_servers()
+    # half a million objects of libraries stay; a search for garbage among them would halt every answer for half a second
+    gc.collect()
+    gc.freeze()
     with tempfile.TemporaryDirectory(prefix=f"{FOLDER}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
         app.state.folder, app.state.inference = Path(folder), Inference(Path(folder))
         await app.state.inference.start()
