@@ -59,7 +59,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     instance.server_mode(True)
     instance.on_init_complete()
     remove_folders_of_killed_servers()
-    # half a million objects of libraries stay; a search for garbage among them would halt every answer for half a second
+    # half a million objects of libraries stay; a search for garbage among them would halt all answers for half a second
     gc.collect()
     gc.freeze()
     with tempfile.TemporaryDirectory(prefix=f"{FOLDER}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
