@@ -31,6 +31,11 @@ class Server:
     def __call__(self, method, path, **options):
         return requests.request(method, self.address + path, timeout=600, **options)
 
+    @staticmethod
+    def wait(ask, seconds):
+        """What ``ask`` gives as soon as it is not None."""
+        return wait(ask, seconds)
+
     def infer(self, image, output, **wsi):
         answer = self("POST", f"/infer/wsi/lightmuseg?image={image}&output={output}", json=wsi)
         assert answer.status_code == 200, answer.text
