@@ -22,7 +22,7 @@ SPEC = {
     "openapi": "3.1.0", "info": {"title": "small", "version": "1"},
     "paths": {"/pictures": {"get": {"parameters": [NAME], "responses": {"200": {"description": "one"}}}}},
 }  # fmt: skip
-SECONDS = 0.5
+SECONDS = 2
 
 
 @pytest.fixture(scope="module")

@@ -114,7 +114,7 @@ def test_requests_are_answered_in_turn_by_one_process_while_others_are_served(as
     answers, ticks = asked(scenario)
     assert [answer["done"] for answer in answers] == [["a"], ["a", "b"], ["a", "b", "c"]]
     assert len({answer["process"] for answer in answers}) == 1
-    assert len(ticks) > 50, "the event loop was kept busy"
+    assert len(ticks) > 10, "the event loop was kept busy"
 
 
 def test_client_that_goes_takes_its_inference_along(asked):
