@@ -40,6 +40,7 @@ from monailabel.interfaces.exception import (  # noqa: E402
     MONAILabelException,
 )  # fmt: skip
 from monailabel.interfaces.utils.app import app_instance  # noqa: E402
+from monailabel.utils.async_tasks.utils import background_executors, background_processes  # noqa: E402
 
 from .endpoints import add_own  # noqa: E402
 from .routes import take_over, without_waiting  # noqa: E402
@@ -67,6 +68,16 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await app.state.inference.start()
         yield
         await app.state.inference.stop()
+        end_tasks()
+
+
+def end_tasks() -> None:
+    """End the training and the scoring that run, and forget those that wait: Python would not end before they have."""
+    for executor in background_executors.values():
+        executor.shutdown(wait=False, cancel_futures=True)
+    for processes in background_processes.values():
+        for process in list(processes.values()):
+            process.kill()
 
 
 def _answered(status: int, says: str) -> Callable[[Request, Exception], JSONResponse]:

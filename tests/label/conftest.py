@@ -1,5 +1,6 @@
 """A server of MONAI Label in the environment that scripts/label.sh makes, asked over HTTP alone."""
 
+import contextlib
 import json
 import os
 import signal
@@ -145,7 +146,9 @@ def serve(root, label_environment):
 
     yield start
     for process in started:
-        os.killpg(process.pid, signal.SIGTERM)
+        # one that a test ended is gone
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
 
 

@@ -297,7 +297,8 @@ def test_folder_of_somebody_else_leads_nowhere(serve, studies, tmp_path):
     assert list((outside / "labels").iterdir()) == []
 
 
-def test_what_a_killed_server_started_ends_with_it(serve, studies, tmp_path):
+@pytest.mark.parametrize("how", ["kill", "ctrl-c"])
+def test_what_a_server_started_ends_with_it(how, serve, studies, tmp_path):
     folder = tmp_path / "studies"
     folder.mkdir()
     for index in range(3):
@@ -311,8 +312,9 @@ def test_what_a_killed_server_started_ends_with_it(serve, studies, tmp_path):
             return own.children(recursive=True) if {"scoring", "lightmuseg.label.worker"} <= set(words) else None
 
     children = server.wait(started, 120)
-    os.kill(own.pid, signal.SIGKILL)
-    _, alive = psutil.wait_procs(children, 60)
+    # Ctrl-C reaches all processes of the terminal
+    os.kill(own.pid, signal.SIGKILL) if how == "kill" else os.killpg(own.pid, signal.SIGINT)
+    _, alive = psutil.wait_procs([own, *children], 60)
     assert not alive
 
 
