@@ -99,11 +99,14 @@ def test_more_inferences_than_can_wait_are_told_when_to_come_again(own):
     with contextlib.ExitStack() as stack:
         for _ in range(8):
             stack.enter_context(waiting_client(own))
-        answer = None
-        while answer is None:
-            # one that came before the eighth waits, and goes
+
+        def refused():
+            # one that comes before the eighth is answered, or waits and goes
             with contextlib.suppress(requests.Timeout):
                 answer = requests.post(f"{own.address}/infer/wsi/lightmuseg?image=roi", json=RECTANGLE, timeout=2)
+                return answer if answer.status_code != 200 else None
+
+        answer = own.wait(refused, 60)
         assert answer.status_code == 503, answer.text
         assert int(answer.headers["retry-after"]) > 0
     own.infer("tile 0", "json", **RECTANGLE)
