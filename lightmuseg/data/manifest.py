@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
+from types import NoneType
 from typing import Any
 
 from lightmuseg.errors import InputError
 from lightmuseg.record import read_json, sha256_of
 
+from .bcss import CODE_NAMES
 from .split import SPLITS
 
 MANIFEST = "manifest.json"
 FORMAT = 2
 # of a million tiles
 MAX_BYTES = 500_000_000
+# What each entry has; a tile has the files where there are files.
+SOURCE = {
+    "roi": str, "patient": str, "x0": (int, NoneType), "y0": (int, NoneType), "mpp": (float, int), "width": int,
+    "height": int, "mask": str, "mask_sha256": str,
+}  # fmt: skip
+TILE = {"split": str, "patient": str, "roi": str, "x": int, "y": int, "code_pixels": dict}
+TILE_FILES = {"image": str, "image_bytes": int, "mask": str, "mask_bytes": int}
 
 
 def read_manifest(dataset_dir: str | Path) -> dict[str, Any]:
@@ -32,7 +41,40 @@ def read_manifest(dataset_dir: str | Path) -> dict[str, Any]:
     keys = {"options", "sources", "tiles"}
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not keys <= manifest.keys():
         raise InputError(f"{path}: not a manifest of format {FORMAT}; prepare the dataset again.")
+    try:
+        _check(manifest)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; prepare the dataset again.") from error
     return manifest
+
+
+def _check(manifest: dict[str, Any]) -> None:
+    """Raise a ValueError that names the first value of a manifest which cannot be."""
+    _check_types("the manifest", manifest, {"options": dict, "tile_size": int, "sources": list, "tiles": list})
+    sizes = {}
+    for number, source in enumerate(manifest["sources"]):
+        _check_types(f"source {number}", source, SOURCE)
+        sizes[source["roi"]] = source["width"], source["height"]
+    has_files = any(isinstance(tile, dict) and "image" in tile for tile in manifest["tiles"])
+    fields = TILE | (TILE_FILES if has_files else {})
+    codes = set(map(str, range(len(CODE_NAMES))))
+    for number, tile in enumerate(manifest["tiles"]):
+        _check_types(f"tile {number}", tile, fields)
+        width, height = sizes.get(tile["roi"], (0, 0))
+        if not (0 <= tile["x"] < width and 0 <= tile["y"] < height):
+            raise ValueError(f"tile {number} lies at {tile['x']}, {tile['y']}, in no region of the sources")
+        counts = tile["code_pixels"]
+        if not counts.keys() <= codes or not all(type(count) is int and count > 0 for count in counts.values()):
+            raise ValueError(f"tile {number} has the code_pixels {str(counts)[:80]}, no numbers of pixels by code")
+
+
+def _check_types(what: str, entry: Any, fields: dict[str, Any]) -> None:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{what} is {str(entry)[:80]!r}, no object")
+    for name, kind in fields.items():
+        value = entry.get(name)
+        if name not in entry or not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{what} has the {name} {str(value)[:80]!r}")
 
 
 def load_tiles(dataset_dir: str | Path, split: str) -> list[dict[str, Any]]:

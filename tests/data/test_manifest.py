@@ -8,6 +8,7 @@ from PIL import Image
 
 from lightmuseg.data import load_tiles, manifest, manifest_hash
 from lightmuseg.data.prepare import prepare_bcss
+from lightmuseg.data.stats import class_shares
 from lightmuseg.errors import InputError
 
 
@@ -124,3 +125,39 @@ def test_tile_outside_the_folder_is_refused(dataset, name):
     (dataset / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match="outside its folder"):
         load_tiles(dataset, manifest["tiles"][0]["split"])
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "says"),
+    [
+        ("tiles", "split", 5, "tile 0 has the split '5'"),
+        ("tiles", "x", "0", "tile 0 has the x '0'"),
+        ("tiles", "x", -1, "in no region"),
+        ("tiles", "y", True, "tile 0 has the y"),
+        ("tiles", "roi", "another", "in no region"),
+        ("tiles", "image", None, "tile 0 has the image"),
+        ("tiles", "mask_bytes", 1e300, "tile 0 has the mask_bytes"),
+        ("tiles", "code_pixels", {"99": 5}, "by code"),
+        ("tiles", "code_pixels", {"1": -5}, "by code"),
+        ("sources", "width", "wide", "source 0 has the width 'wide'"),
+        ("sources", "mpp", None, "source 0 has the mpp 'None'"),
+    ],
+)
+@pytest.mark.parametrize("use", [lambda folder: load_tiles(folder, "train"), class_shares, manifest_hash])
+def test_entry_that_cannot_be_is_named(use, place, name, value, says, dataset):
+    path = dataset / "manifest.json"
+    content = json.loads(path.read_text())
+    content[place][0][name] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"{path}: .*{says}.*prepare the dataset again"):
+        use(dataset)
+
+
+@pytest.mark.parametrize("place", ["tiles", "sources", "options"])
+def test_entries_that_are_no_objects_are_refused(place, dataset):
+    path = dataset / "manifest.json"
+    content = json.loads(path.read_text())
+    content[place] = [1]
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"{path}: .*prepare the dataset again"):
+        load_tiles(dataset, "train")
