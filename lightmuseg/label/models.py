@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import time
@@ -12,7 +11,9 @@ from typing import Any
 
 from lightmuseg.errors import InputError
 from lightmuseg.networks.weights import read_state_dict
-from lightmuseg.record import sha256_of, write_json, write_whole
+from lightmuseg.record import read_json, sha256_of, write_json, write_whole
+
+MAX_FACTS_BYTES = 1_000_000
 
 
 class ModelStore:
@@ -30,11 +31,16 @@ class ModelStore:
         self.folder, self._first = folder, first
 
     def in_use(self) -> int:
-        """The number of the version in use; where its file is gone, of the newest that is there."""
+        """The number of the version in use; where its file is gone, of the newest that is there.
+
+        Raises:
+            InputError: where the file that says so is damaged.
+        """
         self._begin()
         pointer = self.folder / "in_use.json"
-        number = json.loads(pointer.read_text(encoding="utf-8"))["version"] if pointer.is_file() else 0
-        return number if self.path(number).is_file() else max(self.numbers())
+        number = _said(pointer).get("version") if pointer.is_file() else 0
+        numbers = self.numbers()
+        return next((one for one in numbers if one == number), max(numbers))
 
     def path(self, number: int) -> Path:
         return self.folder / f"v{number:04d}.pt"
@@ -50,8 +56,8 @@ class ModelStore:
         rows = []
         for number in self.numbers():
             path = self.path(number).with_suffix(".json")
-            said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-            rows.append({"version": number, "in_use": number == used, **said})
+            said = _said(path) if path.is_file() else {}
+            rows.append({**said, "version": number, "in_use": number == used})
         return rows
 
     def add(self, weights: Path, facts: Mapping[str, Any], use: bool) -> int:
@@ -90,3 +96,10 @@ class ModelStore:
         said = {"sha256": sha256_of(weights), "added": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
         write_json(path.with_suffix(".json"), said)
         write_whole(path, lambda temporary: shutil.copyfile(weights, temporary))
+
+
+def _said(path: Path) -> dict[str, Any]:
+    said = read_json(path, "delete it", MAX_FACTS_BYTES)
+    if not isinstance(said, dict):
+        raise InputError(f"{path}: is no JSON object; delete it.")
+    return said

@@ -49,6 +49,25 @@ def test_file_that_is_gone_is_not_in_use(first, tmp_path):
     assert store.in_use() == 0
 
 
+@pytest.mark.parametrize("text", ['{"version": ', "[1]", '{"version": 1', "\0"])
+def test_damaged_files_of_a_store_are_named(text, first, tmp_path):
+    store = ModelStore(tmp_path / "models", first)
+    store.in_use()
+    for name in ("in_use.json", "v0000.json"):
+        (tmp_path / "models" / name).write_text(text)
+        with pytest.raises(InputError, match=f"{name}: .*delete it"):
+            store.facts()
+        (tmp_path / "models" / name).unlink()
+
+
+@pytest.mark.parametrize("version", [99, -1, "../v", [0], None, 0.5])
+def test_version_that_is_not_there_is_not_in_use(version, first, tmp_path):
+    store = ModelStore(tmp_path / "models", first)
+    store.in_use()
+    (tmp_path / "models" / "in_use.json").write_text(json.dumps({"version": version}))
+    assert store.in_use() == 0
+
+
 def test_what_is_no_weights_is_not_kept(first, tmp_path):
     store = ModelStore(tmp_path / "models", first)
     (tmp_path / "bad.pt").write_bytes(b"x")
