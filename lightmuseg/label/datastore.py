@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import shutil
 import threading
 import time
@@ -21,25 +19,15 @@ from lightmuseg.errors import InputError, first_line
 from lightmuseg.record import sha256_of, write_json, write_text, write_whole
 
 from .ground_truth import POLYGONS
+from .names import ENDING, TAG, is_name
 
 logger = logging.getLogger(__name__)
 
-NAME = re.compile(r"[^/\\\x00-\x1f]{1,200}")
-TAG = re.compile(r"[A-Za-z0-9_-]{1,40}")
 VERSIONS = "versions"
-ENDING = re.compile(r"(\.[A-Za-z0-9]{1,10}){1,2}")
 # of the list of images; scores of 10,000 slides take as much
 MAX_BYTES = 100_000_000
 # for another process that changes the list
 SECONDS_TO_WAIT = 20
-
-
-def is_name(text: str) -> bool:
-    """Whether a text can be the name of an image: of one file in one folder, and not hidden."""
-    try:
-        return bool(NAME.fullmatch(text)) and len(text.encode()) <= 200 and not text.startswith(".")
-    except UnicodeEncodeError:
-        return False
 
 
 class VersionedDatastore(LocalDatastore):
@@ -72,8 +60,9 @@ class VersionedDatastore(LocalDatastore):
         self._depth = 0
         self._model: LocalDatastoreModel | None = None
         self._stamp: tuple[int, int] | None = None
-        # when each folder last changed; None before MONAI Label's own looking at them
-        self._folders: dict[str, int] | None = None
+        # when each folder last changed, and the names in them; None before MONAI Label's own looking at them
+        self._folders: dict[Path, int] | None = None
+        self._names: dict[Path, set[str]] = {}
         # no watcher of MONAI Label's, which would be woken by our own writing
         super().__init__(folder, extensions=extensions, auto_reload=False)
         self._folders = {} if auto_reload else None
@@ -84,15 +73,23 @@ class VersionedDatastore(LocalDatastore):
         with self._mutex:
             if self._depth == 0:
                 self._load()
-                if self._folders is not None and self._folders != (now := self._folder_stamps()):
-                    self._folders = now
-                    self._reconcile_datastore()
+                if self._folders is not None:
+                    self._notice_files()
             return self._model
 
-    def _folder_stamps(self) -> dict[str, int]:
-        """When the folders of images and labels last changed, ns."""
+    def _notice_files(self) -> None:
+        """Take in files that came and leave out those that went.
+
+        A folder's time changes with every change of the datastore's own file too, names only with others.
+        """
         folders = [Path(self._model.image_path()), *Path(self._model.label_path(None)).glob("[!.]*/")]
-        return {str(folder): folder.stat().st_mtime_ns for folder in folders}
+        changed = {folder: folder.stat().st_mtime_ns for folder in folders}
+        if changed == self._folders:
+            return
+        names = {folder: {path.name for path in folder.glob("[!.]*")} for folder in folders}
+        if names != self._names:
+            self._reconcile_datastore()
+        self._folders, self._names = changed, names
 
     @_datastore.setter
     def _datastore(self, model: LocalDatastoreModel) -> None:
@@ -293,5 +290,6 @@ class VersionedDatastore(LocalDatastore):
         with self._changing():
             super().update_label_info(label_id, label_tag, info)
 
-    def json(self) -> dict[str, Any]:
-        return json.loads(json.dumps(super().json(), default=str))
+    def text(self) -> str:
+        """All that is known, as JSON, which pydantic writes many times sooner than Python."""
+        return self._datastore.model_dump_json(exclude={"base_path"})

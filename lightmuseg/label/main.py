@@ -67,6 +67,8 @@ class LightMuSegApp(MONAILabelApp):
             app_dir, studies, dict(conf), name="LightMuSeg", version=__version__,
             description="Tissue segmentation of breast-cancer slides, with active learning",
         )  # fmt: skip
+        # the version in use when somebody stopped the scoring
+        self._unscored: int | None = None
         # MONAI Label's own way asks the server by HTTP, which refuses while it is scoring or where it asks who one is
         self._auto_update_scoring = False
 
@@ -150,6 +152,14 @@ class LightMuSegApp(MONAILabelApp):
         super().on_init_complete()
         threading.Thread(target=self._keep_scores_fresh, name="scores", daemon=True).start()
 
+    def pause_scoring(self) -> None:
+        """Begin no scoring by the weights in use, unless somebody asks for it."""
+        self._unscored = self._store.in_use()
+
+    def resume_scoring(self) -> None:
+        """Score again what has no score."""
+        self._unscored = None
+
     def _keep_scores_fresh(self) -> None:
         """Score, in processes of their own, what is new or was scored by other weights."""
         looks_in_vain = 0
@@ -163,9 +173,9 @@ class LightMuSegApp(MONAILabelApp):
                 for task in at_work:
                     task["status"] = "ERROR"
             try:
-                for method, task in self._scoring_methods.items():
-                    if not at_work and task.stale(self.datastore()):
-                        self.async_scoring(method)
+                stale = (method for method, one in self._scoring_methods.items() if one.stale(self.datastore()))
+                if not at_work and self._unscored != self._store.in_use() and (method := next(stale, None)):
+                    self.async_scoring(method)
             except (InputError, OSError) as error:
                 logger.warning("nothing is scored: %s", error)
                 failed = True

@@ -72,7 +72,7 @@ ROUTES: dict[str, Decision] = {
     "POST /scoring/{method}": OURS,
     "DELETE /scoring/": OURS,
     "POST /activelearning/{strategy}": OURS,
-    "GET /datastore/": SERVED,
+    "GET /datastore/": OURS,
     "PUT /datastore/": _OLD,
     "DELETE /datastore/": _OLD,
     "GET /datastore/image": SERVED,

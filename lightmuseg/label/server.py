@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from lightmuseg.errors import first_line
+from lightmuseg.errors import first_line, user_fault
 from lightmuseg.guard import Guard
 from lightmuseg.networks.torchvision_operators import declare_missing_operators
 
@@ -34,6 +35,7 @@ declare_missing_operators()
 
 from monailabel.app import app as stock  # noqa: E402
 from monailabel.endpoints.user.auth import get_current_user  # noqa: E402
+from monailabel.interfaces.app import MONAILabelApp  # noqa: E402
 from monailabel.interfaces.exception import (  # noqa: E402
     ImageNotFoundException,
     LabelNotFoundException,
@@ -56,7 +58,7 @@ POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancesto
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Start MONAI Label's app and the process that segments; both end with the server."""
     os.environ[SERVER] = str(os.getpid())
-    instance = app_instance()
+    instance = _started()
     instance.server_mode(True)
     instance.on_init_complete()
     remove_folders_of_killed_servers()
@@ -69,6 +71,19 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await app.state.inference.stop()
         end_tasks()
+
+
+def _started() -> MONAILabelApp:
+    """MONAI Label's app for the folder; a fault of the folder or the options ends the process with a line."""
+    try:
+        return app_instance()
+    except Exception as error:
+        fault = user_fault(error)
+        if fault is None:
+            raise
+        print(f"\nlightmuseg: error: {fault}", file=sys.stderr, flush=True)
+        # to raise it would have Starlette and Uvicorn show their tracebacks
+        os._exit(1)
 
 
 def end_tasks() -> None:

@@ -13,11 +13,9 @@ import json
 import os
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +29,8 @@ import numpy as np
 import psutil
 import requests
 import shapely
-from figures import DOCS, processor, publish, spread, table
+from figures import DOCS, processor, publish
+from label_server_report import report
 from PIL import Image
 
 from lightmuseg.record import sha256_of, write_json
@@ -40,10 +39,10 @@ ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "bundle" / "models" / "model.pt"
 SVS, REGION = "CMU-1-Small-Region.svs", "TCGA-A2-A1G6-DX1_xmin57706_ymin69514_MPP-0.2500.png"
 SIDE, TILE, PATCHES, SEED = 3000, 512, 64, 42
-TASKS, METHODS = ("train", "scoring"), ("entropy", "epistemic")
+STARTS = {"train": ("/train/lightmuseg", {"max_epochs": 10_000}), "scoring": ("/scoring/entropy", {})}
+TASKS, METHODS = tuple(STARTS), ("entropy", "epistemic")
 # what two clients ask in turn, each so many seconds after the one before
 LIGHT, EVERY = ("/info/", "/datastore/", "/datastore/?output=all", "/logs/", "/train/", "/scoring/"), 0.05
-AIM_MS = 200
 # cancelled and left by their clients: so many, so many seconds after the start
 CANCELS, SECONDS_OF_TASK, SECONDS_OF_INFERENCE = 5, 3.0, 2.0
 PACKAGES = ("monailabel", "fastapi", "uvicorn", "torch")
@@ -137,9 +136,13 @@ class Server:
         return {one["status"] for one in answer.json()} if answer.status != 404 else set()
 
     def start(self, task: str) -> None:
-        """Wait until one runs; scorings start by themselves where there are images without scores."""
-        if task == "train" and not self.states(task) & {"SUBMITTED", "RUNNING"}:
-            self.ask("POST", "/train/lightmuseg", json={"max_epochs": 10_000}).json()
+        """Wait until one runs."""
+        if not self.states(task) & {"SUBMITTED", "RUNNING"}:
+            path, asked_for = STARTS[task]
+            begun = self.ask("POST", path, json=asked_for)
+            # a scoring may begin by itself, and is not begun twice
+            if begun.status != 429:
+                begun.json()
         wait(lambda: "RUNNING" in self.states(task))
 
 
@@ -224,8 +227,17 @@ def benchmark(data: str = "", runs: int = 3, seconds: float = 60, tiles: int = 6
     code = f"import importlib.metadata as m, json; print(json.dumps({{n: m.version(n) for n in {PACKAGES}}}))"
     python = ROOT / ".venv-label" / "bin" / "python"
     versions = json.loads(subprocess.run([python, "-c", code], capture_output=True, check=True).stdout)
-    options = {"seconds": seconds, "tiles": tiles, "versions": versions, "processor": processor()}
-    publish("label_server", report(measured, options), {**options, "runs": measured}, output)
+    facts = {**options(seconds, tiles), "versions": versions}
+    publish("label_server", report(measured, facts), {**facts, "runs": measured}, output)
+
+
+def options(seconds: float, tiles: int) -> dict[str, Any]:
+    """What the figures were measured with, and the requests that they are of."""
+    return {
+        "seconds": seconds, "tiles": tiles, "side": SIDE, "tile": TILE, "patches": PATCHES, "every_s": EVERY,
+        "cancels": CANCELS, "left_after_s": SECONDS_OF_INFERENCE, "processor": processor(),
+        "requests": [f"GET {path}" for path in LIGHT] + [f"DELETE /{task}/" for task in TASKS],
+    }  # fmt: skip
 
 
 def measure(server: Server, folder: Path, process: int, seconds: float) -> dict[str, Any]:
@@ -306,62 +318,6 @@ def left(server: Server) -> list[float]:
     server.infer("region", timeout=SECONDS_OF_INFERENCE)
     after = server.infer("tile_0")
     return [round(one.done - one.sent, 2) for one in (undisturbed, after) if one.json()]
-
-
-def report(runs: Sequence[dict[str, Any]], options: dict[str, Any]) -> str:
-    """The figures as Markdown: of several runs the median, where there is room with the least and the most."""
-    middle = statistics.median
-    names = [f"GET {path}" for path in LIGHT] + [f"DELETE /{task}/" for task in TASKS] + ["all", "all, when due"]
-    rows = [["request", "number", "errors", "at rest: median", "99%", "at work: median", "95%", "99%", "longest"]]
-    for name in names:
-        rest, work = ([run[part][name] for run in runs if name in run[part]] for part in ("rest", "work"))
-        at_rest = [f"{middle(one[key] for one in rest):.0f}" if rest else "" for key in ("p50_ms", "p99_ms")]
-        at_work = [f"{middle(one[key] for one in work):.0f}" for key in ("p50_ms", "p95_ms")]
-        at_work += [spread([one[key] for one in work], 0) for key in ("p99_ms", "most_ms")]
-        count = [str(sum(one[key] for one in rest + work)) for key in ("number", "errors")]
-        rows.append([name, *count, *at_rest, *at_work])
-    all_requests, when_due = ([run["work"][name]["p99_ms"] for run in runs] for name in names[-2:])
-    share = {
-        name: spread([100 * run[part][key] for run in runs], 0)
-        for name, part, key in (
-            ("training", "work_facts", "train"), ("scoring", "work_facts", "scoring"),
-            ("others at rest", "rest_facts", "busy_by_others"), ("others at work", "work_facts", "busy_by_others"),
-        )
-    }  # fmt: skip
-    inferred = [seconds for run in runs for seconds in run["inference_s"]]
-    tile, after = (
-        [spread([pair[place] for run in runs for pair in run[part]]) for part in ("left_at_rest_s", "left_at_work_s")]
-        for place in (0, 1)
-    )
-    versions = ", ".join(f"{name} {version}" for name, version in options["versions"].items())
-    about = (
-        f"`scripts/label.sh` with a slide, a region of {SIDE:,} x {SIDE:,} pixels and {options['tiles']} tiles, each "
-        f"with two scores of {PATCHES} patches, as slides have. Two clients asked for each of these in turn, "
-        f"{1 / EVERY:g} times a second, one by a connection for each request and one by a connection that it kept. At "
-        "rest the server had nothing else to do. At work a third client had the whole region segmented, again and "
-        "again, while a training and a scoring went on, each in a process of its own; then they were cancelled and "
-        f"started again, {CANCELS} times a run. Runs: {len(runs)}, each with a new server, {options['seconds']:g} s at "
-        f"rest and as long at work. {options['processor']}; {versions}. Milliseconds; median of the runs (least to "
-        "most). Made by `scripts/benchmark/label_server.py`."
-    )
-    result = (
-        f"The 99th percentile of all requests at work is {spread(all_requests, 0)} ms; the aim was {AIM_MS} ms. 'When "
-        "due': counted not from when a request was sent, but from when it would have been, had the answer before it "
-        f"not been late: {spread(when_due, 0)} ms."
-    )
-    work = (
-        f"At work the training ran for {share['training']}% of the time, the scoring for {share['scoring']}%, and "
-        f"{len(inferred)} inferences ended, after {spread(inferred)} s. Other programs took {share['others at rest']}% "
-        f"of the processors' time at rest and {share['others at work']}% at work."
-    )
-    gone = (
-        f"Of a client that goes away the inference ends too. A tile of {TILE} x {TILE} pixels is segmented in "
-        f"{tile[0]} s at rest, and in {after[0]} s where a client had just gone, {SECONDS_OF_INFERENCE:g} s after it "
-        f"asked for the region. With the training and the scoring going on it is {tile[1]} s and {after[1]} s."
-    )
-    title = "# How soon the label server answers while it works"
-    parts = [table(rows) if part is rows else textwrap.fill(part, 140) for part in (about, rows, result, work, gone)]
-    return "\n\n".join([title, *parts])
 
 
 if __name__ == "__main__":

@@ -266,6 +266,7 @@ def test_scoring_is_started_and_tells_of_no_folder(own):
     answer = own("POST", "/scoring/entropy", json={})
     assert answer.status_code in (200, 429), answer.text
     assert own("GET", "/scoring/?all=true").json()
+    assert own("GET", "/scoring/").json()["id"] in {task["id"] for task in own("GET", "/scoring/?all=true").json()}
     for path in ("/scoring/?all=true", "/"):
         assert str(own.studies.parent) not in own("GET", path).text
         assert "/lightmuseg/label" not in own("GET", path).text
@@ -321,31 +322,49 @@ def test_what_a_server_started_ends_with_it(how, serve, studies, tmp_path):
     assert not alive
 
 
-def test_scoring_goes_on_after_an_error_that_nobody_expected(label_environment, tmp_path):
+def test_scoring_goes_on_after_an_error_and_waits_where_it_was_stopped(label_environment, tmp_path):
     script = """
-import threading, time
+import threading, time, types
 from lightmuseg.networks.torchvision_operators import declare_missing_operators
 declare_missing_operators()
 from lightmuseg.label import main
 
 main.SECONDS_AFTER_FAULT = main.SECONDS_BETWEEN_LOOKS = 0.01
-again = threading.Event()
+looks, begun = [], []
 
 class Task:
-    looks = 0
     def stale(self, datastore):
-        Task.looks += 1
-        if Task.looks == 1:
+        looks.append(1)
+        if len(looks) == 1:
             raise ZeroDivisionError("nobody expects it")
-        again.set()
-        return []
+        return ["a slide"]
+
+def begins():
+    before, until = len(begun), time.monotonic() + 20
+    while len(begun) == before and time.monotonic() < until:
+        time.sleep(0.01)
+    return len(begun) > before
 
 app = main.LightMuSegApp.__new__(main.LightMuSegApp)
-app._scoring_methods, app._datastore = {"entropy": Task()}, None
+store = types.SimpleNamespace(version=0, in_use=lambda: store.version)
+app._scoring_methods, app._datastore, app._store, app._unscored = {"entropy": Task()}, None, store, None
+app.async_scoring = begun.append
 threading.Thread(target=app._keep_scores_fresh, daemon=True).start()
-print("goes on" if again.wait(20) else "has ended")
+said = [begins()]
+app.pause_scoring()
+# one look may be under way
+time.sleep(0.2)
+before = len(begun)
+time.sleep(0.5)
+said.append(len(begun) == before)
+store.version = 1
+said.append(begins())
+app.pause_scoring()
+time.sleep(0.2)
+app.resume_scoring()
+print(*said, begins())
 """
     command = [label_environment / "bin" / "python", "-W", "ignore", "-c", script]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1:] == ["goes on"], done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1:] == ["True True True True"], done.stderr[-2000:]
     assert "nobody expects it" in done.stderr

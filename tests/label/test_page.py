@@ -54,6 +54,17 @@ def test_script_ends_in_one_line_where_it_cannot_start(words, says, root, label_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_server_ends_in_one_line_where_the_list_of_images_is_damaged(root, label_environment, tmp_path):
+    (tmp_path / "datastore_v2.json").write_text('{"objects": ')
+    command = ["bash", str(root / "scripts" / "label.sh"), ".", "--port", "0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert f"lightmuseg: error: {tmp_path / 'datastore_v2.json'}: is damaged; move it away" in said
+    assert "Traceback" not in said
+    assert (tmp_path / "datastore_v2.json").read_text() == '{"objects": '
+
+
 def test_monai_labels_own_app_serves_the_exported_bundle(
     serve, run, exported, root, label_environment, studies, tmp_path
 ):

@@ -173,7 +173,7 @@ def test_the_page_says_what_the_figures_say(script):
             "inference_s": [9.0], "left_at_rest_s": [[1.0, 2.0]], "left_at_work_s": [[3.0, 4.0]],
         }  # fmt: skip
 
-    options = {"seconds": 60, "tiles": 5, "processor": "a processor", "versions": {"monailabel": "0.8.5"}}
+    options = {**script.options(60, 5), "processor": "a processor", "versions": {"monailabel": "0.8.5"}}
     text = script.report([run(10), run(30), run(20)], options)
     rows = {cells[0]: cells[1:] for line in text.splitlines() if (cells := line.strip("| ").split(" | "))}
     assert rows["GET /info/"] == ["6", "0", "2", "2", "20", "20", "20 (10 to 30)", "20 (10 to 30)"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import anyio
 import anyio.to_thread
@@ -41,6 +41,15 @@ _slides = anyio.CapacityLimiter(MOST_SLIDES)
 async def _with_a_slide(work: Callable[[], Any]) -> Response:
     """What opens a slide, a few at once, in threads that nobody else waits for."""
     return ready(await anyio.to_thread.run_sync(work, limiter=_slides))
+
+
+@router.get("/datastore/", dependencies=[USER], tags=["Datastore"])
+def datastore(output: Literal["train", "stats", "all"] = "stats") -> Response:
+    """How many images and labels there are, or what is known of each."""
+    store = app_instance().datastore()
+    if output == "all":
+        return Response(store.text(), media_type="application/json")
+    return ready(store.datalist() if output == "train" else store.status())
 
 
 @router.put("/datastore/image", max_body_size=MAX_IMAGE_BYTES + FORM_BYTES, tags=["Datastore"])

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, HTTPException
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.async_tasks.task import AsyncTask
+from monailabel.utils.async_tasks.utils import tasks
 from starlette.responses import Response
 
 from ..asked import checked, known, options_of
@@ -27,13 +28,13 @@ _starting = threading.Lock()
 
 @router.get("/train/", dependencies=[USER], tags=["Train"])
 def trainings(all: bool = False, check_if_running: bool = False) -> Response:
-    """The last training, or all since the server started."""
+    """The training that runs, else the last one; or all since the server started."""
     return ready(tasks_of("train", all, check_if_running))
 
 
 @router.get("/scoring/", dependencies=[USER], tags=["Scoring"])
 def scorings(all: bool = False, check_if_running: bool = False) -> Response:
-    """The last scoring, or all since the server started."""
+    """The scoring that runs, else the last one; or all since the server started."""
     return ready(tasks_of("scoring", all, check_if_running))
 
 
@@ -45,7 +46,8 @@ def stop_training() -> Response:
 
 @router.delete("/scoring/", dependencies=[ANNOTATOR], tags=["Scoring"])
 def stop_scoring() -> Response:
-    """End the scoring that runs."""
+    """End the scoring that runs; none begins by itself before other weights come into use."""
+    app_instance().pause_scoring()
     return _stopped("scoring")
 
 
@@ -68,6 +70,7 @@ def train(model: str, params: dict[str, Any] | None = None, enqueue: bool = Fals
 def score(method: str, params: dict[str, Any] | None = None) -> Response:
     """Score what has no score by the weights in use, in a process of its own."""
     scoring = known(app_instance()._scoring_methods, method, "method")
+    app_instance().resume_scoring()
     return _started("scoring", {"method": method}, options_of(params, getattr(scoring, "config", dict)()), False)
 
 
@@ -84,14 +87,23 @@ def _started(kind: str, request: dict[str, Any], options: dict[str, Any], enqueu
 
 
 def tasks_of(kind: str, all: bool = False, running: bool = False, missing: Any = None) -> Any:
-    """What MONAI Label says of its tasks of a kind; ``missing`` where there are none."""
-    found, said = AsyncTask.status(kind, all, running)
-    if found is None and missing is not None:
+    """The task of a kind that runs, else the last one; or all since the server started.
+
+    Args:
+        kind: "train" or "scoring".
+        all: give all.
+        running: give none but the one that runs.
+        missing: what is given where there are none; without it that is answered by 404.
+    """
+    begun = [_copied(task) for task in list(tasks(kind))]
+    at_work = [task for task in begun if task["status"] == "RUNNING"]
+    # asked for what runs, MONAI Label gives one, whatever else is asked for
+    found = at_work[:1] if running else begun if all else at_work[:1] or begun[-1:]
+    if not found and missing is None:
+        raise HTTPException(404, f"there is no {kind} task{' that runs' if running else ''}.")
+    if not found:
         return missing
-    if found is None:
-        raise HTTPException(404, said)
-    # asked for what runs, it gives one, whatever else is asked for
-    return [_copied(task) for task in found] if isinstance(found, list) else _copied(found)
+    return found if all and not running else found[0]
 
 
 def _copied(task: Mapping[str, Any]) -> dict[str, Any]:
