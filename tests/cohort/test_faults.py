@@ -65,7 +65,9 @@ class Killer(threading.Thread):
                 continue
             # at any point of a slide; one of the workers may still load its libraries
             time.sleep(self.moments.uniform(0, 0.3))
-            workers = descendants(self.driver.pid, "ray::Actor")
+            actors = ages("ray::Actor")
+            # what an actor starts is called as it is for a moment
+            workers = [one for one in descendants(self.driver.pid, "ray::Actor") if actors.get(one) not in actors]
             if workers and most_deaths(self.folder) < MAX_DEATHS - 1:
                 try:
                     os.kill(self.moments.choice(workers), signal.SIGKILL)
