@@ -5,43 +5,20 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from preloaded import LIBRARIES, preloaded_environment
 
-DOCUMENTS = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    "docs/architecture.md",
-    "docs/cohort.md",  # its commands run in tests/cohort/test_page.py
-    "docs/label.md",  # its commands run in tests/label/test_page.py
-    "docs/one_region.md",
-    "docs/performance.md",
-    "docs/protocol.md",
-    "docs/scaling.md",
-    "docs/security.md",
-    "docs/slides.md",
-    "docs/two_regions.md",
-    "docs/view.md",  # its commands run in tests/view/test_page.py
-    "docs/benchmarks/active_learning.md",
-    "docs/benchmarks/cohort.md",
-    "docs/benchmarks/growth.md",
-    "docs/benchmarks/growth_openvino.md",
-    "docs/benchmarks/layers.md",
-    "docs/benchmarks/metrics.md",
-    "docs/benchmarks/network.md",
-    "docs/benchmarks/network_avx2.md",
-    "docs/benchmarks/network_avx512.md",
-    "docs/benchmarks/slide.md",
-    "docs/benchmarks/slide_avx2.md",
-    "docs/benchmarks/slide_tiatoolbox.md",
-    "docs/benchmarks/training.md",
-    "docs/benchmarks/view.md",
-    "deploy/README.md",  # its command runs in tests/deploy/test_slurm.py
-    "bundle/docs/README.md",  # its commands run in test_self_contained.py
+ROOT = Path(__file__).parents[1]
+# Commands of docs/cohort.md, label.md and view.md run in the test_page.py of their own folders, those of
+# deploy/README.md in deploy/test_slurm.py, those of bundle/docs/README.md in bundle/test_self_contained.py.
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", "deploy/*.md", "bundle/docs/*.md")
+    for path in ROOT.glob(pattern)
 )
 # Words put behind a command so that it ends soon; what it does stays the same.
 SHORTENED = {
