@@ -122,8 +122,9 @@ def test_killed_workers_a_killed_driver_and_a_full_disk_change_no_byte(
 
     disk = tmp_path / "disk"
     disk.mkdir()
-    # half of it fits, beside what a worker sees to have free
-    if not mounted(disk, "-t", "tmpfs", "-o", f"size={size // 2 + NEEDED_BYTES}"):
+    # all fits, beside what two workers see to have free
+    roomy = f"size={size * 3 + 25_000_000}"
+    if not mounted(disk, "-t", "tmpfs", "-o", roomy):
         pytest.skip("cannot mount a disk here: not root")
     try:
         words = (tmp_path / "slides", "--output", disk / "out", "--engine", "ray", "--slides-at-once", "2")
@@ -142,6 +143,10 @@ def test_killed_workers_a_killed_driver_and_a_full_disk_change_no_byte(
             assert time.monotonic() < until
             time.sleep(0.2)
 
+        # a fourth more fits
+        used = os.statvfs(disk)
+        used = (used.f_blocks - used.f_bfree) * used.f_bsize
+        assert mounted(disk, "-o", f"remount,size={used + size // 4 + NEEDED_BYTES}")
         second = command(*words)
         killers.append(Killer(second, disk / "out", 2, most))
         assert second.wait(LIMIT_S) == 1
@@ -152,7 +157,7 @@ def test_killed_workers_a_killed_driver_and_a_full_disk_change_no_byte(
         failures = [path.read_text() for path in (disk / "out" / ".cohort" / "failed").glob("[!.]*.json")]
         assert all(any(str(path) in text for path in corrupt) for text in failures)
 
-        assert mounted(disk, "-o", f"remount,size={size * 3 + 25_000_000}")
+        assert mounted(disk, "-o", f"remount,{roomy}")
         third = command(*words)
         killers.append(Killer(third, disk / "out", 3, most))
         assert third.wait(LIMIT_S) == 1

@@ -248,7 +248,10 @@ def svs_dataset(svs, folder, mpp, size):
     Image.fromarray(mask).save(folder / "masks" / f"{roi}.png")
     source = {"roi": roi, "patient": "CMU-1", "x0": X0, "y0": Y0, "mpp": mpp, "width": size[0], "height": size[1],
               "mask": f"{roi}.png", "mask_sha256": sha256_of(folder / "masks" / f"{roi}.png")}  # fmt: skip
-    tiles = [{"split": "train", "patient": "CMU-1", "roi": roi, "x": x, "y": y} for x, y in ((0, 0), (97, 160))]
+    tiles = [
+        {"split": "train", "patient": "CMU-1", "roi": roi, "x": x, "y": y, "code_pixels": {}}
+        for x, y in ((0, 0), (97, 160))
+    ]
     manifest = {"format": FORMAT, "options": {"dataset": "other"}, "tile_size": 256, "sources": [source],
                 "tiles": tiles}  # fmt: skip
     (folder / MANIFEST).write_text(json.dumps(manifest))
