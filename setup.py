@@ -43,6 +43,7 @@ setup(
         "pytorch-ignite>=0.5",
         "nibabel>=5.0",
         "tifffile>=2023.7",
+        "simplejpeg>=1.7.2",  # a strict check of each JPEG tile: libjpeg-turbo told to stop at warnings; MIT
         f"cucim-cu13>=25.10; {LINUX_X86}",
         "numpy>=1.26",
         "tensorboard>=2.15",

@@ -28,8 +28,8 @@ from lightmuseg.errors import InputError, first_line
 
 PACKAGES = (
     "monai", "torch", "pytorch-ignite", "numpy", "scipy", "pillow", "tifffile", "nibabel", "cucim-cu13", "cucim-cu12",
-    "scikit-image", "shapely", "rasterio", "openslide-python", "openslide-bin", "imagecodecs", "wsidicom", "highdicom",
-    "zarr", "openvino", "nncf", "onnxruntime-gpu", "onnxruntime", "tensorrt-cu13",
+    "scikit-image", "shapely", "simplejpeg", "rasterio", "openslide-python", "openslide-bin", "imagecodecs", "wsidicom",
+    "highdicom", "zarr", "openvino", "nncf", "onnxruntime-gpu", "onnxruntime", "tensorrt-cu13",
 )  # fmt: skip
 # What a spreadsheet takes for a formula, behind the apostrophes that mark text.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
