@@ -162,9 +162,8 @@ def fuzz(
             ended.append(one)
             if one.is_fault and keep:
                 Path(keep).mkdir(parents=True, exist_ok=True)
-                shutil.copy(
-                    folder / f"damaged{one.format.suffix}", Path(keep, f"{seed}-{one.number}{one.format.suffix}")
-                )
+                path = folder / "damaged" / one.format.name / f"slide{one.format.suffix}"
+                shutil.copy(path, Path(keep) / f"{seed}-{one.number}{one.format.suffix}")
     print(table(ended))
     unsaid = Counter((one.format.name, one.kind, one.detail) for one in ended if one.outcome == DIFFERS)
     for (form, kind, detail), count in sorted(unsaid.items()):
