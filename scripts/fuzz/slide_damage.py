@@ -106,7 +106,7 @@ def numbers_of(path: Path) -> dict[int, list[_Numbers]]:
 
 def _in_tags(data: bytearray, chance: random.Random, path: Path) -> str:
     """A byte of the tables of tags, or a number that says where a tile lies."""
-    kind = chance.choice(("tag", "shared", "swapped", "no bytes", "fewer bytes", "elsewhere"))
+    kind = chance.choice(("tag", "shared", "no bytes", "fewer bytes", "elsewhere"))
     if kind == "tag":
         with tifffile.TiffFile(path) as file:
             page = chance.choice(list(file.pages))
@@ -115,13 +115,10 @@ def _in_tags(data: bytearray, chance: random.Random, path: Path) -> str:
         return f"byte {at} of the tags"
     offsets, counts = chance.choice(list(numbers_of(path).values()))
     one, other = chance.randrange(offsets.count), chance.randrange(offsets.count)
-    for numbers in (offsets, counts):
-        first, second = numbers.value(data, one), numbers.value(data, other)
-        if kind in ("shared", "swapped"):
-            numbers.set(data, one, second)
-        if kind == "swapped":
-            numbers.set(data, other, first)
-    if kind == "no bytes":
+    if kind == "shared":
+        for numbers in (offsets, counts):
+            numbers.set(data, one, numbers.value(data, other))
+    elif kind == "no bytes":
         counts.set(data, one, 0)
     elif kind == "fewer bytes":
         counts.set(data, one, counts.value(data, one) // 2)
