@@ -40,11 +40,18 @@ def user_fault(error: BaseException | None) -> str | None:
             return " ".join(str(error).split())
         if isinstance(error, OSError) and error.strerror:
             return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-        if isinstance(error, ImportError):
-            # a package that an option needs and nobody installed
+        if _is_missing_package(error):
             return first_line(error)
         error = error.__cause__
     return None
+
+
+def _is_missing_package(error: BaseException) -> bool:
+    """Whether a package that an option needs is not installed; a name that is not in one that is there is a bug."""
+    if any(kind.__name__ == "OptionalImportError" for kind in type(error).__mro__):
+        # as MONAI says it
+        return True
+    return isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] != "lightmuseg"
 
 
 def report_faults_in_one_line() -> None:

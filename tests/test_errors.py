@@ -1,7 +1,11 @@
+import importlib
 import subprocess
 import sys
 
 import pytest
+from monai.utils import OptionalImportError, optional_import
+
+from lightmuseg.errors import user_fault
 
 START = "from lightmuseg.errors import *; report_faults_in_one_line()\n"
 
@@ -116,3 +120,28 @@ class Tiles(list):
 next(iter(DataLoader(Tiles([3]), num_workers=1)))
 """
     assert fault(code) == "tile3.png: broken."
+
+
+@pytest.mark.parametrize(
+    ("code", "last"),
+    [
+        ("from lightmuseg.errors import nothing", "cannot import name 'nothing' from 'lightmuseg.errors'"),
+        ("import lightmuseg.nothing", "No module named 'lightmuseg.nothing'"),
+        ("from json import nothing", "cannot import name 'nothing' from 'json'"),
+    ],
+)
+def test_an_import_that_cannot_be_right_is_a_bug(code, last):
+    with pytest.raises(ImportError) as caught:
+        exec(code)
+    assert last in str(caught.value)
+    assert user_fault(caught.value) is None
+
+
+def test_a_package_that_is_not_installed_is_a_users_fault():
+    with pytest.raises(ImportError) as caught:
+        importlib.import_module("not_installed")
+    assert user_fault(caught.value) == "No module named 'not_installed'"
+    needed, _ = optional_import("not_installed")
+    with pytest.raises(OptionalImportError) as missing:
+        needed.anything()
+    assert "not_installed" in user_fault(missing.value)

@@ -25,6 +25,16 @@ UNREADABLE_TAGS = (
 _YCBCR = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.APERIO_JP2000_YCBC)
 
 
+def raise_bug(error: BaseException) -> None:
+    """Raise an AttributeError again that does not come from within tifffile: it is a bug here, not a damaged file."""
+    trace, frames = error.__traceback__, set()
+    while trace is not None:
+        frames.add(trace.tb_frame.f_globals.get("__name__", "").partition(".")[0])
+        trace = trace.tb_next
+    if isinstance(error, AttributeError) and "tifffile" not in frames:
+        raise error
+
+
 def first_page(path: Path) -> tifffile.TiffPage:
     """The tags of level 0, which say more truly than cuCIM what its pixels are.
 

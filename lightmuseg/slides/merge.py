@@ -7,7 +7,7 @@ strips that reach into the row below are kept.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import heapq
 from collections.abc import Callable
 
 import numpy as np
@@ -47,7 +47,9 @@ class Merger:
         self._edges_y = [scale * edge for edge in plan.edges_y]
         self._finish = finish
         # of each cell the parts of tiles in it: rows and columns of the cell, those of the tile, logits * window
-        self._parts: defaultdict[tuple[int, int], list] = defaultdict(list)
+        self._parts: dict[tuple[int, int], list] = {}
+        # the same cells as a heap: the next to be finished is found without a look at the others
+        self._pending: list[tuple[int, int]] = []
 
     def add(self, tile: tuple[int, int], logits: np.ndarray | None) -> None:
         """Take the logits float32 [C, h, w] of the next tile; None for one that could not be read."""
@@ -59,6 +61,9 @@ class Merger:
                 # a copy, so that the part below does not keep the whole tile
                 part = None if weighted is None else weighted[:, tile_rows, tile_columns]
                 own = (i, j) == tile
+                if (i, j) not in self._parts:
+                    self._parts[i, j] = []
+                    heapq.heappush(self._pending, (i, j))
                 self._parts[i, j].append(
                     (rows, columns, tile_rows, tile_columns, part if own or part is None else part.copy())
                 )
@@ -79,7 +84,8 @@ class Merger:
         return result
 
     def _finish_before(self, tile: tuple[int, int]) -> None:
-        for cell in sorted(cell for cell in self._parts if cell < tile):
+        while self._pending and self._pending[0] < tile:
+            cell = heapq.heappop(self._pending)
             self._finish_cell(*cell, self._parts.pop(cell))
 
     def _finish_cell(self, row: int, column: int, parts: list) -> None:

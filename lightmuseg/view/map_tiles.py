@@ -17,7 +17,7 @@ import tifffile
 from PIL import Image
 
 from lightmuseg.data.pictures import UNANNOTATED, palette_of
-from lightmuseg.data.tiff import UNREADABLE_TAGS
+from lightmuseg.data.tiff import UNREADABLE_TAGS, raise_bug
 from lightmuseg.errors import InputError, first_line
 
 from .results import MAPS, Result
@@ -58,6 +58,7 @@ class ClassMap:
             raise
         except UNREADABLE_TAGS as error:
             self.close()
+            raise_bug(error)
             raise self._foreign(first_line(error)) from error
         finest = finest_level(*result.map_size)
         self.levels = TileLevels(*result.map_size, max(0, finest - len(self._pages) + 1), finest)

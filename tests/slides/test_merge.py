@@ -106,3 +106,23 @@ def test_only_the_strips_below_are_kept():
     tracemalloc.stop()
     # of each tile an overlap of 8 of its 32 rows, the corners twice, and what Python needs for slices and arrays
     assert max(kept) <= len(plan.xs_m) * (4 * 8 * 32 + 1500) + 4 * 2 * 32 * 32
+
+
+def test_a_tile_looks_only_at_the_cells_that_it_finishes():
+    width = 64 * 40
+    plan = plan_tiles((width, 304), 1.0, WholeSlide(width, 304), TILE, 0.25, 2)
+    looked, finished = [], []
+
+    class Tile(tuple):
+        def __gt__(self, cell):
+            # Python asks the subclass first, whichever side it stands on
+            looked.append(cell)
+            return tuple(self) > cell
+
+    merger = Merger(plan, 2, 1, lambda row, column, logits, missing: finished.append((row, column)))
+    for tile in plan.tiles:
+        merger.add(Tile(tile), None)
+    merger.close()
+    assert len(finished) == len(plan.tiles)
+    # each when it is finished, and one for each tile that is not yet
+    assert len(looked) <= len(finished) + len(plan.tiles)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from lightmuseg.data.tiff import UNREADABLE_TAGS, check_pixels, first_page, stated_mpps
+from lightmuseg.data.tiff import UNREADABLE_TAGS, check_pixels, first_page, raise_bug, stated_mpps
 from lightmuseg.errors import InputError, first_line
 
 from .reader import WHITE, Level, NotForThisReader, UnreadablePixels
@@ -98,6 +98,7 @@ class TiffTiles:
             raise
         except UNREADABLE_TAGS as error:
             self.file.close()
+            raise_bug(error)
             raise InputError(f"{path}: its tags cannot be read ({first_line(error)}); export it again.") from error
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from lightmuseg.data.tiff import UNREADABLE_TAGS
+from lightmuseg.data.tiff import UNREADABLE_TAGS, raise_bug
 from lightmuseg.errors import InputError, first_line
 
 from .reader import NotForThisReader, SlideReader
@@ -62,6 +62,7 @@ class TifffileReader(SlideReader):
             raise
         # the errors of codecs derive from RuntimeError
         except (*UNREADABLE_TAGS, RuntimeError) as error:
+            raise_bug(error)
             raise self.unreadable(level, xl, yl, width, height, error) from error
 
     def _assembled(self, index: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from lightmuseg.errors import InputError
-from lightmuseg.slides.readers import open_slide
+from lightmuseg.slides.readers import open_slide, tiff_tiles
 
 CMU = "CMU-1-Small-Region.svs"
 JPEG2000 = "TCGA-CR-7395-01A-01-TS1.svs"
@@ -204,3 +204,22 @@ def test_batch_keeps_the_order_and_names_what_is_damaged(tmp_path, pixels, write
                 assert isinstance(box, InputError)
             else:
                 assert np.array_equal(box[:, : 150 - x], pixels[y : y + 10, x : x + 20])
+
+
+def test_an_attribute_that_our_own_code_lacks_is_no_damaged_file(tmp_path, pixels, write_slide, monkeypatch):
+    slide = write_slide(tmp_path / "a.tif", [pixels])
+    monkeypatch.delattr(tiff_tiles.TiffTiles, "_check_length")
+    with pytest.raises(AttributeError, match="_check_length"):
+        open_slide(slide, "tifffile")
+    monkeypatch.undo()
+    with open_slide(slide, "tifffile") as reader:
+        monkeypatch.delattr(tiff_tiles.TiffTiles, "bytes_of")
+        with pytest.raises(AttributeError, match="bytes_of"):
+            reader.read(0, 0, 0, 64, 64)
+
+
+def test_an_attribute_that_tifffile_lacks_is_a_damaged_file(tmp_path, pixels, write_slide, monkeypatch):
+    slide = write_slide(tmp_path / "a.tif", [pixels])
+    monkeypatch.delattr(tifffile.TiffTags, "add")
+    with pytest.raises(InputError, match=r"a.tif: .*add.*export it again"):
+        open_slide(slide, "tifffile")
