@@ -97,7 +97,7 @@ class SlideJob:
         ) as reader:  # fmt: skip
             identity = {
                 **options.identity(), **self.model, "slide_bytes": _size(self.slide), "backend": reader.backend,
-                "rows_format": FORMAT,
+                "rows_format": FORMAT, "frame": reader.frame and dataclasses.asdict(reader.frame),
             }  # fmt: skip
             self.unfinished.begin(identity, options.resume)
             if options.dicom_seg and reader.backend != "dicom":
@@ -191,6 +191,7 @@ class SlideJob:
             "reader": view.reader.backend,
             "level0_size": [level0.width, level0.height],
             "level0_mpp": view.reader.mpp,
+            "frame": view.reader.frame and dataclasses.asdict(view.reader.frame),
             "map_size": [store.width, store.height],
             "map_mpp": store.mpp,
             "tiles": len(plan.tiles),

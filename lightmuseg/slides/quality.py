@@ -9,12 +9,17 @@ from skimage.measure import blur_effect
 from .area import Area
 from .plan import Plan
 from .readers import SlideReader, UnreadablePixels
+from .scale import LEAST_UM, MOST_UM, USUAL_UM, fields_at, nuclei_um
 from .uncertainty import Entropies
 from .view import ModelView
 from .writers.measurements import Counts
 
 # Stated and given um/px that differ less mean the same.
 MPP_TOLERANCE = 0.01
+# A scan at 20x is 0.45 to 0.55 um/px, twice as coarse as the model's 0.25: common, and the network, whose own map is
+# half as fine as what it reads, loses little by it. What is coarser than any of these is an overview, at 10x or less,
+# and enlarging it brings no nuclei back.
+COARSER = 2.5
 # One core of 0.6 mm of a tissue microarray, the smallest sample in common use (Kononen et al., Nature Medicine 4,
 # 1998, doi:10.1038/nm0798-844).
 LEAST_TISSUE_MM2 = 0.28
@@ -44,6 +49,8 @@ def warnings_of(
     mm2 = (map_mpp / 1000) ** 2
     found = [
         _scale(view.reader),
+        _coarse(view),
+        _nuclei(view, nuclei_um(*fields_at(view, _tissue_corners(view, area, plan), plan.tile_size))),
         _tissue(sum(counts.analysed) * mm2),
         _focus(places_blur(view, area, plan)),
         _unread(unread_tiles, counts.unread * mm2),
@@ -67,9 +74,7 @@ def places_blur(view: ModelView, area: Area, plan: Plan) -> list[float]:
         Crete et al., The blur effect: perception and estimation with a new no-reference perceptual blur metric,
         Proc. SPIE 6492, 2007, doi:10.1117/12.702790.
     """
-    corners_m = [plan.corner_m(tile) for tile in _evenly(plan.tiles, 4 * PLACES)]
-    tissue = [corner_m for corner_m in corners_m if _analysed_share(view, area, plan, corner_m) >= LEAST_SHARE]
-    tissue = _evenly(tissue, PLACES)
+    tissue = _tissue_corners(view, area, plan)
     half = max(1, round(BLUR_MPP / (view.scale * view.reader.mpp)))
     found = []
     for (xm, ym), tile in zip(tissue, view.read_batch(tissue, plan.tile_size)):
@@ -80,6 +85,13 @@ def places_blur(view: ModelView, area: Area, plan: Plan) -> list[float]:
         if min(inside.size) >= LEAST_SIDE and np.std(inside.convert("L")) >= LEAST_CONTRAST:
             found.append(float(blur_effect(np.asarray(inside), channel_axis=-1)))
     return found
+
+
+def _tissue_corners(view: ModelView, area: Area, plan: Plan) -> list[tuple[int, int]]:
+    """Of up to 32 tiles of tissue from all over a slide."""
+    corners_m = [plan.corner_m(tile) for tile in _evenly(plan.tiles, 4 * PLACES)]
+    tissue = [corner_m for corner_m in corners_m if _analysed_share(view, area, plan, corner_m) >= LEAST_SHARE]
+    return _evenly(tissue, PLACES)
 
 
 def _analysed_share(view: ModelView, area: Area, plan: Plan, corner_m: tuple[int, int]) -> float:
@@ -104,6 +116,27 @@ def _scale(reader: SlideReader) -> str:
     if abs(stated - reader.mpp) > MPP_TOLERANCE * stated:
         return f"scale: the file states {stated:g} um per pixel, but {reader.mpp:g} was given by hand and used."
     return ""
+
+
+def _coarse(view: ModelView) -> str:
+    times = 1 / view.scale
+    if times < COARSER:
+        return ""
+    return (
+        f"scale: {view.reader.mpp:g} um per pixel is {times:.2g} times coarser than the model's "
+        f"{view.scale * view.reader.mpp:g}; it is enlarged, but nuclei as the model knows them are not in it, so do not "
+        "rely on the map: take a finer scan, or give --mpp where that is wrong."
+    )
+
+
+def _nuclei(view: ModelView, um: float | None) -> str:
+    if um is None or LEAST_UM <= um <= MOST_UM:
+        return ""
+    mpp = view.reader.mpp
+    return (
+        f"scale: at {mpp:g} um per pixel its nuclei are {um:.2g} um thick, {USUAL_UM:g} is usual; by them it has rather "
+        f"{mpp * USUAL_UM / um:.1g}. Measure something of known size, and give the right value with --mpp."
+    )
 
 
 def _tissue(mm2: float) -> str:

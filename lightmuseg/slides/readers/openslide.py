@@ -10,6 +10,7 @@ from PIL import Image
 
 from lightmuseg.errors import InputError, first_line
 
+from .frame import frame_of
 from .reader import WHITE, Level, NotForThisReader, SlideReader
 from .tiff_tiles import TiffTiles
 
@@ -33,8 +34,8 @@ def format_of(path: Path) -> str | None:
 class OpenSlideReader(SlideReader):
     """Boxes read by OpenSlide; what a slide leaves out is white.
 
-    OpenSlide counts in level 0. In levels whose downsample is no whole number a box's corner lies between two pixels,
-    and OpenSlide blends them.
+    OpenSlide counts in the file's level 0, the levels here in its :class:`.Frame`. Where a box's corner lies between
+    two pixels of a level, by its downsample or by the frame's corner, OpenSlide blends them.
 
     Args:
         path: of the slide.
@@ -62,7 +63,11 @@ class OpenSlideReader(SlideReader):
         except (*self._failures, ValueError) as error:
             raise NotForThisReader(f"{path}: OpenSlide does not open it ({first_line(error)}).") from error
         sizes, downsamples = self._slide.level_dimensions, self._slide.level_downsamples
-        self.levels = tuple(Level(*size, downsample) for size, downsample in zip(sizes, downsamples))
+        self.frame = frame_of(path, self._slide.properties, sizes[0])
+        if self.frame is None:
+            self.levels = tuple(Level(*size, downsample) for size, downsample in zip(sizes, downsamples))
+        else:
+            self.levels = tuple(self.frame.in_level(downsample) for downsample in downsamples)
         self._indices = list(range(len(self.levels)))
         self._tiles = None
         if format_of(path) in PLAIN:
@@ -82,8 +87,9 @@ class OpenSlideReader(SlideReader):
 
     def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
         def decode() -> np.ndarray:
-            corner = tuple(round(n * self._downsamples[level]) for n in (xl, yl))
-            return self._box(corner, self._indices[level], (width, height))
+            origin0 = (self.frame.x0, self.frame.y0) if self.frame is not None else (0, 0)
+            corner0 = tuple(start + round(n * self._downsamples[level]) for start, n in zip(origin0, (xl, yl)))
+            return self._box(corner0, self._indices[level], (width, height))
 
         try:
             if self._tiles is None:

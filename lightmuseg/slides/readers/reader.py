@@ -39,6 +39,20 @@ class Level:
     downsample: float
 
 
+@dataclass(frozen=True)
+class Frame:
+    """A box in pixels of the file's own level 0, which a reader's level 0 shows."""
+
+    x0: int
+    y0: int
+    width: int
+    height: int
+
+    def in_level(self, downsample: float) -> Level:
+        """The box in a level of the file."""
+        return Level(max(1, round(self.width / downsample)), max(1, round(self.height / downsample)), downsample)
+
+
 class SlideReader(ABC):
     """An opened slide. Its methods may be called by several threads at once.
 
@@ -46,6 +60,7 @@ class SlideReader(ABC):
         path: of the slide's file or folder.
         backend: short name of what reads it, such as "cucim".
         levels: from the finest, whose downsample is 1.
+        frame: the part of the file's own level 0 that level 0 shows; None where it is all of it.
         stated_mpps: um/px of level 0 along x and y as the file states them; None where it does not.
         mpp: um/px of level 0; known once :func:`.opening.open_slide` has opened the slide.
         workers: threads that read a batch.
@@ -54,6 +69,7 @@ class SlideReader(ABC):
     path: Path
     backend: str
     levels: tuple[Level, ...]
+    frame: Frame | None = None
     stated_mpps: tuple[float, float] | None
     mpp: float
     workers: int = 1
