@@ -209,7 +209,8 @@ def result_name(slide: Path) -> str:
     """The name of a slide's folder of results."""
     if slide.is_dir():
         return slide.name if slide.name not in ("", "..") else slide.resolve().name
-    return slide.stem
+    # a name of DICOM files is a UID, and its last number no ending
+    return slide.name if slide.suffix[1:].isdecimal() else slide.stem
 
 
 def _is_torch_on_cpu(runtime: Runtime) -> bool:
