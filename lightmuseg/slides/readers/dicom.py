@@ -59,8 +59,15 @@ class DicomReader(SlideReader):
             ) from error
 
     def _opened(self, wsi: Any) -> None:
+        from wsidicom.errors import WsiDicomNotFoundError
+
         parts = [completed(path, self._open) for path in files_of(self.path)]
-        slide = self._open.enter_context(wsi.open([part.path for part in parts]))
+        try:
+            slide = self._open.enter_context(wsi.open([part.path for part in parts]))
+        except WsiDicomNotFoundError as error:
+            raise InputError(
+                f"{self.path}: is stored as {parts[0].kind}, which is not read; convert it to RGB, uncompressed or in JPEG."
+            ) from error
         if len(slide.pyramids) > 1:
             logger.warning(f"{self.path}: holds {len(slide.pyramids)} pyramids of one slide; only the largest is read.")
         pyramid = list(slide.pyramids[0])

@@ -17,7 +17,7 @@ from lightmuseg.errors import InputError, first_line
 SUFFIX = ".dcm"
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 # what lies behind these groups may be long: a place for each frame, and the pixels
-_PER_FRAME = 0x52009230
+PER_FRAME = 0x52009230
 _Named = TypeVar("_Named", str, Path)
 _NO_SLIDE = "holds no picture of a whole slide in DICOM; name the slide's file, or the folder of its series."
 
@@ -63,7 +63,7 @@ def picture_of(path: Path) -> Picture | None:
         raise InputError(f"{path}: DICOM needs pydicom; pip install 'lightmuseg[slides]'.") from error
     try:
         with open(path, "rb") as file:
-            header = read_partial(file, lambda tag, *_: tag >= _PER_FRAME)
+            header = read_partial(file, lambda tag, *_: tag >= PER_FRAME)
         kind = header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID")
         if kind != WHOLE_SLIDE or "VOLUME" not in (header.get("ImageType") or ["VOLUME"]):
             return None
