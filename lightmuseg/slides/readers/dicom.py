@@ -66,7 +66,8 @@ class DicomReader(SlideReader):
             slide = self._open.enter_context(wsi.open([part.path for part in parts]))
         except WsiDicomNotFoundError as error:
             raise InputError(
-                f"{self.path}: is stored as {parts[0].kind}, which is not read; convert it to RGB, uncompressed or in JPEG."
+                f"{self.path}: is stored as {parts[0].kind}, which is not read; "
+                "convert it to RGB, uncompressed or in JPEG."
             ) from error
         if len(slide.pyramids) > 1:
             logger.warning(f"{self.path}: holds {len(slide.pyramids)} pyramids of one slide; only the largest is read.")
