@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from lightmuseg.data.tiff import SLIDE_SUFFIXES
-from lightmuseg.errors import InputError, first_line
+from lightmuseg.errors import InputError
+from lightmuseg.slides.readers.dicom_series import is_dicom, slides_among
 
 # TIFF and what else OpenSlide reads
 SUFFIXES = (*SLIDE_SUFFIXES, ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi")
-DICOM = ".dcm"
 # Beside slides they are thumbnails and masks, so only who asks for them gets them.
 PICTURES = (".png", ".jpg", ".jpeg")
 # what a folder of results holds
@@ -20,7 +19,7 @@ _RESULTS = {"run.json", "measurements.csv"}
 
 
 def search(root: Path, skipped: Path, pictures: bool = False) -> Iterator[Path]:
-    """The slides below ``root``: files, and folders of a DICOM series.
+    """The slides below ``root``: files, the finest of each slide in DICOM, or its folder where that holds nothing else.
 
     Hidden files and folders of results are passed over. Links to folders are followed when all real ones have been
     looked into, and each folder is looked into once, so a link to a folder above ends nothing and repeats nothing.
@@ -52,8 +51,10 @@ def search(root: Path, skipped: Path, pictures: bool = False) -> Iterator[Path]:
         links += [Path(entry) for entry in inner if entry.is_symlink()]
         # a link to nothing is a slide that fails with a reason; what is neither file nor link might never end
         files = [Path(entry) for entry in entries if not entry.is_dir() and (entry.is_file() or entry.is_symlink())]
-        yield from (path for path in files if path.suffix.lower() in suffixes)
-        yield from _dicom(folder, [path for path in files if path.suffix.lower() == DICOM])
+        slides = [path for path in files if path.suffix.lower() in suffixes]
+        yield from slides
+        others = [path for path in files if path.suffix.lower() not in (*SUFFIXES, *PICTURES)]
+        yield from _dicom([path for path in others if is_dicom(path)], not slides and not inner)
 
 
 def _mark(folder: Path) -> tuple[int, int]:
@@ -61,28 +62,12 @@ def _mark(folder: Path) -> tuple[int, int]:
     return stat.st_dev, stat.st_ino
 
 
-def _dicom(folder: Path, files: list[Path]) -> list[Path]:
-    """A folder of one series, or files that are a series each."""
-    if len(files) < 2:
-        return files
-    series = Counter(_series(path) for path in files)
-    if len(series) == 1:
-        return [folder]
-    if len(series) == len(files):
-        return files
-    raise InputError(
-        f"{folder}: holds {len(series)} DICOM series in {len(files)} files; give each a folder of its own."
-    )
+def _dicom(files: list[Path], alone: bool) -> list[Path]:
+    """The slides among DICOM files of a folder: the folder where it holds no other, else the finest file of each.
 
-
-def _series(path: Path) -> str:
-    """The UID of a file's series; its name where it cannot be read, so that it is a slide that fails with a reason."""
-    try:
-        import pydicom
-    except ImportError:
-        return ""
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
-        return str(header.SeriesInstanceUID)
-    except Exception as error:  # pydicom raises errors of many kinds of files that are damaged
-        return f"{path.name}: {first_line(error)}"
+    What cannot be read is a slide that fails with a reason; what is no picture of a whole slide is passed over.
+    """
+    slides, unreadable = slides_among(files)
+    if alone and not unreadable and len(slides) == 1 and len(files) > 1:
+        return [files[0].parent]
+    return sorted([*(slide[0] for slide in slides), *unreadable])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lightmuseg.errors import InputError
+from lightmuseg.slides.job import result_name
+from lightmuseg.slides.readers.dicom_series import one_of_each
 
 from .manifest import read_manifest
 from .search import search
@@ -47,6 +49,7 @@ def work_list(sources: Sequence[str], output: Path) -> list[CohortSlide]:
         InputError: where nothing is found, a manifest is wrong, or two slides would share a folder of results.
     """
     found: dict[Path, CohortSlide] = {}
+    sources = one_of_each(sources)
     # what a manifest says of a slide holds wherever the slide is found again
     for source in sorted(sources, key=lambda source: not _is_manifest(source)):
         for slide in _slides(source, output):
@@ -100,10 +103,15 @@ def _slides(source: str, output: Path) -> Iterator[CohortSlide]:
             raise InputError(f"{source}: {root} is no folder; name one that is there.")
         # glob's own ** would follow a link to a folder above again and again
         for slide in search(root, output, pictures=True):
-            if _matches(slide.relative_to(root).parts, pattern):
+            # a folder stands for the files of a slide in DICOM
+            if any(_matches(path.relative_to(root).parts, pattern) for path in (slide, *_inside(slide))):
                 yield _slide(slide, root)
     else:
         raise InputError(f"{source}: no such folder, glob, manifest or slide; name one that is there.")
+
+
+def _inside(path: Path) -> Iterable[Path]:
+    return path.iterdir() if path.is_dir() else ()
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -119,7 +127,7 @@ def _slide(path: Path, root: Path, mpp: float | None = None, patient: str = "", 
     inner = PurePosixPath(path.relative_to(root).as_posix())
     # links below the root stay: a slide is called what its folder calls it
     path = root.resolve() / inner
-    name = str(inner if path.is_dir() else inner.with_suffix(""))
+    name = str(inner if path.is_dir() else inner.with_name(result_name(path)))
     if any(part.startswith(".") for part in PurePosixPath(name).parts) or PurePosixPath(name).parts[0] in (TABLE, PAGE):
         raise InputError(f"{path}: its folder of results could not be called {name}; rename it.")
     return CohortSlide(path, name, mpp, patient, stain, _size(path))

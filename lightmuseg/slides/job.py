@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from lightmuseg.errors import InputError
@@ -100,9 +101,9 @@ class SlideJob:
                 "rows_format": FORMAT, "frame": reader.frame and dataclasses.asdict(reader.frame),
             }  # fmt: skip
             self.unfinished.begin(identity, options.resume)
-            if options.dicom_seg and reader.backend != "dicom":
-                raise InputError(f"{self.slide}: is no DICOM slide, which --dicom_seg needs to refer to; leave it out.")
             view = ModelView(reader, options.mpp)
+            if options.dicom_seg:
+                self._require_dicom_seg(view)
             with self._timed("planning"):
                 area = self._area(view)
                 plan = plan_tiles(
@@ -126,6 +127,16 @@ class SlideJob:
             record["seconds"] = self._seconds
             write_json(self.partial / "results" / "run.json", record)
         return record
+
+    def _require_dicom_seg(self, view: ModelView) -> None:
+        from .writers.dicom_seg import require_dicom_seg
+
+        factor = self.options.factor
+        width, height = (-(-size // factor) for size in (view.width, view.height))
+        to_come = SimpleNamespace(
+            width=width, height=height, downsample=view.scale * factor, class_names=self.options.class_names
+        )
+        require_dicom_seg(self.slide, to_come)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -210,7 +221,8 @@ def result_name(slide: Path) -> str:
     """The name of a slide's folder of results."""
     if slide.is_dir():
         return slide.name if slide.name not in ("", "..") else slide.resolve().name
-    return slide.stem
+    # a name of DICOM files is a UID, and its last number no ending
+    return slide.name if slide.suffix[1:].isdecimal() else slide.stem
 
 
 def _is_torch_on_cpu(runtime: Runtime) -> bool:

@@ -14,6 +14,7 @@ from lightmuseg.record import read_csv, require_space, write_csv
 from .job import SlideJob, result_name
 from .options import Options
 from .outcome import DONE, attempt
+from .readers.dicom_series import one_of_each
 from .unfinished import NEEDED_BYTES
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class SlideSegmenter:
         Raises:
             InputError: where a slide failed, after the others.
         """
-        paths = [Path(slide) for slide in ([slides] if isinstance(slides, str) else slides)]
+        paths = one_of_each(Path(slide) for slide in ([slides] if isinstance(slides, str) else slides))
         _refuse_same_names(paths)
         require_space(self.options.output_dir, NEEDED_BYTES)
         report = self.options.output_dir / REPORT

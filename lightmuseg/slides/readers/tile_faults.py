@@ -114,8 +114,8 @@ def jpeg2000_fault(data: bytes, width: int, height: int) -> str | None:
             layers, levels = int.from_bytes(data[at + 6 : at + 8], "big"), data[at + 9]
             packets = layers * (levels + 1) * 3
         at += 2 + length
-    # some leave the end's marker out
-    return None if data[at:] in (b"\xff\xd9", b"") else "its data is damaged"
+    # some leave the end's marker out, and DICOM makes the length even
+    return None if data[at:].rstrip(b"\0") in (b"\xff\xd9", b"") else "its data is damaged"
 
 
 def deflate_fault(data: bytes) -> str | None:
@@ -144,3 +144,9 @@ def jpeg_colours(data: bytes) -> str | None:
         return "RGB"
     # only chroma is taken at fewer places than the rest
     return "YCBCR" if frame[2] != frame[4] else None
+
+
+def jpeg2000_colours(data: bytes) -> str | None:
+    """What a JPEG 2000 codestream says of its own colours: "YCBCR" where they are turned, else "RGB"; None unknown."""
+    at = data.find(b"\xff\x52", 0, 4096)
+    return ("YCBCR" if data[at + 8] else "RGB") if 0 <= at < len(data) - 8 else None

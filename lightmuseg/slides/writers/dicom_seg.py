@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import struct
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from lightmuseg import __version__
 from lightmuseg.data.pictures import palette_of
 from lightmuseg.errors import InputError, first_line
 
+from ..readers.dicom_series import WHOLE_SLIDE, files_of
+
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation
     from pydicom import Dataset
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
 TILE = 512
 # The length of pixel data is a 32-bit number, and even.
 MAX_BYTES = 2**32 - 2
-WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 # SNOMED CT by their names in pydicom: category and type of each class; other classes are plain tissue.
 CODES = {
     "tumor": ("MorphologicallyAbnormalStructure", "Neoplasm"),
@@ -70,27 +72,11 @@ def write_dicom_seg(path: Path, class_map: Any, source: Path) -> None:
 
     Reference: DICOM PS3.3, A.51 and C.8.20; TILED_FULL is C.7.6.17.3.
     """
-    try:
-        import highdicom  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"{source}: DICOM SEG needs highdicom; pip install 'lightmuseg[slides]'.") from error
-    slide = _slide(source, class_map)
+    slide = require_dicom_seg(source, class_map)
     rows, columns = -(-class_map.height // TILE), -(-class_map.width // TILE)
     frames = len(class_map.class_names) * rows * columns
     length = frames * TILE * TILE // 8
-    if length > MAX_BYTES:
-        raise InputError(
-            f"{path}: {class_map.width} x {class_map.height} pixels of {len(class_map.class_names)} classes are more "
-            f"than the {MAX_BYTES / 1e9:.1f} GB of a DICOM file; choose a coarser --output-mpp."
-        )
-    identity = _identity(slide, class_map)
-    try:
-        header = _header(slide, class_map, identity)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{source}: its DICOM tags cannot be referred to ({first_line(error)}); "
-            "leave out --dicom-seg, or convert the slide to DICOM again."
-        ) from error
+    header = _header(slide, class_map, _identity(slide, class_map))
     header.NumberOfFrames = frames
     header.TotalPixelMatrixRows, header.TotalPixelMatrixColumns = class_map.height, class_map.width
     del header.PixelData
@@ -113,13 +99,44 @@ def write_dicom_seg(path: Path, class_map: Any, source: Path) -> None:
                         file.write(np.packbits(frame, bitorder="little").tobytes())
 
 
+def require_dicom_seg(source: Path, class_map: Any) -> Dataset:
+    """The tags of a slide that a map's segmentation refers to, if all is there that :func:`write_dicom_seg` needs.
+
+    Args:
+        source: the slide, a DICOM file or the folder of its series.
+        class_map: width, height, downsample and class_names of the map to come.
+
+    Raises:
+        InputError: where a segmentation of it could not be written.
+    """
+    try:
+        import highdicom  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"{source}: DICOM SEG needs highdicom; pip install 'lightmuseg[slides]'.") from error
+    slide = _slide(source, class_map)
+    rows, columns = -(-class_map.height // TILE), -(-class_map.width // TILE)
+    if len(class_map.class_names) * rows * columns * TILE * TILE // 8 > MAX_BYTES:
+        raise InputError(
+            f"{source}: {class_map.width} x {class_map.height} pixels of {len(class_map.class_names)} classes are more "
+            f"than the {MAX_BYTES / 1e9:.1f} GB of a DICOM file; choose a coarser --output-mpp."
+        )
+    try:
+        _header(copy.deepcopy(slide), class_map, "")
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{source}: its DICOM tags cannot be referred to ({first_line(error)}); "
+            "leave out --dicom-seg, or convert the slide to DICOM again."
+        ) from error
+    return slide
+
+
 def _slide(source: Path, class_map: Any) -> Dataset:
     """The tags of the slide's finest level, which the map lies on."""
     from pydicom import dcmread
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
     levels = []
-    for path in sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]:
+    for path in _files(source):
         try:
             tags = dcmread(path, stop_before_pixels=True)
             # decodes the tags too, which may lie where the file is cut short
@@ -154,6 +171,16 @@ def _slide(source: Path, class_map: Any) -> Dataset:
             f"of {map0[0]:.0f} x {map0[1]:.0f}; name the folder of the whole series as the slide."
         )
     return slide
+
+
+def _files(source: Path) -> list[Path]:
+    if source.is_dir():
+        return sorted(path for path in source.iterdir() if path.is_file())
+    try:
+        return files_of(source)
+    except InputError:
+        # what is wrong with it is said of itself
+        return [source]
 
 
 def _header(slide: Dataset, class_map: Any, identity: str) -> Segmentation:

@@ -1,0 +1,158 @@
+"""Which DICOM files are one slide: pictures of a whole slide in one folder, of one series.
+
+Beside them lie labels, overviews, segmentations, annotations and DICOMDIR, which are no slides.
+"""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from lightmuseg.errors import InputError, first_line
+
+SUFFIX = ".dcm"
+WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+# what lies behind these groups may be long: a place for each frame, and the pixels
+PER_FRAME = 0x52009230
+_Named = TypeVar("_Named", str, Path)
+_NO_SLIDE = "holds no picture of a whole slide in DICOM; name the slide's file, or the folder of its series."
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file with a picture of a whole slide, a level of its pyramid.
+
+    Attributes:
+        path: of the file.
+        slide: what files of one slide have in common: UIDs of the series and of its frame of reference.
+        instance: UID of the picture, which only copies of the file share.
+        columns: of the picture, in pixels.
+    """
+
+    path: Path
+    slide: tuple[str, str] = field(compare=False)
+    instance: str = field(compare=False)
+    columns: int = field(compare=False)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its name or its first bytes."""
+    if path.suffix.lower() == SUFFIX:
+        return True
+    # of a name that cannot be is_file says so by an error
+    with suppress(OSError, ValueError):
+        if path.is_file():
+            with open(path, "rb") as file:
+                return file.read(132)[128:] == b"DICM"
+    return False
+
+
+def picture_of(path: Path) -> Picture | None:
+    """The picture of a whole slide in a file; None where it is DICOM of something else.
+
+    Raises:
+        InputError: where it cannot be read as DICOM.
+    """
+    try:
+        from pydicom.filereader import read_partial
+    except ImportError as error:
+        raise InputError(f"{path}: DICOM needs pydicom; pip install 'lightmuseg[slides]'.") from error
+    try:
+        with open(path, "rb") as file:
+            header = read_partial(file, lambda tag, *_: tag >= PER_FRAME)
+        kind = header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID")
+        if kind != WHOLE_SLIDE or "VOLUME" not in (header.get("ImageType") or ["VOLUME"]):
+            return None
+        slide = str(header.get("SeriesInstanceUID")), str(header.get("FrameOfReferenceUID"))
+        return Picture(path, slide, str(header.get("SOPInstanceUID")), int(header.get("TotalPixelMatrixColumns") or 0))
+    # pydicom raises errors of many kinds of files that are damaged
+    except Exception as error:
+        raise InputError(f"{path}: not DICOM that can be read ({first_line(error)}); copy it again.") from error
+
+
+def slides_among(files: Iterable[Path]) -> tuple[list[list[Path]], dict[Path, InputError]]:
+    """The slides in DICOM files, each as its files from the finest level; and why others cannot be read.
+
+    Copies of a file are the same picture; where all files of a slide have a changed copy, these are a slide too.
+    """
+    slides: dict[tuple[str, str], list[dict[str, Picture]]] = {}
+    unreadable = {}
+    for path in files:
+        try:
+            picture = picture_of(path)
+        except InputError as error:
+            unreadable[path] = error
+            continue
+        if picture is not None:
+            copies = slides.setdefault(picture.slide, [])
+            others = (copy.get(picture.instance) for copy in copies)
+            if any(other and filecmp.cmp(other.path, path, shallow=False) for other in others):
+                continue
+            copy = next((one for one in copies if picture.instance not in one), None)
+            if copy is None:
+                copies.append(copy := {})
+            copy[picture.instance] = picture
+    whole = [copy for copies in slides.values() for copy in copies if len(copy) == len(copies[0])]
+    return [_finest_first(copy.values()) for copy in whole], unreadable
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of the slide that a path means, from the finest level.
+
+    Args:
+        path: any of its files, which stands for all of its series in that folder; or a folder that holds one slide.
+
+    Raises:
+        InputError: where there is none, or more than one could be meant, or a file of the folder cannot be read.
+    """
+    if path.is_dir():
+        slides, unreadable = slides_among(_dicom_files(path))
+        if unreadable:
+            raise next(iter(unreadable.values()))
+        if len(slides) > 1:
+            raise InputError(
+                f"{path}: holds {len(slides)} slides, such as {slides[0][0].name} and {slides[1][0].name}; name a file "
+                "of the one that is meant."
+            )
+        if not slides:
+            raise InputError(f"{path}: {_NO_SLIDE}")
+        return slides[0]
+    own = picture_of(path)
+    if own is None:
+        raise InputError(f"{path}: {_NO_SLIDE}")
+    pictures = {own.instance: own}
+    for other in _dicom_files(path.parent):
+        try:
+            picture = picture_of(other) if other.name != path.name else None
+        except InputError:
+            # a neighbour's damage is its own matter
+            continue
+        if picture is not None and picture.slide == own.slide:
+            pictures.setdefault(picture.instance, picture)
+    return _finest_first(pictures.values())
+
+
+def one_of_each(paths: Iterable[_Named]) -> list[_Named]:
+    """Paths without those that are another file of a slide named before, as ``SERIES/*.dcm`` gives them."""
+    first: dict[Path, _Named] = {}
+    for named in paths:
+        key = Path(named)
+        if is_dicom(key):
+            # what cannot be read is refused by who opens it
+            with suppress(InputError, OSError):
+                key = files_of(key)[0]
+        first.setdefault(key, named)
+    return list(first.values())
+
+
+def _dicom_files(folder: Path) -> list[Path]:
+    files = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_file())
+    return [path for path in files if is_dicom(path)]
+
+
+def _finest_first(pictures: Iterable[Picture]) -> list[Path]:
+    return [picture.path for picture in sorted(pictures, key=lambda one: (-one.columns, one.path.name))]
