@@ -124,8 +124,8 @@ def slide_page(path: Path) -> tuple[tifffile.TiffPage, tuple[float, float] | Non
         picture = choice.picture
     if not alone:
         raise InputError(
-            f"{path}: its slide is {picture.name}, in planes or with alpha, or other pages could be taken for its levels; "
-            "save the slide alone as a tiled RGB pyramid."
+            f"{path}: its slide is {picture.name}, in planes or with alpha, or others could be taken for its levels; "
+            "save it alone as a tiled RGB pyramid."
         )
     return picture.base, picture.mpps
 
@@ -133,7 +133,7 @@ def slide_page(path: Path) -> tuple[tifffile.TiffPage, tuple[float, float] | Non
 def lies_first(choice: Choice, file: tifffile.TiffFile) -> bool:
     """Whether a library finds the slide that takes a TIFF's first page for it, and finds its levels by their size.
 
-    That is so where they are pages of their own, of RGB without alpha in one plane, and no other page in tiles has such a size.
+    That is so where they are pages of RGB without alpha in one plane, and no other page in tiles has the size of one.
     """
     levels = choice.picture.levels
     if any(len(pages) > 1 or pages[0].samplesperpixel != 3 or not is_contiguous(pages[0]) for pages in levels):
