@@ -94,7 +94,8 @@ class SlideJob:
     def _segmented(self) -> dict[str, Any]:
         options = self.options
         with open_slide(
-            self.slide, options.backend, options.slide_mpp, options.workers, options.read_device
+            self.slide, options.backend, options.slide_mpp, options.workers, options.read_device,
+            series=options.series,
         ) as reader:  # fmt: skip
             identity = {
                 **options.identity(), **self.model, "slide_bytes": _size(self.slide), "backend": reader.backend,
@@ -200,6 +201,7 @@ class SlideJob:
             "slide": str(self.slide),
             "slide_sha256": sha256_of(self.slide) if self.slide.is_file() else None,
             "reader": view.reader.backend,
+            "picture": view.reader.picture,
             "level0_size": [level0.width, level0.height],
             "level0_mpp": view.reader.mpp,
             "frame": view.reader.frame and dataclasses.asdict(view.reader.frame),
