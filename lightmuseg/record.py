@@ -1,4 +1,4 @@
-"""What a result rests on: versions, hashes, options; and files that appear whole or not at all."""
+"""What a result rests on: versions, hashes, options; and the text, JSON and tables that say so."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
@@ -25,6 +24,7 @@ from typing import IO, Any
 
 from lightmuseg import __version__
 from lightmuseg.errors import InputError, first_line
+from lightmuseg.files import make_folder, show, write_whole
 
 PACKAGES = (
     "monai", "torch", "pytorch-ignite", "numpy", "scipy", "pillow", "tifffile", "nibabel", "cucim-cu13", "cucim-cu12",
@@ -44,26 +44,6 @@ def sha256_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write(temporary)`` make a file beside ``path``, then rename it: ``path`` is never there in part.
-
-    The temporary name ends like ``path`` does, for writers that choose the format by it.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # containers on several machines may all be process 1
-    temporary = path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}.partial.{path.name}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.strerror and error.filename in (None, str(temporary)):
-            error.filename = str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 @contextmanager
 def whole_folder(folder: Path, needed_bytes: int) -> Iterator[Path]:
     """A folder beside ``folder`` to write into, which becomes ``folder`` when the block ends without an error.
@@ -76,7 +56,7 @@ def whole_folder(folder: Path, needed_bytes: int) -> Iterator[Path]:
     try:
         require_space(partial, needed_bytes)
         yield partial
-        os.replace(partial, folder)
+        show(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -169,7 +149,7 @@ def require_space(folder: str | Path, needed_bytes: int) -> None:
     """
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with tempfile.TemporaryFile(dir=folder) as probe:
             _reserve(probe, needed_bytes)
     except OSError as error:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 LAYERS = {
-    "errors": 0, "light_monai": 0, "guard": 1, "pages": 1, "record": 1,
+    "errors": 0, "light_monai": 0, "files": 0, "guard": 1, "lock": 1, "pages": 1, "record": 1,
     "networks": 2, "losses": 2, "metrics": 2, "inferers": 2, "data": 2,
     "handlers": 3, "runtimes": 3, "slides": 4, "label": 5, "cohort": 5, "view": 5, "cli": 6,
 }  # fmt: skip

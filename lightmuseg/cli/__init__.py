@@ -15,6 +15,7 @@ from .arguments import checked
 from .cohort import cohort
 from .datasets import Prepare, stats
 from .slides import quantize, segment
+from .verify import verify
 from .view import view
 
 COMMANDS = {
@@ -23,6 +24,7 @@ COMMANDS = {
     "quantize": quantize,
     "segment": segment,
     "stats": stats,
+    "verify": verify,
     "view": view,
 }
 

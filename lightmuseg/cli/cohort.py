@@ -7,7 +7,7 @@ from typing import Any
 
 from lightmuseg.errors import InputError
 
-from .arguments import number, takes_options_of
+from .arguments import number, takes_options_of, truth
 from .slides import engine_options
 
 
@@ -20,6 +20,7 @@ def cohort(
     slides_at_once: int | None = None,
     gpus_per_worker: float | None = None,
     shard: str = "",
+    changed: bool = False,
     **options: Any,
 ) -> None:
     """Segment all slides that have no results in OUTPUT yet; the same command goes on after any stop.
@@ -32,10 +33,12 @@ def cohort(
         slides_at_once: number of workers; by default one a device.
         gpus_per_worker: with Ray, share of a GPU that a worker gets, such as 0.5; by default 1.
         shard: i/n does the i-th of n parts, counted from 1, for arrays of jobs.
+        changed: do slides again whose file changed since; the former results are kept as .NAME.kept-1.
     """
     if not slides:
         raise InputError("lightmuseg cohort: no slide is given; name a folder, a glob or a CSV manifest.")
     bundle, override, values = engine_options(**options)
+    values["changed"] = truth("changed", changed)
     at_once = number("slides_at_once", slides_at_once, int)
     share = number("gpus_per_worker", gpus_per_worker, float)
     from lightmuseg.cohort import segment_cohort

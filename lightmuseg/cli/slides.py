@@ -81,18 +81,19 @@ def engine_options(
 
 
 @takes_options_of(engine_options)
-def segment(*slides: str, output: str, resume: bool = False, **options: Any) -> None:
+def segment(*slides: str, output: str, resume: bool = False, changed: bool = False, **options: Any) -> None:
     """Segment slides or images: maps, regions, overlay and measurements of each in OUTPUT/<name of the slide>/.
 
     Args:
         slides: SVS, TIFF and other slides, DICOM files or folders, PNG or JPEG images.
         output: folder of the folders of results, and of report.csv.
-        resume: go on with slides that were interrupted, leave out those that are done.
+        resume: go on with slides that were interrupted, leave out those that are done, do broken results again.
+        changed: with --resume do slides again whose file changed since; the former results are kept as .NAME.kept-1.
     """
     if not slides:
         raise InputError("lightmuseg segment: no slide is given; name at least one.")
     bundle, override, values = engine_options(**options)
-    values["resume"] = truth("resume", resume)
+    values["resume"], values["changed"] = truth("resume", resume), truth("changed", changed)
     load_light_monai()
     from lightmuseg.slides.bundle import run_bundle
 

@@ -82,7 +82,7 @@ def segment_cohort(
     output = output.absolute()
     slides = work_list(sources, output)
     own = shard_of(slides, shard) if shard else slides
-    state = CohortState(output)
+    state = CohortState(output, bool(values.get("changed")))
     table = CohortTable(slides, state)
     agenda = Agenda(own, state)
     if not len(agenda):

@@ -11,11 +11,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from lightmuseg.errors import InputError
+from lightmuseg.files import make_folder
+from lightmuseg.lock import locked
 from lightmuseg.record import write_json
-from lightmuseg.slides.outcome import is_done
+from lightmuseg.slides.finished import is_changed, is_done
 from lightmuseg.slides.unfinished import Unfinished, refuse_others
 
 from .work_list import CohortSlide
@@ -29,9 +29,11 @@ class CohortState:
 
     Args:
         folder: of the cohort; what is no result is in its hidden folder .cohort.
+        again: whether slides are done again that changed since.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, again: bool = False) -> None:
+        self._again = again
         self.folder = folder
         self._hidden = folder / ".cohort"
 
@@ -42,8 +44,8 @@ class CohortState:
             InputError: for other options or another network.
         """
         path = self._hidden / "cohort.json"
-        self._hidden.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(self._hidden / "lock", timeout=LOCK_S):
+        make_folder(self._hidden)
+        with locked(self._hidden / "lock", LOCK_S, wait_for_dead=True):
             if not path.exists():
                 write_json(path, identity)
                 return
@@ -61,8 +63,12 @@ class CohortState:
         return self.folder / slide.name
 
     def is_done(self, slide: CohortSlide) -> bool:
-        """Whether the slide's results are there."""
-        return is_done(self.results(slide))
+        """Whether the slide's results are there and whole, and what is wanted."""
+        return is_done(self.results(slide)) and not (self._again and self.is_changed(slide))
+
+    def is_changed(self, slide: CohortSlide) -> bool:
+        """Whether the slide is another one than that which its results are of."""
+        return is_changed(self.results(slide), slide.path)
 
     def is_begun(self, slide: CohortSlide) -> bool:
         """Whether a process is at the slide, or was."""

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from lightmuseg.record import read_csv, read_json, write_csv
-from lightmuseg.slides.outcome import DONE, FAILED
+from lightmuseg.slides.outcome import CHANGED_SINCE, DONE, FAILED
 
 from .state import CohortState
 from .work_list import TABLE, CohortSlide
 
-BEGUN, WAITING = "begun", "waiting"
+BEGUN, CHANGED, WAITING = "begun", "changed", "waiting"
 FIRST = ("slide", "patient", "stain", "results", "status", "tiles", "unread_tiles")
 LAST = ("warnings", "message")
 
@@ -48,9 +48,12 @@ class CohortTable:
         row: dict[str, Any] = {
             "slide": str(slide.path), "patient": slide.patient, "stain": slide.stain, "results": slide.name,
         }  # fmt: skip
-        if self._state.is_done(slide):
+        if slide.name in self._known or self._state.is_done(slide):
             if slide.name not in self._known:
-                self._known[slide.name] = _measured(self._state.results(slide))
+                measured = _measured(self._state.results(slide))
+                if self._state.is_changed(slide):
+                    measured |= {"status": CHANGED, "message": CHANGED_SINCE}
+                self._known[slide.name] = measured
             return {**row, "status": DONE, **self._known[slide.name]}
         failure = self._state.failure(slide)
         if failure is not None:
@@ -69,6 +72,7 @@ def _measured(folder: Path) -> dict[str, Any]:
             **measures,
             **{f"seconds_{stage}": seconds for stage, seconds in record["seconds"].items()},
             "warnings": "; ".join(map(str, record.get("warnings", []))),
+            "message": " ".join(map(str, record.get("notes", []))),
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {"message": f"{folder}: is damaged; delete it to have the slide done anew."}

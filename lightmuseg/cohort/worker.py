@@ -19,7 +19,7 @@ from .work_list import CohortSlide
 
 READY, REFUSED, BROKEN = "ready", "refused", "broken"
 # They say where and how fast it is made, which workers need not have in common.
-FREE = ("output_dir", "resume", "workers", "slide_mpp")
+FREE = ("output_dir", "resume", "changed", "workers", "slide_mpp")
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
 from lightmuseg.errors import InputError, first_line
+from lightmuseg.lock import locked
 from lightmuseg.record import sha256_of, write_json, write_text, write_whole
 
 from .ground_truth import POLYGONS
@@ -124,7 +124,7 @@ class VersionedDatastore(LocalDatastore):
             if self._depth:
                 yield self._model
                 return
-            with FileLock(self._lock_file, timeout=SECONDS_TO_WAIT):
+            with locked(Path(self._lock_file), SECONDS_TO_WAIT):
                 self._load()
                 before = self._model.model_dump_json()
                 self._depth += 1

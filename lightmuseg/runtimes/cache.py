@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 from torch import nn
 
 from lightmuseg import __version__
+from lightmuseg.lock import locked
 from lightmuseg.record import write_whole
+
+# seconds that another process may take to export a network
+WAIT_S = 3600
 
 
 def weights_hash(network: nn.Module) -> str:
@@ -46,7 +49,7 @@ def exported(name: str, make: Callable[[Path], Any], *companions: str) -> Path:
         companions: endings of files that ``make`` writes beside it and are needed too, such as ".bin".
     """
     path = cache_folder() / name
-    with filelock.FileLock(path.with_suffix(".lock")):
+    with locked(path.with_suffix(".lock"), WAIT_S, wait_for_dead=True):
         if not all(file.is_file() for file in (path, *map(path.with_suffix, companions))):
 
             def write(temporary: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import logging
 import shutil
 import time
 from collections import Counter
@@ -14,11 +14,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from lightmuseg.errors import InputError
+from lightmuseg.files import show
 from lightmuseg.record import environment, sha256_of, write_json
 
 from .area import Area, Intersection, WholeSlide
 from .engine import segment_slide
+from .finished import RECORD, fault_of, is_changed, list_files, set_aside
 from .heap import large_arrays_mapped
+from .identity import content_of, has_changed, identity_of
 from .options import Options
 from .plan import Plan, plan_tiles
 from .quality import warnings_of
@@ -38,6 +41,8 @@ from .writers.uncertainty import write_uncertainty
 
 if TYPE_CHECKING:
     from lightmuseg.runtimes import Runtime
+
+logger = logging.getLogger(__name__)
 
 OVERLAY_SIDE = 2000
 # places of corrupt pixels that a record names
@@ -76,32 +81,47 @@ class SlideJob:
         Raises:
             AlreadyThere: where there is one.
             Busy: where another process is at the slide.
-            InputError: for a slide that cannot be read, or a state of other options.
+            InputError: for a slide that cannot be read or changes meanwhile, or a state of other options.
         """
-        self._refuse_results()
+        self._reason_to_replace()
         with self.unfinished.claimed():
             # another process may have ended meanwhile
-            self._refuse_results()
+            reason = self._reason_to_replace()
+            notes = []
+            if reason is not None:
+                kept = set_aside(self.folder, self.slide)
+                notes.append(f"{self.folder}: {reason}; it is done again, and what was there is kept as {kept.name}.")
+                logger.warning(notes[0])
             with self.unfinished.counted(self.slide):
-                record = self._segmented()
-            os.replace(self.partial / "results", self.folder)
+                record = self._segmented(notes)
+            self.unfinished.require_held()
+            show(self.partial / "results", self.folder)
         return record
 
-    def _refuse_results(self) -> None:
-        if self.folder.exists():
-            raise AlreadyThere(f"{self.folder}: is there already; choose another --output, or delete it.")
+    def _reason_to_replace(self) -> str | None:
+        """Why results that are there are done again; None where none are."""
+        if not self.folder.exists():
+            return None
+        if self.options.resume and (self.folder / RECORD).is_file():
+            fault = fault_of(self.folder)
+            if fault is not None:
+                return f"the results were broken ({fault})"
+            if self.options.changed and is_changed(self.folder, self.slide):
+                return "the slide changed since"
+        raise AlreadyThere(f"{self.folder}: is there already; choose another --output, or delete it.")
 
-    def _segmented(self) -> dict[str, Any]:
+    def _segmented(self, notes: list[str]) -> dict[str, Any]:
         options = self.options
         with open_slide(
             self.slide, options.backend, options.slide_mpp, options.workers, options.read_device,
             series=options.series,
         ) as reader:  # fmt: skip
+            slide = identity_of(self.slide)
             identity = {
-                **options.identity(), **self.model, "slide_bytes": _size(self.slide), "backend": reader.backend,
+                **options.identity(), **self.model, "slide": content_of(slide), "backend": reader.backend,
                 "rows_format": FORMAT, "frame": reader.frame and dataclasses.asdict(reader.frame),
             }  # fmt: skip
-            self.unfinished.begin(identity, options.resume)
+            notes += self.unfinished.begin(identity, options.resume)
             view = ModelView(reader, options.mpp)
             if options.dicom_seg:
                 self._require_dicom_seg(view)
@@ -125,8 +145,12 @@ class SlideJob:
             record = self._record(view, area, plan, store, unread, warnings)
             with self._timed("writing"):
                 self._write(view, store, record, counts, entropies)
-            record["seconds"] = self._seconds
-            write_json(self.partial / "results" / "run.json", record)
+            if has_changed(slide, identity_of(self.slide)):
+                self.unfinished.forget_rows()
+                raise InputError(f"{self.slide}: changed while it was segmented; begin again when it is whole.")
+            record |= {"slide_identity": slide, "notes": notes, "seconds": self._seconds}
+            record["files"] = list_files(self.partial / "results")
+            write_json(self.partial / "results" / RECORD, record)
         return record
 
     def _require_dicom_seg(self, view: ModelView) -> None:
@@ -230,9 +254,3 @@ def result_name(slide: Path) -> str:
 def _is_torch_on_cpu(runtime: Runtime) -> bool:
     said = runtime.describe()
     return str(said.get("runtime")).startswith("torch") and said.get("device") == "cpu"
-
-
-def _size(slide: Path) -> int:
-    """Bytes of a slide's file or of the files in its folder."""
-    files = slide.rglob("*") if slide.is_dir() else [slide]
-    return sum(path.stat().st_size for path in files if path.is_file())

@@ -16,7 +16,7 @@ from .plan import check_overlap
 # of the output's um/px over the model's: those at which tiles and output pixels coincide
 MAX_FACTOR = 64
 # They change no row of the map, only where and how fast it is made, and what is written of it in the end.
-FREE = ("output_dir", "resume", "workers", "ome", "dicom_seg", "tolerance")
+FREE = ("output_dir", "resume", "changed", "workers", "ome", "dicom_seg", "tolerance")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Options:
         probabilities: also ``probabilities.zarr``.
         dicom_seg: also ``classes.dcm``, for slides in DICOM.
         tolerance: um by which ``regions.geojson`` may differ from the map.
-        resume: go on with slides that were interrupted, leave out those that are done.
+        resume: go on with slides that were interrupted, leave out those that are done, do broken results again.
+        changed: with ``resume`` do slides again that are others than those that their results are of.
 
     Raises:
         InputError: for a value that cannot be.
@@ -66,6 +67,7 @@ class Options:
     dicom_seg: bool = False
     tolerance: float = 0.5
     resume: bool = False
+    changed: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "output_dir", Path(self.output_dir))
@@ -73,7 +75,7 @@ class Options:
         if isinstance(self.region, (tuple, list)):
             # what MONAI's command line makes of numbers with commas between
             object.__setattr__(self, "region", ",".join(map(str, self.region)))
-        for name in ("tissue_mask", "ome", "probabilities", "dicom_seg", "resume"):
+        for name in ("tissue_mask", "ome", "probabilities", "dicom_seg", "resume", "changed"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"--{name} {getattr(self, name)}: write True or False.")
         for name in ("batch_size", "workers"):

@@ -12,10 +12,12 @@ from typing import Any
 from lightmuseg.errors import InputError, user_fault
 from lightmuseg.record import require_space
 
+from .finished import is_changed, is_done
 from .job import AlreadyThere, SlideJob
 from .unfinished import NEEDED_BYTES, Busy
 
 DONE, FAILED, BUSY, DISK_FULL = "done", "failed", "busy", "disk full"
+CHANGED_SINCE = "the slide changed since it was done; --changed does it again"
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,17 @@ class Outcome:
 
 def attempt(job: SlideJob) -> Outcome:
     """Run a job; an error becomes its outcome."""
-    before = Outcome(DONE, "was done before")
-    if job.options.resume and is_done(job.folder):
+    if job.options.resume and (before := _done_before(job)):
         # of a run that was killed after its last step
         shutil.rmtree(job.partial, ignore_errors=True)
         return before
     try:
-        return Outcome(DONE, record=job.run())
+        record = job.run()
+        return Outcome(DONE, " ".join(record["notes"]), record)
     except Busy as error:
         return Outcome(BUSY, str(error))
     except Exception as error:
-        if isinstance(error, AlreadyThere) and job.options.resume and is_done(job.folder):
+        if isinstance(error, AlreadyThere) and job.options.resume and (before := _done_before(job)):
             return before
         fault, trace = user_fault(error), ""
         if fault is None:
@@ -56,9 +58,13 @@ def attempt(job: SlideJob) -> Outcome:
         return Outcome(DISK_FULL if is_disk_full(error, job.folder.parent) else FAILED, fault, trace=trace)
 
 
-def is_done(folder: Path) -> bool:
-    """Whether a slide's folder of results is there."""
-    return (folder / "run.json").is_file()
+def _done_before(job: SlideJob) -> Outcome | None:
+    """How a slide ended whose results are there; None where it is to be done."""
+    if not is_done(job.folder):
+        return None
+    if not is_changed(job.folder, job.slide):
+        return Outcome(DONE, "was done before")
+    return None if job.options.changed else Outcome(DONE, CHANGED_SINCE)
 
 
 def is_disk_full(error: BaseException | None, folder: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lightmuseg.record import write_whole
+from lightmuseg.files import write_whole
 
 from .plan import Plan
 
@@ -61,18 +60,15 @@ class RowStore:
             arrays["probabilities"] = probabilities
 
         def write(temporary: Path) -> None:
-            with open(temporary, "wb") as file:
-                # the fastest level packs maps well enough
-                with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
-                    for name, array in arrays.items():
-                        with packed.open(f"{name}.npy", "w", force_zip64=True) as member:
-                            # not write_array, which makes copies that leave holes in the heap
-                            array = np.ascontiguousarray(array)
-                            header = np.lib.format.header_data_from_array_1_0(array)
-                            np.lib.format.write_array_header_1_0(member, header)
-                            member.write(array.data)
-                file.flush()
-                os.fsync(file.fileno())
+            # the fastest level packs maps well enough
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+                for name, array in arrays.items():
+                    with packed.open(f"{name}.npy", "w", force_zip64=True) as member:
+                        # not write_array, which makes copies that leave holes in the heap
+                        array = np.ascontiguousarray(array)
+                        header = np.lib.format.header_data_from_array_1_0(array)
+                        np.lib.format.write_array_header_1_0(member, header)
+                        member.write(array.data)
 
         write_whole(self._path(row), write)
 

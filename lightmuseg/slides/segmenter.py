@@ -13,7 +13,7 @@ from lightmuseg.record import read_csv, require_space, write_csv
 
 from .job import SlideJob, result_name
 from .options import Options
-from .outcome import DONE, attempt
+from .outcome import CHANGED_SINCE, DONE, attempt
 from .readers.dicom_series import one_of_each
 from .unfinished import NEEDED_BYTES
 
@@ -95,6 +95,8 @@ class SlideSegmenter:
         row = {**dict.fromkeys(columns, ""), "slide": slide, "message": outcome.message}
         row["status"] = "done" if outcome.status == DONE else "failed"
         record = outcome.record
+        if outcome.message == CHANGED_SINCE:
+            print(f"\nlightmuseg: warning: {path}: {outcome.message}", file=sys.stderr)
         if record is None:
             return row
         return {

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import filelock
 
 from lightmuseg.errors import InputError
+from lightmuseg.files import make_folder
+from lightmuseg.lock import locked
 from lightmuseg.record import require_space, write_json
 
 LOCK, IDENTITY, BEGUN = "lock", "options.json", "begun.json"
@@ -35,19 +37,21 @@ class Unfinished:
     def __init__(self, folder: Path, unattended: bool) -> None:
         self.path = folder.with_name(f".{folder.name}.partial")
         self._folder, self._unattended = folder, unattended
+        self._is_held: Callable[[], bool] = lambda: False
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
         """Hold the folder for this process alone; it stays where there are rows to go on from.
 
-        The kernel gives the lock back when a process dies.
+        The kernel gives the lock back when a process dies; see :func:`.locked` for file systems without locks.
 
         Raises:
             Busy: where another process holds it.
         """
+        held = ExitStack()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            held = filelock.FileLock(self.path / LOCK, timeout=0).acquire()
+            make_folder(self.path)
+            self._is_held = held.enter_context(locked(self.path / LOCK, 0, wait_for_dead=not self._unattended))
         except (filelock.Timeout, FileNotFoundError, FileExistsError) as error:
             if self.path.is_file():
                 raise
@@ -89,24 +93,47 @@ class Unfinished:
         """Count no death of a process that was ended on purpose."""
         (self.path / BEGUN).unlink(missing_ok=True)
 
-    def begin(self, identity: dict[str, Any], resume: bool) -> None:
-        """Note what the run rests on, or refuse to go on from rows that rest on something else.
+    def require_held(self) -> None:
+        """Refuse to go on where the folder is this process's no more.
 
         Raises:
-            InputError: for rows of other options, or where nobody said to go on.
+            Busy: after a process slept so long that another one took it for dead.
         """
+        if not self._is_held():
+            raise Busy(f"{self.path}: another process took this slide, since this one was not heard of; wait for it.")
+
+    def begin(self, identity: dict[str, Any], resume: bool) -> list[str]:
+        """Note what the run rests on, or refuse to go on from rows that rest on something else.
+
+        Args:
+            identity: plain values; ``slide`` is what tells the slide from others.
+            resume: go on from the rows that are there.
+
+        Returns:
+            What is to be said of rows that were left behind.
+
+        Raises:
+            InputError: for rows of other options or another slide, or where nobody said to go on.
+        """
+        notes = []
         path = self.path / IDENTITY
         if self._rows():
             if not resume:
                 raise InputError(f"{self.path}: holds an interrupted run; go on with it by --resume, or delete it.")
             try:
                 _refuse_others(path, identity)
-                return
-            except InputError:
+                return []
+            except InputError as error:
                 if not self._unattended:
                     raise
-                shutil.rmtree(self.path / "rows")
+                notes.append(f"It was begun again: {error}")
+                self.forget_rows()
         write_json(path, identity)
+        return notes
+
+    def forget_rows(self) -> None:
+        """Remove the rows, which nobody may go on from."""
+        shutil.rmtree(self.path / "rows")
 
     def _rows(self) -> int:
         return len(list((self.path / "rows").glob("*.npz")))
@@ -116,9 +143,10 @@ class Unfinished:
         for path in self.path.iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
-            elif path.name != LOCK:
+            elif not path.name.startswith(LOCK):
                 path.unlink(missing_ok=True)
-        (self.path / LOCK).unlink(missing_ok=True)
+        for path in self.path.glob(f"{LOCK}*"):
+            path.unlink(missing_ok=True)
         with suppress(OSError):
             self.path.rmdir()
 
@@ -137,6 +165,10 @@ def _refuse_others(path: Path, identity: dict[str, Any]) -> None:
         kept = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError) as error:
         raise InputError(f"{path}: is damaged; delete {path.parent} and begin again.") from error
+    if kept.get("slide") not in (None, identity.get("slide")):
+        raise InputError(
+            f"{path.parent}: was begun with another slide, which a file of the same name has replaced; delete it."
+        )
     refuse_others(path.parent, kept, identity)
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 from lightmuseg.data.pictures import UNANNOTATED, palette_of
 from lightmuseg.data.tiff import UNREADABLE_TAGS, raise_bug
 from lightmuseg.errors import InputError, first_line
+from lightmuseg.files import read_at
 
 from .results import MAPS, Result
 from .slide_tiles import TileLevels, finest_level
@@ -111,7 +112,7 @@ class ClassMap:
         wanted = shape[0] * shape[1]
         if offset + count > self._bytes:
             raise self._foreign("the file ends before one of its tiles")
-        data = os.pread(self._file.filehandle.fileno(), count, offset)
+        data = read_at(self._file.filehandle.fileno(), count, offset)
         if page.compression != tifffile.COMPRESSION.NONE:
             try:
                 # never more than a tile, whatever the bytes unfold to

@@ -299,7 +299,7 @@ def test_another_slide_of_the_same_name_does_not_go_on(slide, tmp_path, write_pl
     with pytest.raises(KeyboardInterrupt):
         segment(str(slide), tmp_path / "out", Shades(after=5))
     write_plain_slide(slide, 3, 1125)
-    with refused(".A 1.partial", "slide_bytes"):
+    with refused(".A 1.partial", "another slide"):
         segment(str(slide), tmp_path / "out", resume=True)
 
 

@@ -19,6 +19,7 @@ from lightmuseg.data.tiff import UNREADABLE_TAGS, check_pixels, is_contiguous, r
 from lightmuseg.data.tiff_pictures import Pages
 from lightmuseg.data.tiff_slide import chosen, lies_first, opened
 from lightmuseg.errors import InputError, first_line
+from lightmuseg.files import read_at
 
 from .reader import WHITE, Level, NotForThisReader, UnreadablePixels
 from .tile_faults import deflate_fault, jpeg2000_fault, jpeg_colours, jpeg_fault
@@ -205,7 +206,7 @@ class TiffTiles:
         offset, count = int(level.offsets[row, column]), int(level.counts[row, column])
         if offset + count > self._bytes:
             return b""
-        return os.pread(self._descriptor, count, offset)
+        return read_at(self._descriptor, count, offset)
 
     def read(self, level: TiffLevel, box: tuple[int, int, int, int], decode: Callable[[], np.ndarray]) -> np.ndarray:
         """What ``decode`` gives for a box inside a level, once the bytes of all its tiles are known to be pictures.

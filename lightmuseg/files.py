@@ -1,0 +1,171 @@
+"""Files that are seen whole or not at all, also after a power failure."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+# Folders that some file systems cannot sync; those keep the order of names themselves.
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM)
+_TEMPORARY = re.compile(r"\.(\d+)-([0-9a-f]{6})[0-9a-f]{8}\.partial\..+", re.DOTALL)
+# A file of another machine, whose processes cannot be asked for, is left over when nobody wrote to it for so long.
+LEFT_OVER_S = 3 * 86_400
+# where a kill may have left temporary files, once in a process
+_tidied: set[str] = set()
+_reading = threading.Lock()
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file's bytes are on the disk.
+
+    Raises:
+        OSError: where they cannot be written.
+    """
+    # Windows flushes what is open for writing only
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0) if sys.platform == "win32" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk, where its file system can be asked for that."""
+    if sys.platform == "win32":
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def show(temporary: Path, path: Path) -> None:
+    """Rename a file, or a folder with all that is in it, once its bytes are on the disk; then sync the new name.
+
+    Every result becomes visible by this function, so a power failure leaves the former one or the whole new one.
+
+    Args:
+        temporary: in the same file system.
+        path: that it gets; a file that is there is replaced.
+
+    Raises:
+        OSError: where something cannot be written or renamed.
+    """
+    if temporary.is_dir():
+        folders = [(Path(folder), files) for folder, _, files in os.walk(temporary)]
+        # side by side, so that the disk takes many at once
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(sync_file, [folder / name for folder, files in folders for name in files]))
+        for folder, _ in folders:
+            sync_folder(folder)
+    else:
+        sync_file(temporary)
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write(temporary)`` make a file beside ``path``, then :func:`show` it: ``path`` is never there in part.
+
+    The temporary name ends like ``path`` does, for writers that choose the format by it.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    remove_left_over(path.parent)
+    # containers on several machines may all be process 1
+    temporary = path.with_name(f".{os.getpid()}-{processes_here()}{uuid.uuid4().hex[:8]}.partial.{path.name}")
+    try:
+        write(temporary)
+        show(temporary, path)
+    except OSError as error:
+        if error.strerror and error.filename in (None, str(temporary)):
+            error.filename = str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, whose names are then on the disk."""
+    if not path.is_dir():
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            sync_folder(folder.parent)
+
+
+def remove_left_over(folder: Path) -> None:
+    """Remove the temporary files of :func:`write_whole` in a folder whose processes died; once in a process.
+
+    Those of processes that live are left, and those of other machines for LEFT_OVER_S.
+    """
+    if str(folder) in _tidied:
+        return
+    _tidied.add(str(folder))
+    try:
+        for entry in os.scandir(folder):
+            found = _TEMPORARY.fullmatch(entry.name)
+            if found and _is_left_over(entry, int(found[1]), found[2]):
+                Path(entry).unlink()
+    except OSError:
+        # another process tidies too, or nothing may be removed here: they only take room
+        return
+
+
+def _is_left_over(entry: os.DirEntry[str], process: int, where: str) -> bool:
+    if where == processes_here():
+        return is_gone(process)
+    return time.time() - entry.stat(follow_symlinks=False).st_mtime > LEFT_OVER_S
+
+
+def is_gone(process: int) -> bool:
+    """Whether there is no process of a number here; never where it cannot be asked."""
+    if sys.platform == "win32":
+        # where the signal to ask by would end the process
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+@cache
+def processes_here() -> str:
+    """Six hexadecimal digits of the machine or container whose process numbers are ours."""
+    try:
+        space = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        space = ""
+    return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:6]
+
+
+def read_at(descriptor: int, count: int, offset: int) -> bytes:
+    """``count`` bytes of an open file from ``offset``, or fewer at its end; threads may ask at once."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, count, offset)
+    # Windows has one position a file
+    with _reading:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, count)
