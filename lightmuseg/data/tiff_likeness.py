@@ -16,19 +16,19 @@ from PIL import Image
 
 from .tiff import UNREADABLE_TAGS, is_contiguous
 
-# Of the finer page, that a place may take.
-MAX_TILES = 16
+# Pixels of the finer page along a side of a place, at most.
+MAX_SIDE = 2048
 # Tiles without compression that are looked into for structure.
 SAMPLED = 64
 # Blocks along a side in which a place is compared, and pixels of the coarser page to a block, at least: what is lost
 # by JPEG, another filter or half a pixel's shift is smaller.
-BLOCKS, BLOCK = 16, 2
+BLOCKS, LEAST_BLOCKS, BLOCK = 16, 4, 4
 # In grey values: what varies less is plain.
 PLAIN = 6.0
 # Places of one answer that settle it.
 ENOUGH = 3
 # Least correlation of a place, and share of the places that must have it; see shows_the_same.
-LEAST_CORRELATION, LEAST_SHARE = 0.7, 0.6
+LEAST_CORRELATION, LEAST_SHARE = 0.65, 0.6
 _PILLOWS = (
     tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.JPEG2000, tifffile.COMPRESSION.APERIO_JP2000_RGB,
     tifffile.COMPRESSION.APERIO_JP2000_YCBC,
@@ -43,12 +43,18 @@ def shows_the_same(fine: Sequence[tifffile.TiffPage], coarse: Sequence[tifffile.
     blocks, so that neither blank glass nor another picture passes. Where both are plain everywhere, the same grey is
     the same.
 
+    Measured on eight regions and slides of breast, ovary and skin, reduced 2 to 32 times by taking every n-th pixel, by
+    means and by Lanczos, as JPEG of quality 30 and 90: 675 places correlate by 0.71 and more, half by 0.99 and more. Of
+    176 pairs of different pictures and of glass and labels none has more than 0.62 at any place.
+
     Args:
         fine, coarse: pages of one level, one or, of one channel each, three.
     """
     same, plain = [], []
     for box in _places(fine[0], coarse[0]):
-        blocks = max(2, min(BLOCKS, int(min(box[1][2:]) / BLOCK)))
+        blocks = min(BLOCKS, int(min(box[1][2:]) / BLOCK))
+        if blocks < LEAST_BLOCKS:
+            continue
         try:
             a, b = (_brightness(pages, part, blocks) for pages, part in zip((fine, coarse), box))
         except _DECODING:
@@ -83,10 +89,8 @@ def _structure(page: tifffile.TiffPage) -> np.ndarray:
 def _places(fine: tifffile.TiffPage, coarse: tifffile.TiffPage) -> Iterator[tuple[tuple, tuple]]:
     """Boxes (x, y, width, height) of both pages that lie upon each other, by the tiles that hold most."""
     step_x, step_y = fine.imagewidth / coarse.imagewidth, fine.imagelength / coarse.imagelength
-    side = BLOCK * 4 * max(step_x, step_y)
+    side = min(2 * LEAST_BLOCKS * BLOCK * max(step_x, step_y), MAX_SIDE)
     width, height = max(fine.tilewidth, side), max(fine.tilelength, side)
-    if width * height > MAX_TILES * fine.tilewidth * fine.tilelength:
-        return
     found: list[list[tuple[int, int]]] = []
     for page, step in ((fine, (1.0, 1.0)), (coarse, (step_x, step_y))):
         found.append([])

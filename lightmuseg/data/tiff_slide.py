@@ -18,6 +18,9 @@ from lightmuseg.errors import InputError, first_line
 from .tiff import UNREADABLE_TAGS, check_pixels, is_contiguous, is_rgb
 from .tiff_pictures import MAX_PAGES, Picture, declared_pictures, joined_pictures
 
+# Pixels of a slide's longer side, at least.
+LEAST_SIDE = 64
+
 
 @dataclass(frozen=True, eq=False)
 class Choice:
@@ -102,8 +105,8 @@ def chosen(path: Path, file: tifffile.TiffFile, series: int | None = None) -> Ch
         raise InputError(f"{path}: has no picture {series}; choose by --series one of {known or 'none'}.")
     is_tiled = pictures[number].base.is_tiled
     # what is in strips beside tiles are thumbnails and labels
-    rivals = (other for other in slides if other != number and pictures[other].base.is_tiled >= is_tiled)
-    return Choice(pictures, number, tuple(rivals))
+    rivals = [other for other in slides if other != number and pictures[other].base.is_tiled >= is_tiled]
+    return Choice(pictures, number, tuple(other for other in rivals if max(pictures[other].size) >= LEAST_SIDE))
 
 
 def slide_page(path: Path) -> tuple[tifffile.TiffPage, tuple[float, float] | None]:
