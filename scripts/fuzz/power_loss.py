@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import fcntl
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -242,11 +243,9 @@ def _loaded() -> Iterator[None]:
     """The libraries, once for all runs."""
     import torch
 
-    import lightmuseg.cohort
-    import lightmuseg.slides.bundle
-    import lightmuseg.slides.segmenter
+    for name in ("cohort", "slides.bundle", "slides.segmenter"):
+        importlib.import_module(f"lightmuseg.{name}")
 
-    assert lightmuseg.cohort and lightmuseg.slides.bundle and lightmuseg.slides.segmenter
     torch.set_num_threads(1)
     yield
 
