@@ -170,3 +170,45 @@ def write_plain_slide():
         return path
 
     return write
+
+
+class Renames:
+    """Calls in order: ("sync", inode), ("rename", inodes by path, target), ("renamed", inode of the folder)."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self):
+        """The names that were given, each after the sync of all that it shows, and before that of its folder."""
+        places = [number for number, call in enumerate(self.calls) if call[0] == "rename"]
+        for number in places:
+            _, shown, target = self.calls[number]
+            synced = {call[1] for call in self.calls[:number] if call[0] == "sync"}
+            assert {str(path) for path, inode in shown.items() if inode not in synced} == set(), target
+            assert ("sync", self.calls[number + 1][1]) in self.calls[number + 2 :], target
+        return [self.calls[number][2].name for number in places]
+
+
+@pytest.fixture
+def renames(monkeypatch):
+    """Watch what is synced and renamed; called, it checks the order and returns the names."""
+    renames, fsync, replace = Renames(), os.fsync, os.replace
+
+    def watched_fsync(descriptor):
+        fsync(descriptor)
+        renames.calls.append(("sync", os.fstat(descriptor).st_ino))
+
+    def watched_replace(source, target):
+        source, target = Path(source), Path(target)
+        inner = [source, *source.rglob("*")] if source.is_dir() else [source]
+        if any(".zarr" in folder.name for folder in target.parents):
+            # Zarr's own, in a folder that nobody sees yet
+            replace(source, target)
+            return
+        renames.calls.append(("rename", {path: path.stat().st_ino for path in inner}, target))
+        replace(source, target)
+        renames.calls.append(("renamed", target.parent.stat().st_ino))
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    return renames

@@ -31,6 +31,18 @@ class Green:
         return {"runtime": "green"}
 
 
+class Stopping(Green):
+    """The same network, stopped by Ctrl-C at its third batch."""
+
+    batches = 0
+
+    def __call__(self, tiles):
+        self.batches += 1
+        if self.batches == 3:
+            raise KeyboardInterrupt
+        return super().__call__(tiles)
+
+
 class Poisoned(Green):
     """The same network in a process that dies where all of a tile is of one shade."""
 

@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import threading
 
 import filelock
@@ -56,6 +57,54 @@ def test_a_bad_slide_is_listed_and_the_same_command_does_only_what_is_missing(co
     assert {path: path.stat().st_mtime_ns for path in moments} == moments
     assert table(out)["p2/damaged"]["status"] == "done"
     assert not any(path.name.startswith(".") for path in out.rglob("*") if path.name != ".cohort")
+
+
+def test_broken_results_are_done_again_and_those_of_a_changed_slide_when_asked(cohort, make_slide, contents, tmp_path):
+    out = tmp_path / "out"
+    slides = [make_slide(f"p1/{name}.tif", seed) for seed, name in enumerate("abc")]
+    cohort()
+    before = contents(out)
+    for path in (out / "p1" / "b").iterdir():
+        path.write_bytes(b"")
+    make_slide("p1/c.tif", 9)
+    moment = (out / "p1" / "a" / "run.json").stat().st_mtime_ns
+    run = cohort()
+    assert (run.done, run.failed) == (3, 0)
+    rows = table(out)
+    assert [rows[f"p1/{name}"]["status"] for name in "abc"] == ["done", "done", "changed"]
+    assert "run.json is damaged" in rows["p1/b"]["message"]
+    assert ".b.kept-1" in rows["p1/b"]["message"]
+    assert "--changed" in rows["p1/c"]["message"]
+    after = contents(out)
+    assert {name: content for name, content in after.items() if not name.endswith("run.json")} == {
+        name: content for name, content in before.items() if not name.endswith("run.json")
+    }
+    assert len(list((out / "p1" / ".b.kept-1").iterdir())) == len(list((out / "p1" / "b").iterdir()))
+    cohort(values={"changed": True})
+    rows = table(out)
+    assert [rows[f"p1/{name}"]["status"] for name in "abc"] == ["done"] * 3
+    record = json.loads((out / "p1" / "c" / "run.json").read_text())
+    assert record["slide_sha256"] == hashlib.sha256(slides[2].read_bytes()).hexdigest()
+    assert contents(out)["p1/c/classes.tif"] != after["p1/c/classes.tif"]
+    assert (out / "p1" / "a" / "run.json").stat().st_mtime_ns == moment
+    cohort(values={"changed": True})
+    assert len(list((out / "p1").glob(".*.kept-*"))) == 2
+
+
+def test_a_slide_that_was_replaced_before_it_was_done_is_begun_again(cohort, make_slide, contents, tmp_path):
+    out = tmp_path / "out"
+    make_slide("a.tif", 1, 1000)
+    cohort(slides_at_once=1)
+    once = contents(out)
+    shutil.rmtree(out)
+    make_slide("a.tif", 2, 1000)
+    with pytest.raises(KeyboardInterrupt):
+        cohort(runtime="Stopping()")
+    assert len(list((out / ".a.partial" / "rows").iterdir())) > 0
+    make_slide("a.tif", 1, 1000)
+    cohort()
+    assert "begun with another slide" in table(out)["a"]["message"]
+    assert contents(out)["a/classes.tif"] == once["a/classes.tif"]
 
 
 def test_any_coordinator_writes_the_same_table(cohort, slides, tmp_path):
