@@ -18,6 +18,7 @@ from lightmuseg.record import environment, sha256_of, write_json
 from .area import Area, Intersection, WholeSlide
 from .engine import segment_slide
 from .heap import large_arrays_mapped
+from .limits import require_names_that_fit
 from .options import Options
 from .plan import Plan, plan_tiles
 from .quality import warnings_of
@@ -77,6 +78,7 @@ class SlideJob:
             Busy: where another process is at the slide.
             InputError: for a slide that cannot be read, or a state of other options.
         """
+        require_names_that_fit(self.folder)
         self._refuse_results()
         with self.unfinished.claimed():
             # another process may have ended meanwhile
