@@ -1,6 +1,7 @@
 """The code keeps the project's own rules."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -79,3 +80,25 @@ def test_public_names_have_docstrings(root):
         if ast.get_docstring(tree) is None:
             bare.append(path.name)
     assert bare == []
+
+
+def test_every_extra_that_is_named_is_there(root):
+    (extras,) = (
+        keyword.value
+        for node in ast.walk(ast.parse((root / "setup.py").read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg == "extras_require"
+    )
+    known = {key.value for key in extras.keys}
+    kinds = ("*.md", "docs/**/*.md", "bundle/docs/*.md", "lightmuseg/**/*.py", "scripts/**/*", "deploy/*", "setup.py")
+    named = [
+        (path.relative_to(root).as_posix(), extra)
+        for path in sorted({path for kind in kinds for path in root.glob(kind) if path.is_file()})
+        for words in re.findall(
+            r"(?:lightmuseg|(?<=['\"\s])\.)\[([a-z0-9_, -]+)\]", path.read_text(encoding="utf-8", errors="replace")
+        )
+        for extra in words.replace(" ", "").split(",")
+    ]
+    assert len(named) > 20
+    assert [one for one in named if one[1] not in known] == []

@@ -39,14 +39,18 @@ def _argument(word: str, options: Any, command: str) -> str:
     option, equals, value = word[2:].partition("=")
     option = option.replace("-", "_")
     positive = option.removeprefix("no_")
-    if positive != option and not equals and positive in options and options[positive].default is True:
+    if positive != option and not equals and positive in options and _is_switch(options[positive]):
         return f"--{positive}=False"
     if option not in options or options[option].kind is inspect.Parameter.VAR_POSITIONAL:
         raise InputError(f"{word}: '{command}' has no such option; see '{command} --help'.")
-    if not equals and isinstance(options[option].default, bool):
+    if not equals and _is_switch(options[option]):
         # or Fire would take the next word for the flag's value
         return f"--{option}=True"
     return f"--{option}={value!r}" if equals else f"--{option}"
+
+
+def _is_switch(option: inspect.Parameter) -> bool:
+    return str(option.annotation).startswith("bool")
 
 
 def takes_options_of(source: Callable[..., Any]) -> Callable[[T], T]:
@@ -85,6 +89,11 @@ def truth(option: str, value: Any) -> bool:
     if text not in ("true", "false"):
         raise InputError(f"--{option} {value}: give true or false.")
     return text == "true"
+
+
+def switches(**given: Any) -> dict[str, bool]:
+    """The switches that were turned on or off, by name; of the others, which are None, a config decides."""
+    return {option: truth(option, value) for option, value in given.items() if value is not None}
 
 
 def names(value: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from lightmuseg.errors import InputError
 from lightmuseg.light_monai import load_light_monai
 
-from .arguments import number, takes_options_of, truth
+from .arguments import number, switches, takes_options_of
 
 
 def engine_options(
@@ -20,19 +20,21 @@ def engine_options(
     output_mpp: float | None = None,
     overlap: float | None = None,
     batch_size: int | None = None,
-    tissue_mask: bool = True,
+    tissue_mask: bool | None = None,
     region: str = "",
     backend: str = "",
     read_device: str = "",
     workers: int | None = None,
     device: str = "",
     runtime: str = "",
-    ome: bool = False,
-    probabilities: bool = False,
-    dicom_seg: bool = False,
+    ome: bool | None = None,
+    probabilities: bool | None = None,
+    dicom_seg: bool | None = None,
     tolerance: float | None = None,
 ) -> tuple[Path, Path | None, dict[str, Any]]:
     """The bundle, the override and the values of the config's keys, of options that all commands on slides have.
+
+    What is not given is as the configs say; --no-NAME turns a switch off that one of them turns on.
 
     Args:
         model: weights, the model.pt of a training; by default the bundle's.
@@ -44,7 +46,7 @@ def engine_options(
         output_mpp: um per pixel of the map, 0.25 or 0.5, 1, 2 ...; by default twice the model's.
         overlap: share of a tile that neighbours have in common, 0 to 0.5.
         batch_size: tiles to the network at once.
-        tissue_mask: segment tissue only; --no-tissue-mask takes the whole slide.
+        tissue_mask: segment tissue only, the default; --no-tissue-mask takes the whole slide.
         region: segment only x,y,width,height in level-0 pixels, or the polygons of a GeoJSON file.
         backend: auto, cucim, openslide, tifffile, dicom or image.
         read_device: cuda decodes the slides' JPEG on a GPU.
@@ -64,24 +66,23 @@ def engine_options(
         "output_mpp": number("output_mpp", output_mpp, float),
         "overlap": number("overlap", overlap, float),
         "batch_size": number("batch_size", batch_size, int),
-        "tissue_mask": truth("tissue_mask", tissue_mask),
         "region": Path(region) if Path(region).is_file() else region or None,
         "backend": backend or None,
         "read_device": read_device or None,
         "workers": number("workers", workers, int),
         "device": device or None,
         "runtime": runtime or None,
-        "ome": truth("ome", ome),
-        "probabilities": truth("probabilities", probabilities),
-        "dicom_seg": truth("dicom_seg", dicom_seg),
         "tolerance": number("tolerance", tolerance, float),
+        **switches(tissue_mask=tissue_mask, ome=ome, probabilities=probabilities, dicom_seg=dicom_seg),
     }
     values = {name: value for name, value in given.items() if value is not None}
     return Path(bundle), Path(override) if override else None, values
 
 
 @takes_options_of(engine_options)
-def segment(*slides: str, output: str, resume: bool = False, changed: bool = False, **options: Any) -> None:
+def segment(
+    *slides: str, output: str, resume: bool | None = None, changed: bool | None = None, **options: Any
+) -> None:
     """Segment slides or images: maps, regions, overlay and measurements of each in OUTPUT/<name of the slide>/.
 
     Args:
@@ -93,7 +94,7 @@ def segment(*slides: str, output: str, resume: bool = False, changed: bool = Fal
     if not slides:
         raise InputError("lightmuseg segment: no slide is given; name at least one.")
     bundle, override, values = engine_options(**options)
-    values["resume"], values["changed"] = truth("resume", resume), truth("changed", changed)
+    values |= switches(resume=resume, changed=changed)
     load_light_monai()
     from lightmuseg.slides.bundle import run_bundle
 

@@ -79,7 +79,8 @@ class SlideWorker:
         # the proof reads by the manifest's um/px; each slide has its own below
         proof_mpp = next((slide.mpp for slide in task.proof[:1] if slide.mpp is not None), self._mpp)
         slides = [slide.path for slide in task.proof]
-        values["slide_mpp"] = proof_mpp
+        if proof_mpp is not None:
+            values["slide_mpp"] = proof_mpp
         try:
             self._segmenter = load_segmenter(task.bundle, task.override, slides, task.output, values)
         except RuntimeError as error:
@@ -88,6 +89,9 @@ class SlideWorker:
             if fault is None:
                 raise
             raise InputError(fault) from error
+        if proof_mpp is None:
+            # an override may say it
+            self._mpp = self._segmenter.options.slide_mpp
         options = {name: value for name, value in self._segmenter.options.plain().items() if name not in FREE}
         model = {name: value for name, value in self._segmenter.model.items() if name != "threads"}
         self._state.begin({**options, "slide_mpp": self._mpp, **model})

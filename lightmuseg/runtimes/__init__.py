@@ -2,8 +2,8 @@
 
 import sys
 
-from .choice import KINDS, make_runtime, require_runtime
-from .int8 import int8_folder
+from .choice import KINDS, make_runtime, require_device, require_runtime
+from .int8 import int8_folder, require_int8
 from .normalised import NormalisedNetwork
 from .parity import Parity
 from .runtime import Runtime
@@ -20,5 +20,7 @@ __all__ = [
     "TorchRuntime",
     "int8_folder",
     "make_runtime",
+    "require_device",
+    "require_int8",
     "require_runtime",
 ]

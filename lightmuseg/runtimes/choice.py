@@ -83,7 +83,9 @@ def _openvino_int8(request: Request) -> Runtime:
 
     if request.int8 is None:
         raise InputError("--runtime openvino_int8: no model in INT8 is named; make one by 'lightmuseg quantize'.")
-    return load_quantized(request.int8, request.weights, request.tile_size)
+    return load_quantized(
+        request.int8, request.weights, request.tile_size, getattr(request.network, "output_stride", None)
+    )
 
 
 def _onnx(request: Request) -> Runtime:
@@ -188,6 +190,20 @@ def make_runtime(
     rates = ", ".join(f"{name} {rate:.1f}" for name, (rate, _) in timed.items())
     print(f"--runtime auto: {best} is the fastest (tiles a second: {rates})", file=sys.stderr)
     return timed[best][1]
+
+
+def require_device(device: torch.device | str) -> None:
+    """Refuse a device on which nothing can be computed here.
+
+    Raises:
+        InputError: with those that there are.
+    """
+    try:
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # PyTorch has another for each kind of device
+        count = torch.cuda.device_count()
+        here = ", ".join(["cpu", *(f"cuda:{number}" for number in range(count))])
+        raise InputError(f"--device {device}: cannot compute here ({first_line(error)}); give {here}.") from error
 
 
 def require_runtime(kind: str, device: torch.device | str) -> None:

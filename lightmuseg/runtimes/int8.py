@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from lightmuseg.errors import InputError
 from lightmuseg.record import read_json, sha256_of
@@ -12,6 +13,7 @@ from .exported import ExportedRuntime
 MODEL, RECORD = "model.xml", "quantization.json"
 # what OpenVINO reads: the network, and its weights
 FILES = (MODEL, "model.bin")
+AGAIN = "make it by 'lightmuseg quantize DATASET --model MODEL'"
 
 
 def int8_folder(checkpoint: str | Path) -> Path:
@@ -20,28 +22,67 @@ def int8_folder(checkpoint: str | Path) -> Path:
     return path.with_name(f"{path.stem}_int8")
 
 
-def load_quantized(folder: Path, weights: str, tile_size: int) -> ExportedRuntime:
+def require_int8(folder: Path, tile_size: int, output_stride: int | None) -> dict[str, Any]:
+    """The record of a network in INT8, which must have been made for such tiles.
+
+    Args:
+        folder: of the model and its record.
+        tile_size: side of the tiles.
+        output_stride: pixels of a tile to one of the logits; None where that is not known. Older records do not say it.
+
+    Raises:
+        InputError: where there is none, or for other tiles.
+    """
+    try:
+        record = read_json(folder / RECORD, AGAIN)
+        made_for, stride = record["tile_size"], record.get("output_stride")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder}: holds no network in INT8; {AGAIN}.") from error
+    if made_for != tile_size:
+        raise InputError(
+            f"{folder}: was made for tiles of {made_for} pixels, not {tile_size}; delete it and {AGAIN}, with the same "
+            "--override as here."
+        )
+    require_stride(folder, stride, output_stride)
+    return record
+
+
+def require_stride(folder: Path, made_at: int | None, wanted: int | None) -> None:
+    """Refuse a network in INT8 of another output stride; None is one that is not known.
+
+    Raises:
+        InputError: with what to do.
+    """
+    if None not in (made_at, wanted) and made_at != wanted:
+        raise InputError(
+            f"{folder}: was made at an output stride of {made_at} pixels, and this --output_mpp needs {wanted}; give "
+            f"another --output_mpp or --runtime, or delete it and {AGAIN}, with an --override that sets output_mpp."
+        )
+
+
+def load_quantized(folder: Path, weights: str, tile_size: int, output_stride: int | None) -> ExportedRuntime:
     """The runtime of what :func:`.quantize` made.
 
     Args:
         folder: of the model and its record.
         weights: hash of those that it must have been made from, see :func:`.weights_hash`.
-        tile_size: side of the tiles that it must have been made for.
+        tile_size, output_stride: of the tiles that it must have been made for, as of :func:`require_int8`.
 
     Raises:
         InputError: where there is none, it is another network's, or not as it was made.
     """
     from .openvino import load
 
-    again = "make it by 'lightmuseg quantize DATASET --model MODEL'"
+    record = require_int8(folder, tile_size, output_stride)
     try:
-        record = read_json(folder / RECORD, again)
-        made_from, made_for, sums = record["weights"], record["tile_size"], record["sha256"]
+        made_from, sums = record["weights"], record["sha256"]
         now = {name: sha256_of(folder / name) for name in FILES}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder}: holds no network in INT8; {again}.") from error
-    if (made_from, made_for) != (weights, tile_size):
-        raise InputError(f"{folder}: was made from other weights or for another tile size; delete it and {again}.")
+        raise InputError(f"{folder}: holds no network in INT8; {AGAIN}.") from error
+    if made_from != weights:
+        raise InputError(f"{folder}: was made from other weights; delete it and {AGAIN}.")
     if now != sums:
-        raise InputError(f"{folder}: its files are not those that were made; delete it and {again}.")
-    return load(folder / MODEL, tile_size, "int8")
+        raise InputError(f"{folder}: its files are not those that were made; delete it and {AGAIN}.")
+    runtime = load(folder / MODEL, tile_size, "int8")
+    require_stride(folder, runtime.output_stride, output_stride)
+    return runtime

@@ -134,6 +134,7 @@ def quantize(
             "weights": weights_hash(original),
             "sha256": {name: sha256_of(partial / name) for name in FILES},
             "tile_size": tile_size,
+            "output_stride": after.output_stride,
             "max_drop": max_drop,
             "calibration_tiles": len(calibration),
             "control_tiles": len(control),

@@ -13,10 +13,13 @@ from monai.bundle import ConfigParser
 from lightmuseg.data import load_tiles, manifest_hash
 from lightmuseg.errors import InputError
 from lightmuseg.networks.weights import load_weights
-from lightmuseg.record import sha256_of
-from lightmuseg.runtimes import int8_folder
+from lightmuseg.record import require_space, sha256_of
+from lightmuseg.runtimes import int8_folder, require_device, require_int8, require_runtime
 
+from .options import Options
+from .region import check_region
 from .segmenter import SlideSegmenter
+from .unfinished import NEEDED_BYTES
 
 CONFIG = "inference_wsi.json"
 
@@ -49,8 +52,35 @@ def load_segmenter(
         slides: on the first of which that can be read the runtime is proven.
     """
     config = _filled(bundle, override, slides, output, values)
+    config.get_parsed_content("checks")
     load_weights(config.get_parsed_content("network"), config.get_parsed_content("checkpoint"))
     return config.get_parsed_content("segmenter")
+
+
+def require_possible(
+    options: Options, device: torch.device | str, runtime: str | None, tile_size: int, output_stride: int, int8: str
+) -> None:
+    """Refuse all that can be known to fail before a network is loaded or a slide is opened.
+
+    Args:
+        options: of the run.
+        device: of the network.
+        runtime: as of :func:`.make_runtime`.
+        tile_size, output_stride: of the network's tiles.
+        int8: folder of the network in INT8.
+
+    Raises:
+        InputError: for a device that is not here, a package that is not installed, a network in INT8 that was made for
+            other tiles, a region that cannot be read, or an output folder that cannot be written.
+    """
+    require_device(device)
+    if runtime not in (None, "auto"):
+        require_runtime(runtime, device)
+    if runtime == "openvino_int8":
+        require_int8(Path(int8), tile_size, output_stride)
+    if options.region is not None:
+        check_region(options.region)
+    require_space(options.output_dir, NEEDED_BYTES)
 
 
 def _filled(

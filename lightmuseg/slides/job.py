@@ -22,6 +22,7 @@ from .engine import segment_slide
 from .finished import RECORD, fault_of, is_changed, list_files, set_aside
 from .heap import large_arrays_mapped
 from .identity import content_of, has_changed, identity_of
+from .limits import require_names_that_fit
 from .options import Options
 from .plan import Plan, plan_tiles
 from .quality import warnings_of
@@ -83,6 +84,7 @@ class SlideJob:
             Busy: where another process is at the slide.
             InputError: for a slide that cannot be read or changes meanwhile, or a state of other options.
         """
+        require_names_that_fit(self.folder)
         self._reason_to_replace()
         with self.unfinished.claimed():
             # another process may have ended meanwhile

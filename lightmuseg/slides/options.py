@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Options:
         changed: with ``resume`` do slides again that are others than those that their results are of.
 
     Raises:
-        InputError: for a value that cannot be.
+        InputError: for a value that cannot be, or whose package is not installed.
     """
 
     output_dir: Path
@@ -92,6 +93,9 @@ class Options:
         check_overlap(self.overlap)
         if not MPP_RANGE[0] <= self.mpp <= MPP_RANGE[1]:
             raise InputError(f"--mpp {self.mpp}: is outside {MPP_RANGE[0]} to {MPP_RANGE[1]} um per pixel.")
+        for option, package in {"probabilities": "zarr", "dicom_seg": "highdicom"}.items():
+            if getattr(self, option) and find_spec(package) is None:
+                raise InputError(f"--{option}: {package} is not installed; pip install 'lightmuseg[slides]'.")
         self.factor  # noqa: B018 - refuses an output_mpp that cannot be
 
     @property

@@ -116,3 +116,16 @@ def _on_slide(shape: shapely.Geometry, name: str, width0: int, height0: int) -> 
     if lost > 1e-9:
         logger.warning("%s: %.2g%% of it lies outside the slide and is left out.", name, 100 * lost)
     return inside
+
+
+def check_region(text: str) -> None:
+    """Refuse a region of which no slide is needed to see that it is none; see :func:`read_region`.
+
+    Raises:
+        InputError: where it is no rectangle, nor GeoJSON that can be read.
+    """
+    name = f"--region {text[:200]}"
+    if _is_file(Path(text)):
+        read_geojson(Path(text), name)
+    else:
+        _rectangle(text, name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +38,11 @@ class SlideSegmenter:
                 f"the network has {runtime.out_channels} outputs, not {channels} for the classes "
                 f"{', '.join(options.class_names)}; give the config that it was trained with."
             )
-        for package in [*(["zarr"] if options.probabilities else []), *(["highdicom"] if options.dicom_seg else [])]:
-            if find_spec(package) is None:
-                raise InputError(f"{package} is not installed; pip install 'lightmuseg[slides]', or ask for less.")
+        if options.factor % runtime.output_stride:
+            raise InputError(
+                f"the network gives one value for {runtime.output_stride} pixels, too few for a map of "
+                f"{options.mpp * options.factor:g} um/px; give --output_mpp {options.mpp * runtime.output_stride:g}."
+            )
         self.runtime, self.options = runtime, options
         self.model = {**model, **runtime.describe()}
 

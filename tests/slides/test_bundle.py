@@ -4,14 +4,22 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
+from functools import partial
 from pathlib import Path
 
+import fire
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from lightmuseg.errors import InputError
+from lightmuseg.cli import COMMANDS
+from lightmuseg.cli.arguments import checked
+from lightmuseg.errors import InputError, user_fault
+from lightmuseg.runtimes import choice
+from lightmuseg.slides import options
 from lightmuseg.slides.bundle import configured, load_segmenter, quantize_bundle, run_bundle
 
 # what MONAI makes of each in a config: another name, the value of a key, another file, or a run of Python
@@ -102,6 +110,108 @@ def test_a_device_that_is_none_ends_in_one_line(bundle, tmp_path):
     for device in ("gpu 1", "'); import os #"):
         with pytest.raises(InputError, match=r"\A--device [^\n]*: is no device of PyTorch; give cpu or cuda:0.\Z"):
             load_segmenter(bundle, None, [], tmp_path / "out", {"device": device})
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:7", "mps", "xpu"])
+def test_a_device_that_is_not_here_is_refused_before_a_slide_is_read(bundle, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(torch, "zeros", partial(zeros_without, name))
+    with pytest.raises(Exception) as error:  # as MONAI passes it on
+        load_segmenter(bundle("bundle"), None, [], tmp_path / "out", {"device": name})
+    assert re.fullmatch(f"--device {name}: cannot compute here .*; give cpu.*", user_fault(error.value))
+    assert not (tmp_path / "out").exists()
+
+
+def zeros_without(missing, *size, device=None, real=torch.zeros, **options):
+    """Zeros on a machine without a device, as PyTorch refuses them there."""
+    if str(device) == missing:
+        raise AssertionError(f"Torch not compiled with {missing} enabled")
+    return real(*size, device=device, **options)
+
+
+def write_int8(folder, **record):
+    folder.mkdir()
+    (folder / "quantization.json").write_text(json.dumps({"weights": "", "sha256": {}, **record}))
+    return str(folder)
+
+
+IMPOSSIBLE = {
+    "probabilities": (
+        {"probabilities": True},
+        "--probabilities: zarr is not installed; pip install",
+    ),
+    "dicom_seg": ({"dicom_seg": True}, "--dicom_seg: highdicom is not installed; pip install"),
+    "runtime": ({"runtime": "onnx"}, "--runtime onnx: onnxruntime is not installed; pip install 'lightmuseg[onnx]'"),
+    "region": ({"region": "roi.geojson"}, "--region roi.geojson: is neither a GeoJSON file"),
+    "int8": ({"runtime": "openvino_int8"}, "model_int8: holds no network in INT8"),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_what_cannot_be_is_refused_before_the_network_is_loaded(bundle, tmp_path, monkeypatch, case):
+    values, said = IMPOSSIBLE[case]
+    missing = ("zarr", "highdicom", "onnxruntime")
+    for module in (options, choice):
+        monkeypatch.setattr(module, "find_spec", lambda name: None if name in missing else True)
+    monkeypatch.setattr("lightmuseg.slides.bundle.load_weights", lambda *_: pytest.fail("loads the network"))
+    with pytest.raises(Exception) as error:  # as MONAI passes it on
+        load_segmenter(bundle("bundle"), None, [], tmp_path / "out", values)
+    assert said in user_fault(error.value)
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused_before_the_network_is_loaded(bundle, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("lightmuseg.slides.bundle.load_weights", lambda *_: pytest.fail("loads the network"))
+    with pytest.raises(Exception) as error:  # as MONAI passes it on
+        load_segmenter(bundle("bundle"), None, [], tmp_path / "file" / "out", {})
+    assert f"{tmp_path / 'file' / 'out'}: cannot write" in user_fault(error.value)
+
+
+@pytest.mark.parametrize(
+    ("record", "values", "said"),
+    [
+        (
+            {"tile_size": 512, "output_stride": 2}, {"output_mpp": 0.25},
+            "was made at an output stride of 2 pixels, and this --output_mpp needs 1; give another --output_mpp",
+        ),
+        (
+            {"tile_size": 256, "output_stride": 2}, {},
+            "was made for tiles of 256 pixels, not 512; delete it and make it by 'lightmuseg quantize",
+        ),
+    ],
+)  # fmt: skip
+def test_int8_for_other_tiles_is_refused_before_the_network_is_loaded(
+    bundle, tmp_path, monkeypatch, record, values, said
+):
+    monkeypatch.setattr(choice, "find_spec", lambda name: True)
+    monkeypatch.setattr("lightmuseg.slides.bundle.load_weights", lambda *_: pytest.fail("loads the network"))
+    values = {"runtime": "openvino_int8", "int8": write_int8(tmp_path / "model_int8", **record), **values}
+    with pytest.raises(Exception) as error:  # as MONAI passes it on
+        load_segmenter(bundle("bundle"), None, [], tmp_path / "out", values)
+    assert said in user_fault(error.value)
+
+
+SWITCHES = ("tissue_mask", "ome", "probabilities", "dicom_seg", "resume")
+
+
+@pytest.mark.parametrize("value", [True, False])
+@pytest.mark.parametrize("words", [[], ["--no-{}"], ["--{}"], ["--{}=false"], ["--{}=true"]], ids=str)
+def test_a_switch_is_as_the_override_says_unless_it_is_given(bundle, tmp_path, monkeypatch, words, value):
+    folder = bundle("bundle")
+    override = folder / "switches.json"
+    override.write_text(json.dumps(dict.fromkeys(SWITCHES, value)))
+    words = [word.format(name.replace("_", "-")) for name in SWITCHES for word in words]
+    found = {}
+
+    def run_bundle(bundle, override, slides, output, values):
+        config = configured([bundle / "configs" / "inference_wsi.json", override], bundle, values)
+        found.update({name: config.get_parsed_content(name) for name in SWITCHES})
+        output.mkdir()
+
+    monkeypatch.setattr("lightmuseg.slides.bundle.run_bundle", run_bundle)
+    line = ["segment", "a.png", "--output", str(tmp_path / "out"), "--bundle", str(folder), "--override", str(override)]
+    fire.Fire(COMMANDS, command=checked([*line, *words], COMMANDS), name="lightmuseg")
+    expected = value if not words else "no" not in words[0] and "false" not in words[0]
+    assert found == dict.fromkeys(SWITCHES, expected)
 
 
 def test_weights_to_quantize_are_those_that_are_named(bundle, tmp_path):
