@@ -87,8 +87,7 @@ def _slides(source: str, output: Path) -> Iterator[CohortSlide]:
     if path.is_dir():
         path = path.resolve()
         for slide in search(path, output):
-            # the root itself where it is the folder of a DICOM series
-            yield _slide(slide, slide.parent if slide == path else path)
+            yield _slide(slide, path)
     elif _is_manifest(source):
         for row in read_manifest(path):
             mpp = float(row["mpp"]) if row["mpp"] else None
@@ -124,6 +123,8 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def _slide(path: Path, root: Path, mpp: float | None = None, patient: str = "", stain: str = "") -> CohortSlide:
+    # the root itself may be the folder of a slide in DICOM
+    root = root.parent if path == root else root
     inner = PurePosixPath(path.relative_to(root).as_posix())
     # links below the root stay: a slide is called what its folder calls it
     path = root.resolve() / inner

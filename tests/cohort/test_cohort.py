@@ -7,9 +7,11 @@ import shutil
 import threading
 
 import filelock
+import pydicom
 import pytest
 
 import lightmuseg.cohort.agenda
+import lightmuseg.slides.job
 from lightmuseg.cohort.worker import SlideWorker
 from lightmuseg.errors import InputError
 from lightmuseg.record import read_csv
@@ -273,3 +275,45 @@ def test_a_name_that_is_no_unicode_stops_no_other_slide(cohort, make_slide, tmp_
     }  # fmt: skip
     assert json.loads((tmp_path / "out" / odd / "run.json").read_text())["slide"].endswith(f"{odd}.tif")
     assert "./caf%E9/report.html" in (tmp_path / "out" / "cohort.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_slides_in_dicom_fail_each_alone(cohort, data, tmp_path):
+    """Two slides in a folder, one that cannot be read, and one of which nothing can be decoded."""
+    folder = tmp_path / "slides" / "archive"
+    folder.mkdir(parents=True)
+    for path in (data / "slide_cases" / "dicom_two_slides").iterdir():
+        shutil.copy(path, folder)
+    shutil.copy(data / "slide_cases" / "damaged" / "dicom-transfer-syntax-jpeg2000.dcm", folder / "other")
+    (folder / "broken.dcm").write_bytes((folder / "b_tissue.dcm").read_bytes()[:900])
+    run = cohort(values={"slide_mpp": 0.25})
+    assert (run.done, run.failed) == (2, 2)
+    rows = table(tmp_path / "out")
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "archive/a_glass": "done", "archive/b_tissue": "done", "archive/broken": "failed", "archive/other": "failed"
+    }  # fmt: skip
+    assert [float(rows[f"archive/{name}"]["tumor_area"]) > 0 for name in ("a_glass", "b_tissue")] == [False, True]
+
+
+def test_a_dicom_segmentation_that_cannot_be_fails_before_the_slides_work(
+    cohort, data, make_slide, tmp_path, monkeypatch
+):
+    segmented, segment_slide = [], lightmuseg.slides.job.segment_slide
+
+    def noted(view, *rest):
+        segmented.append(view.reader.path.name)
+        return segment_slide(view, *rest)
+
+    monkeypatch.setattr(lightmuseg.slides.job, "segment_slide", noted)
+    make_slide("plain.tif")
+    nowhere = pydicom.dcmread(data / "slide_cases" / "dicom_two_slides" / "b_tissue.dcm")
+    del nowhere.FrameOfReferenceUID
+    nowhere.save_as(tmp_path / "slides" / "nowhere.dcm")
+    shutil.copy(data / "slides" / "highdicom_sm_image.dcm", tmp_path / "slides")
+    run = cohort(values={"dicom_seg": True, "slide_mpp": 0.25})
+    assert (run.done, run.failed) == (1, 2)
+    assert segmented == ["highdicom_sm_image.dcm"]
+    assert (tmp_path / "out" / "highdicom_sm_image" / "classes.dcm").is_file()
+    rows = table(tmp_path / "out")
+    assert "is no DICOM whole-slide image" in rows["plain"]["message"]
+    assert "lacks FrameOfReferenceUID" in rows["nowhere"]["message"]

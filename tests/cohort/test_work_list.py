@@ -92,6 +92,51 @@ def test_files_of_one_dicom_series_are_one_slide(data, tmp_path):
     assert sorted(names([tmp_path / "mixed"], tmp_path / "out")) == ["series/0", "series/2"]
 
 
+def test_a_folder_gives_each_slide_in_dicom_once(data, tmp_path):
+    """Whatever its files are called and lies beside them; what cannot be read is a slide that fails."""
+    import pydicom
+
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for name in ("a_glass.dcm", "b_tissue.dcm"):
+        shutil.copy(data / "slide_cases" / "dicom_two_slides" / name, folder / name.removesuffix(".dcm"))
+    assert sorted(names([folder], tmp_path / "out")) == ["a_glass", "b_tissue"]
+    for name, changes in {
+        "1.2.3.4": {"SOPInstanceUID": "1.2.4", "TotalPixelMatrixColumns": 256},
+        "1.2.3.5": {"SOPInstanceUID": "1.2.5", "ImageType": ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]},
+        "seg.dcm": {"SOPInstanceUID": "1.2.6", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4"},
+        "DICOMDIR": {"SOPInstanceUID": "1.2.7", "SOPClassUID": "1.2.840.10008.1.3.10"},
+        "1.2.3.40": {"SOPInstanceUID": "1.2.8", "SeriesInstanceUID": "1.2.9"},
+        "1.2.3.41": {"SOPInstanceUID": "1.2.8", "SeriesInstanceUID": "1.2.10"},
+    }.items():
+        header = pydicom.dcmread(folder / "b_tissue")
+        for keyword, value in changes.items():
+            setattr(header, keyword, value)
+        header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
+        header.save_as(folder / name)
+    (folder / "broken.dcm").write_bytes(b"none")
+    (folder / "cut").write_bytes((folder / "b_tissue").read_bytes()[:600])
+    expected = ["1.2.3.40", "1.2.3.41", "a_glass", "b_tissue", "broken", "cut"]
+    assert sorted(names([folder], tmp_path / "out")) == expected
+    assert sorted(names([folder / "*"], tmp_path / "out")) == expected
+    # as a shell writes out FOLDER/*
+    named = [folder / name for name in ("1.2.3.4", "b_tissue", "1.2.3.40")]
+    assert sorted(names(named, tmp_path / "out")) == ["1.2.3.4", "1.2.3.40"]
+
+
+def test_a_folder_of_one_slide_in_dicom_beside_others_is_its_file(data, tmp_path, folder):
+    source = data / "slide_cases" / "dicom_two_slides" / "b_tissue.dcm"
+    for name in ("p1/level.dcm", "p5/level.dcm", "p5/deeper/level.dcm", "p6/level.dcm"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, folder / name)
+        shutil.copy(source, (folder / name).with_name("copy.dcm"))
+    found = names([folder], tmp_path / "out")
+    assert {name for name in found if name[:2] in ("p1", "p5", "p6")} == {
+        "p1/HE", "p1/HE 2", "p1/copy", "p5/copy", "p5/deeper", "p6"
+    }  # fmt: skip
+    assert names([folder / "p6" / "level.*"], tmp_path / "out") == ["p6"]
+
+
 def test_a_manifest_says_what_is_known_of_each_slide(folder, tmp_path):
     path = folder / "list.csv"
     path.write_text(

@@ -360,3 +360,34 @@ def test_the_proof_of_the_runtime_is_recorded(tmp_path, write_plain_slide):
     segment(str(slide), tmp_path / "out", runtime)
     record = json.loads((tmp_path / "out" / "A 1" / "run.json").read_text())
     assert record["parity"] == {"precision": "float32", "tiles": 4, "error": 1e-6, "changed": 0.0}
+
+
+def test_a_folder_of_two_slides_in_dicom_asks_for_a_file_and_a_file_is_one_of_them(data, tmp_path):
+    folder = data / "slide_cases" / "dicom_two_slides"
+    with refused(str(folder), "holds 2 slides, such as a_glass.dcm and b_tissue.dcm", "name a file"):
+        segment(str(folder), tmp_path / "out")
+    rows = segment([str(folder / "b_tissue.dcm"), str(folder / "a_glass.dcm")], tmp_path / "out")
+    assert [row["status"] for row in rows] == ["done", "done"]
+    maps = [tifffile.imread(tmp_path / "out" / name / "classes.tif") for name in ("a_glass", "b_tissue")]
+    assert [classes.any() for classes in maps] == [False, True]
+
+
+def test_all_files_of_a_slide_in_dicom_are_one_slide(data, tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    header = pydicom.dcmread(data / "slide_cases" / "dicom_two_slides" / "b_tissue.dcm")
+    for name, number in (("1.2.3.4", 1), ("1.2.3.5", 2)):
+        header.SOPInstanceUID = f"1.2.{number}"
+        header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [0.00025 * number] * 2
+        header.save_as(tmp_path / name)
+        header.PixelData = pydicom.encaps.encapsulate([next(pydicom.encaps.generate_frames(header.PixelData))])
+        header["PixelData"].is_undefined_length = True
+        header.NumberOfFrames, header.TotalPixelMatrixColumns, header.TotalPixelMatrixRows = 1, 256, 256
+    # as the shell writes out SERIES/*
+    assert len(segment([str(tmp_path / name) for name in ("1.2.3.5", "1.2.3.4")], tmp_path / "out")) == 1
+    record = json.loads((tmp_path / "out" / "1.2.3.5" / "run.json").read_text())
+    assert (record["level0_size"], record["level0_mpp"]) == ([512, 512], pytest.approx(0.25))
+
+
+def test_a_dicom_segmentation_that_cannot_be_is_refused_before_the_work(slide, tmp_path):
+    with refused(str(slide), "is no DICOM whole-slide image", "leave out --dicom-seg"):
+        segment(str(slide), tmp_path / "out", Shades(after=0, stop=AssertionError), dicom_seg=True)

@@ -61,7 +61,8 @@ class DicomReader(SlideReader):
     def _opened(self, wsi: Any) -> None:
         from wsidicom.errors import WsiDicomNotFoundError
 
-        parts = [completed(path, self._open) for path in files_of(self.path)]
+        files = files_of(self.path)
+        parts = [completed(path, self._open) for path in files]
         try:
             slide = self._open.enter_context(wsi.open([part.path for part in parts]))
         except WsiDicomNotFoundError as error:
@@ -74,7 +75,16 @@ class DicomReader(SlideReader):
         pyramid = list(slide.pyramids[0])
         base = pyramid[0]
         if base.size.width < max(part.columns for part in parts):
-            raise InputError(f"{self.path}: its finest level, {parts[0].path.name}, cannot be opened; export it again.")
+            raise InputError(f"{self.path}: its finest level, {files[0].name}, cannot be opened; export it again.")
+        for level in pyramid:
+            # other sizes than a pyramid's by more than rounding
+            if abs(level.size.width * base.size.height / (level.size.height * base.size.width) - 1) > 0.02 + 2 / min(
+                level.size.width, level.size.height
+            ):
+                raise InputError(
+                    f"{self.path}: its series has pictures of {base.size.width} x {base.size.height} and of "
+                    f"{level.size.width} x {level.size.height} pixels, which are not one slide; move one of them away."
+                )
         self._levels = [FrameGrid(self.path, level, base.size.width / level.size.width) for level in pyramid]
         self.levels = tuple(
             Level(grid.width, grid.height, (base.size.width / grid.width + base.size.height / grid.height) / 2)

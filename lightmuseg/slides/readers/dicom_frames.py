@@ -54,6 +54,13 @@ class FrameGrid:
                 f"{path}: is {image.bits}-bit {image.photometric_interpretation} with "
                 f"{image.samples_per_pixel} channels, not 8-bit RGB; convert it to 8-bit RGB first."
             )
+        own = self._instance.default_path, self._instance.default_z
+        alike = [one for one in level.instances.values() if own[0] in one.optical_paths and own[1] in one.focal_planes]
+        if len(alike) > 1:
+            raise InputError(
+                f"{path}: its series has {len(alike)} pictures of {self.width} x {self.height} pixels; move all "
+                "but one away."
+            )
         self.rows, self.columns = math.ceil(self.height / self.tile[1]), math.ceil(self.width / self.tile[0])
         if self.rows * self.columns > MAX_FRAMES or math.prod(self.tile) > MAX_TILE_PIXELS:
             raise InputError(

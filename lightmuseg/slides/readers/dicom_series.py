@@ -30,12 +30,14 @@ class Picture:
         path: of the file.
         slide: what files of one slide have in common: UIDs of the series and of its frame of reference.
         instance: UID of the picture, which only copies of the file share.
+        whole: UID of what the file is a part of, where a picture is cut into several; else the picture's.
         columns: of the picture, in pixels.
     """
 
     path: Path
     slide: tuple[str, str] = field(compare=False)
     instance: str = field(compare=False)
+    whole: str = field(compare=False)
     columns: int = field(compare=False)
 
 
@@ -68,7 +70,10 @@ def picture_of(path: Path) -> Picture | None:
         if kind != WHOLE_SLIDE or "VOLUME" not in (header.get("ImageType") or ["VOLUME"]):
             return None
         slide = str(header.get("SeriesInstanceUID")), str(header.get("FrameOfReferenceUID"))
-        return Picture(path, slide, str(header.get("SOPInstanceUID")), int(header.get("TotalPixelMatrixColumns") or 0))
+        instance = str(header.get("SOPInstanceUID"))
+        whole = str(header.get("ConcatenationUID") or instance)
+        # an error where the file ends before it
+        return Picture(path, slide, instance, whole, int(header.TotalPixelMatrixColumns))
     # pydicom raises errors of many kinds of files that are damaged
     except Exception as error:
         raise InputError(f"{path}: not DICOM that can be read ({first_line(error)}); copy it again.") from error
@@ -131,7 +136,12 @@ def files_of(path: Path) -> list[Path]:
         except InputError:
             # a neighbour's damage is its own matter
             continue
-        if picture is not None and picture.slide == own.slide:
+        # what is as large is another focal plane, or another version of it
+        if (
+            picture is not None
+            and picture.slide == own.slide
+            and (picture.columns != own.columns or picture.whole == own.whole)
+        ):
             pictures.setdefault(picture.instance, picture)
     return _finest_first(pictures.values())
 

@@ -93,11 +93,10 @@ def proven_order(seams: Seams, rows: int, columns: int) -> str | None:
         return None if contradicted(seams) else "rows"
     middle = {}
     for name in ORDERS:
-        along, down = seams.measured(name, rounds=4)
-        found = along + down
-        if len(found) < FEW:
+        found = [side for side in seams.measured(name, rounds=4) if side]
+        if sum(map(len, found)) < FEW:
             return None
-        middle[name] = float(np.median(found))
+        middle[name] = max(float(np.median(side)) for side in found)
     best = min(middle, key=middle.__getitem__)
     others = [value for name, value in middle.items() if name != best]
     return best if middle[best] <= ALIKE and min(others) >= STRANGERS else None
