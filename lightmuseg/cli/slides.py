@@ -7,6 +7,7 @@ from typing import Any
 
 from lightmuseg.errors import InputError
 from lightmuseg.light_monai import load_light_monai
+from lightmuseg.record import is_file
 
 from .arguments import number, takes_options_of, truth
 
@@ -61,7 +62,7 @@ def engine_options(
         "overlap": number("overlap", overlap, float),
         "batch_size": number("batch_size", batch_size, int),
         "tissue_mask": truth("tissue_mask", tissue_mask),
-        "region": Path(region) if Path(region).is_file() else region or None,
+        "region": Path(region) if is_file(region) else region or None,
         "backend": backend or None,
         "read_device": read_device or None,
         "workers": number("workers", workers, int),

@@ -43,6 +43,7 @@ def warnings_of(
     """
     mm2 = (map_mpp / 1000) ** 2
     found = [
+        *area.warnings,
         _scale(view.reader),
         _tissue(sum(counts.analysed) * mm2),
         _focus(places_blur(view, area, plan)),
