@@ -86,6 +86,11 @@ def write_text(path: str | Path, text: str) -> None:
     write_whole(path, lambda temporary: temporary.write_bytes(text.encode("utf-8", "backslashreplace")))
 
 
+def unescaped(text: str) -> str:
+    """What is no Unicode as it was before :func:`write_text`, such as a file's name that is no UTF-8."""
+    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found[1], 16)), text)
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write ``content`` as indented JSON, whole."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lightmuseg.data.tiff import SLIDE_SUFFIXES
@@ -19,7 +19,9 @@ PICTURES = (".png", ".jpg", ".jpeg")
 _RESULTS = {"run.json", "measurements.csv"}
 
 
-def search(root: Path, skipped: Path, pictures: bool = False) -> Iterator[Path]:
+def search(
+    root: Path, skipped: Path, pictures: bool = False, unseen: Callable[[Path, str], None] = lambda *_: None
+) -> Iterator[Path]:
     """The slides below ``root``: files, and folders of a DICOM series.
 
     Hidden files and folders of results are passed over. Links to folders are followed when all real ones have been
@@ -29,9 +31,7 @@ def search(root: Path, skipped: Path, pictures: bool = False) -> Iterator[Path]:
         root: where to begin.
         skipped: a folder that is not looked into, where it is another one.
         pictures: PNG and JPEG too.
-
-    Raises:
-        InputError: for a folder that cannot be listed.
+        unseen: takes each folder that cannot be looked into, with a line that says why; the others go on.
     """
     suffixes = (*SUFFIXES, *PICTURES) if pictures else SUFFIXES
     folders, links = [root], []
@@ -42,18 +42,27 @@ def search(root: Path, skipped: Path, pictures: bool = False) -> Iterator[Path]:
             mark = _mark(folder)
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name) if mark not in seen else []
         except OSError as error:
-            raise InputError(f"{folder}: cannot be looked into ({error.strerror}); mend that or move it.") from error
+            unseen(folder, f"{folder}: cannot be looked into ({error.strerror}); allow it, or move it away.")
+            continue
         seen.add(mark)
         if {entry.name for entry in entries} >= _RESULTS:
             continue
         entries = [entry for entry in entries if not entry.name.startswith(".")]
-        inner = [entry for entry in entries if entry.is_dir()]
+        inner = [entry for entry in entries if _is(entry.is_dir)]
         folders += [Path(entry) for entry in reversed(inner) if not entry.is_symlink()]
         links += [Path(entry) for entry in inner if entry.is_symlink()]
         # a link to nothing is a slide that fails with a reason; what is neither file nor link might never end
-        files = [Path(entry) for entry in entries if not entry.is_dir() and (entry.is_file() or entry.is_symlink())]
+        files = [Path(one) for one in entries if one not in inner and (_is(one.is_file) or one.is_symlink())]
         yield from (path for path in files if path.suffix.lower() in suffixes)
         yield from _dicom(folder, [path for path in files if path.suffix.lower() == DICOM])
+
+
+def _is(test: Callable[[], bool]) -> bool:
+    try:
+        return test()
+    except OSError:
+        # of a link to itself, or one that this user may not follow
+        return False
 
 
 def _mark(folder: Path) -> tuple[int, int]:

@@ -26,7 +26,7 @@ class CohortTable:
     """
 
     def __init__(self, slides: Sequence[CohortSlide], state: CohortState) -> None:
-        self._slides, self._state = sorted(slides, key=lambda slide: slide.name), state
+        self._slides, self._state = sorted(slides, key=lambda slide: (slide.name, str(slide.path))), state
         # results do not change once they are there
         self._known: dict[str, dict[str, Any]] = {}
 
@@ -48,6 +48,8 @@ class CohortTable:
         row: dict[str, Any] = {
             "slide": str(slide.path), "patient": slide.patient, "stain": slide.stain, "results": slide.name,
         }  # fmt: skip
+        if slide.fault:
+            return {**row, "status": FAILED, "message": slide.fault}
         if self._state.is_done(slide):
             if slide.name not in self._known:
                 self._known[slide.name] = _measured(self._state.results(slide))

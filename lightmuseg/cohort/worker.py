@@ -76,10 +76,7 @@ class SlideWorker:
             values.setdefault("workers", task.threads)
         self._state = CohortState(task.output)
         self._mpp = values.get("slide_mpp")
-        # the proof reads by the manifest's um/px; each slide has its own below
-        proof_mpp = next((slide.mpp for slide in task.proof[:1] if slide.mpp is not None), self._mpp)
-        slides = [slide.path for slide in task.proof]
-        values["slide_mpp"] = proof_mpp
+        slides = [(str(slide.path), slide.mpp) for slide in task.proof]
         try:
             self._segmenter = load_segmenter(task.bundle, task.override, slides, task.output, values)
         except RuntimeError as error:
