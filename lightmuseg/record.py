@@ -66,6 +66,11 @@ def write_text(path: str | Path, text: str) -> None:
     write_whole(path, lambda temporary: temporary.write_bytes(text.encode("utf-8", "backslashreplace")))
 
 
+def unescaped(text: str) -> str:
+    """What is no Unicode as it was before :func:`write_text`, such as a file's name that is no UTF-8."""
+    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found[1], 16)), text)
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write ``content`` as indented JSON, whole."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
@@ -93,6 +98,35 @@ def read_json(path: str | Path, remedy: str, most_bytes: int = 50_000_000) -> An
         raise InputError(f"{path}: not readable as JSON (nested too deeply); {remedy}.") from error
     except ValueError as error:
         raise InputError(f"{path}: not readable as JSON ({first_line(error)}); {remedy}.") from error
+
+
+def is_file(text: str | Path) -> bool:
+    """Whether a text is the path of a file; no error where it is too long for one, or cannot be looked at."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def text_of(content: bytes) -> str:
+    """The text of a file that somebody else's program wrote, without its byte order mark.
+
+    UTF-8, UTF-16 and UTF-32 are told apart by the first bytes, of which JSON and tables have plain letters; what is
+    none of them is taken for cp1252, which Windows' programs in Western languages write, and which includes Latin-1.
+
+    Raises:
+        UnicodeDecodeError: for UTF-16 or UTF-32 that is cut short.
+    """
+    encoding = json.detect_encoding(content)
+    if encoding != "utf-8":
+        return content.decode(encoding).removeprefix("\ufeff")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        # five bytes that cp1252 leaves open are Latin-1's
+        return re.sub(
+            "[\udc80-\udcff]", lambda found: chr(ord(found[0]) - 0xDC00), content.decode("cp1252", "surrogateescape")
+        )
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightmuseg.errors import InputError
 from lightmuseg.light_monai import load_light_monai
+from lightmuseg.record import is_file
 
 from .arguments import number, switches, takes_options_of
 
@@ -66,7 +67,7 @@ def engine_options(
         "output_mpp": number("output_mpp", output_mpp, float),
         "overlap": number("overlap", overlap, float),
         "batch_size": number("batch_size", batch_size, int),
-        "region": Path(region) if Path(region).is_file() else region or None,
+        "region": Path(region) if is_file(region) else region or None,
         "backend": backend or None,
         "read_device": read_device or None,
         "workers": number("workers", workers, int),
@@ -80,9 +81,7 @@ def engine_options(
 
 
 @takes_options_of(engine_options)
-def segment(
-    *slides: str, output: str, resume: bool | None = None, changed: bool | None = None, **options: Any
-) -> None:
+def segment(*slides: str, output: str, resume: bool | None = None, changed: bool | None = None, **options: Any) -> None:
     """Segment slides or images: maps, regions, overlay and measurements of each in OUTPUT/<name of the slide>/.
 
     Args:

@@ -26,7 +26,7 @@ class Agenda:
 
     Attributes:
         done: slides whose results are there.
-        failed: messages by name.
+        failed: messages by name; of slides that cannot be tried by path, for their names may be others'.
         bytes_done: of the slides that ended.
     """
 
@@ -37,7 +37,9 @@ class Agenda:
         self._old_failures = {slide.name: state.failed_at(slide) for slide in slides}
         self.done, self.failed, self.bytes_done = 0, {}, 0
         for slide in slides:
-            if state.is_done(slide):
+            if slide.fault:
+                self._end(slide, slide.fault)
+            elif state.is_done(slide):
                 self._end(slide)
             else:
                 self._waiting.append(slide)
@@ -94,5 +96,5 @@ class Agenda:
         if failure is None:
             self.done += 1
         else:
-            self.failed[slide.name] = failure
+            self.failed[str(slide.path) if slide.fault else slide.name] = failure
         self.bytes_done += slide.size

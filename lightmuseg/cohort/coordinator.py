@@ -30,6 +30,8 @@ from .worker import Task
 TABLE_S = 60.0
 # slides among which one is looked for that can be read, to prove the runtime on
 PROOF = 20
+# lines on slides that cannot be tried
+MAX_SAID = 20
 ENGINES = ("local", "ray")
 
 
@@ -85,11 +87,13 @@ def segment_cohort(
     state = CohortState(output, bool(values.get("changed")))
     table = CohortTable(slides, state)
     agenda = Agenda(own, state)
+    _say(list(agenda.failed.values()), output)
     if not len(agenda):
         _write(table, output)
         return CohortRun(agenda.done, len(agenda.failed), 0.0, 0.0)
     begun = time.monotonic()
-    task = Task(output, bundle.absolute(), override and override.absolute(), values, tuple(slides[:PROOF]))
+    proof = tuple(slide for slide in slides if not slide.fault)[:PROOF]
+    task = Task(output, bundle.absolute(), override and override.absolute(), values, proof)
     pool = _pool(task, engine, address, slides_at_once, gpus_per_worker, len(agenda))
     with Progress(agenda) as progress, _Log(table, output) as log:
         try:
@@ -164,6 +168,13 @@ def _gpus() -> list[str]:
     count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return visible.split(",")[:count] if visible else [str(number) for number in range(count)]
+
+
+def _say(faults: Sequence[str], output: Path) -> None:
+    for fault in faults[:MAX_SAID]:
+        print(f"lightmuseg: error: {fault}", file=sys.stderr)
+    if len(faults) > MAX_SAID:
+        print(f"lightmuseg: error: {len(faults) - MAX_SAID} more; see {output / TABLE}", file=sys.stderr)
 
 
 def _write(table: CohortTable, output: Path) -> None:

@@ -13,7 +13,7 @@ from lightmuseg.pages import page_template
 from lightmuseg.record import write_text
 from lightmuseg.slides.outcome import DONE, FAILED
 
-from .table import CHANGED
+from .table import CHANGED, NOT_NAMED
 from .work_list import PAGE
 
 # what a slide's folder of results may hold, as links name it
@@ -34,7 +34,7 @@ def write_page(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             "name": row["results"],
             "slide": row["slide"],
             "status": row["status"],
-            "links": _links(folder, row["results"]) if row["status"] in (DONE, CHANGED) else {},
+            "links": _links(folder, row["results"]) if row["status"] in (DONE, CHANGED, NOT_NAMED) else {},
             "cells": [row[name] for name in columns],
         }
         for row in rows
@@ -53,12 +53,13 @@ def _totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     statuses = Counter(row["status"] for row in rows)
     seconds = sum(_sum(rows, name) for name in (rows[0] if rows else ()) if name.startswith("seconds_"))
     done = statuses[DONE] + statuses[CHANGED]
-    others = len(rows) - done - statuses[FAILED]
+    others = len(rows) - done - statuses[FAILED] - statuses[NOT_NAMED]
     return {
         "slides": f"{len(rows):,}",
         "done": f"{done:,}",
         "failed": f"{statuses[FAILED]:,}",
         "not done yet": f"{others:,}",
+        **({"not named any more": f"{statuses[NOT_NAMED]:,}"} if statuses[NOT_NAMED] else {}),
         "tiles": f"{_sum(rows, 'tiles'):,.0f}",
         "unread tiles": f"{_sum(rows, 'unread_tiles'):,.0f}",
         "tissue": f"{_sum(rows, 'analysed_tissue_area'):,.1f} mm2",

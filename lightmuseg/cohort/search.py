@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lightmuseg.data.tiff import SLIDE_SUFFIXES
-from lightmuseg.errors import InputError
 from lightmuseg.slides.readers.dicom_series import is_dicom, slides_among
 
 # TIFF and what else OpenSlide reads
@@ -18,7 +17,9 @@ PICTURES = (".png", ".jpg", ".jpeg")
 _RESULTS = {"run.json", "measurements.csv"}
 
 
-def search(root: Path, skipped: Path, pictures: bool = False) -> Iterator[Path]:
+def search(
+    root: Path, skipped: Path, pictures: bool = False, unseen: Callable[[Path, str], None] = lambda *_: None
+) -> Iterator[Path]:
     """The slides below ``root``: files, the finest of each slide in DICOM, or its folder where that holds nothing else.
 
     Hidden files and folders of results are passed over. Links to folders are followed when all real ones have been
@@ -28,9 +29,7 @@ def search(root: Path, skipped: Path, pictures: bool = False) -> Iterator[Path]:
         root: where to begin.
         skipped: a folder that is not looked into, where it is another one.
         pictures: PNG and JPEG too.
-
-    Raises:
-        InputError: for a folder that cannot be listed.
+        unseen: takes each folder that cannot be looked into, with a line that says why; the others go on.
     """
     suffixes = (*SUFFIXES, *PICTURES) if pictures else SUFFIXES
     folders, links = [root], []
@@ -41,20 +40,29 @@ def search(root: Path, skipped: Path, pictures: bool = False) -> Iterator[Path]:
             mark = _mark(folder)
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name) if mark not in seen else []
         except OSError as error:
-            raise InputError(f"{folder}: cannot be looked into ({error.strerror}); mend that or move it.") from error
+            unseen(folder, f"{folder}: cannot be looked into ({error.strerror}); allow it, or move it away.")
+            continue
         seen.add(mark)
         if {entry.name for entry in entries} >= _RESULTS:
             continue
         entries = [entry for entry in entries if not entry.name.startswith(".")]
-        inner = [entry for entry in entries if entry.is_dir()]
+        inner = [entry for entry in entries if _is(entry.is_dir)]
         folders += [Path(entry) for entry in reversed(inner) if not entry.is_symlink()]
         links += [Path(entry) for entry in inner if entry.is_symlink()]
         # a link to nothing is a slide that fails with a reason; what is neither file nor link might never end
-        files = [Path(entry) for entry in entries if not entry.is_dir() and (entry.is_file() or entry.is_symlink())]
+        files = [Path(one) for one in entries if one not in inner and (_is(one.is_file) or one.is_symlink())]
         slides = [path for path in files if path.suffix.lower() in suffixes]
         yield from slides
         others = [path for path in files if path.suffix.lower() not in (*SUFFIXES, *PICTURES)]
         yield from _dicom([path for path in others if is_dicom(path)], not slides and not inner)
+
+
+def _is(test: Callable[[], bool]) -> bool:
+    try:
+        return test()
+    except OSError:
+        # of a link to itself, or one that this user may not follow
+        return False
 
 
 def _mark(folder: Path) -> tuple[int, int]:

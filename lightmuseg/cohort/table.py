@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lightmuseg.record import read_csv, read_json, write_csv
+from lightmuseg.errors import InputError
+from lightmuseg.record import read_csv, read_json, unescaped, write_csv
+from lightmuseg.slides.finished import is_done
 from lightmuseg.slides.outcome import CHANGED_SINCE, DONE, FAILED
 
 from .state import CohortState
 from .work_list import TABLE, CohortSlide
 
 BEGUN, CHANGED, WAITING = "begun", "changed", "waiting"
+# of results whose slide the command does not name, or no more
+NOT_NAMED = "not named"
 FIRST = ("slide", "patient", "stain", "results", "status", "tiles", "unread_tiles")
 LAST = ("warnings", "message")
 
@@ -20,19 +24,25 @@ LAST = ("warnings", "message")
 class CohortTable:
     """The rows of a cohort, read from its folder, so that whoever writes them writes the same.
 
+    Results that the last table had keep their row, though their slide is gone or is not named.
+
     Args:
         slides: of the whole cohort.
         state: of it.
     """
 
     def __init__(self, slides: Sequence[CohortSlide], state: CohortState) -> None:
-        self._slides, self._state = sorted(slides, key=lambda slide: slide.name), state
+        self._slides, self._state = slides, state
         # results do not change once they are there
         self._known: dict[str, dict[str, Any]] = {}
+        named = {slide.name for slide in slides}
+        self._not_named = [row for row in _written(state.folder) if row["results"] not in named]
 
     def rows(self) -> list[dict[str, Any]]:
         """A row a slide in the order of their names; all have the same columns."""
         rows = [self._row(slide) for slide in self._slides]
+        rows += [self._row_not_named(row) for row in self._not_named if is_done(self._state.folder / row["results"])]
+        rows.sort(key=lambda row: (row["results"], row["slide"]))
         middle = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in (*FIRST, *LAST)]
         # areas and ratios before seconds, whichever slide comes first
         middle.sort(key=lambda name: name.startswith("seconds_"))
@@ -44,10 +54,17 @@ class CohortTable:
         write_csv(self._state.folder / TABLE, rows)
         return rows
 
+    def _row_not_named(self, row: dict[str, str]) -> dict[str, Any]:
+        folder = self._state.folder / row["results"]
+        message = f"{folder}: its slide is not named any more; delete the folder where it is not wanted."
+        return {**row, **_measured(folder), "status": NOT_NAMED, "message": message}
+
     def _row(self, slide: CohortSlide) -> dict[str, Any]:
         row: dict[str, Any] = {
             "slide": str(slide.path), "patient": slide.patient, "stain": slide.stain, "results": slide.name,
         }  # fmt: skip
+        if slide.fault:
+            return {**row, "status": FAILED, "message": slide.fault}
         if slide.name in self._known or self._state.is_done(slide):
             if slide.name not in self._known:
                 measured = _measured(self._state.results(slide))
@@ -59,6 +76,21 @@ class CohortTable:
         if failure is not None:
             return {**row, "status": FAILED, "message": failure}
         return {**row, "status": BEGUN if self._state.is_begun(slide) else WAITING}
+
+
+def _written(folder: Path) -> list[dict[str, str]]:
+    """What the last table said of its slides; nothing where there is none, or one that others spoilt."""
+    try:
+        rows = read_csv(folder / TABLE)
+    except (OSError, InputError):
+        return []
+    about = [{name: unescaped(row.get(name, "")) for name in ("slide", "patient", "stain", "results")} for row in rows]
+    return [row for row in about if _is_inner(row["results"])]
+
+
+def _is_inner(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not any(part in ("/", "..") or "\0" in part for part in parts)
 
 
 def _measured(folder: Path) -> dict[str, Any]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from lightmuseg.errors import InputError
+from lightmuseg.errors import InputError, first_line
+from lightmuseg.record import is_file
 from lightmuseg.slides.job import result_name
 from lightmuseg.slides.readers.dicom_series import one_of_each
 
-from .manifest import read_manifest
+from .manifest import SUFFIXES, read_manifest
 from .search import search
 
 TABLE, PAGE = "cohort.csv", "cohort.html"
@@ -28,6 +30,8 @@ class CohortSlide:
         mpp: um/px of level 0; None for what its file says.
         patient, stain: as the manifest says.
         size: bytes.
+        fault: why it is not tried, in one line: what cannot be looked at, a wrong line of a manifest, a folder of
+            results that would be another slide's too. Such a slide has failed, and the others go on.
     """
 
     path: Path
@@ -36,6 +40,7 @@ class CohortSlide:
     patient: str = ""
     stain: str = ""
     size: int = 0
+    fault: str = ""
 
 
 def work_list(sources: Sequence[str], output: Path) -> list[CohortSlide]:
@@ -46,7 +51,7 @@ def work_list(sources: Sequence[str], output: Path) -> list[CohortSlide]:
         output: the cohort's folder, which is not searched.
 
     Raises:
-        InputError: where nothing is found, a manifest is wrong, or two slides would share a folder of results.
+        InputError: where nothing is found, or a manifest is no table.
     """
     found: dict[Path, CohortSlide] = {}
     sources = one_of_each(sources)
@@ -58,9 +63,7 @@ def work_list(sources: Sequence[str], output: Path) -> list[CohortSlide]:
         raise InputError(
             f"{', '.join(sources) or 'SLIDES'}: no slide is there; name a folder, a glob or a CSV manifest."
         )
-    slides = sorted(found.values(), key=lambda slide: (-slide.size, slide.name))
-    _refuse_shared_folders(slides)
-    return slides
+    return _apart(sorted(found.values(), key=lambda slide: (-slide.size, slide.name)))
 
 
 def shard_of(slides: Sequence[CohortSlide], shard: str) -> list[CohortSlide]:
@@ -79,19 +82,27 @@ def shard_of(slides: Sequence[CohortSlide], shard: str) -> list[CohortSlide]:
 
 
 def _is_manifest(source: str) -> bool:
-    return Path(source).suffix.lower() == ".csv" and Path(source).is_file()
+    return Path(source).suffix.lower() in SUFFIXES and is_file(source)
 
 
 def _slides(source: str, output: Path) -> Iterator[CohortSlide]:
     path = Path(source)
+    unseen: list[CohortSlide] = []
+
+    def note(folder: Path, fault: str) -> None:
+        unseen.append(CohortSlide(folder.absolute(), folder.name or str(folder), fault=fault))
+
     if path.is_dir():
         path = path.resolve()
-        for slide in search(path, output):
+        for slide in search(path, output, unseen=note):
             yield _slide(slide, path)
     elif _is_manifest(source):
         for row in read_manifest(path):
-            mpp = float(row["mpp"]) if row["mpp"] else None
-            yield _slide(path.parent / row["path"], path.parent, mpp, row["patient"], row["stain"])
+            if row.path is None:
+                yield CohortSlide(Path(row.place).absolute(), Path(row.place).name, fault=row.fault)
+            else:
+                slide = _slide(row.path, path.parent, row.mpp, row.patient, row.stain)
+                yield replace(slide, fault=row.fault or slide.fault)
     elif path.is_file():
         yield _slide(path, path.parent)
     elif glob.has_magic(source):
@@ -101,12 +112,13 @@ def _slides(source: str, output: Path) -> Iterator[CohortSlide]:
         if not root.is_dir():
             raise InputError(f"{source}: {root} is no folder; name one that is there.")
         # glob's own ** would follow a link to a folder above again and again
-        for slide in search(root, output, pictures=True):
+        for slide in search(root, output, pictures=True, unseen=note):
             # a folder stands for the files of a slide in DICOM
             if any(_matches(path.relative_to(root).parts, pattern) for path in (slide, *_inside(slide))):
                 yield _slide(slide, root)
     else:
         raise InputError(f"{source}: no such folder, glob, manifest or slide; name one that is there.")
+    yield from unseen
 
 
 def _inside(path: Path) -> Iterable[Path]:
@@ -123,15 +135,36 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def _slide(path: Path, root: Path, mpp: float | None = None, patient: str = "", stain: str = "") -> CohortSlide:
-    # the root itself may be the folder of a slide in DICOM
-    root = root.parent if path == root else root
-    inner = PurePosixPath(path.relative_to(root).as_posix())
-    # links below the root stay: a slide is called what its folder calls it
-    path = root.resolve() / inner
-    name = str(inner if path.is_dir() else inner.with_name(result_name(path)))
-    if any(part.startswith(".") for part in PurePosixPath(name).parts) or PurePosixPath(name).parts[0] in (TABLE, PAGE):
-        raise InputError(f"{path}: its folder of results could not be called {name}; rename it.")
-    return CohortSlide(path, name, mpp, patient, stain, _size(path))
+    """A slide whose results are called as it is below ``root``, or behind what it has in common with it."""
+    try:
+        # the root itself may be the folder of a slide in DICOM
+        path, inner = _placed(path, root.parent if path == root else root)
+        name = str(inner if path.is_dir() else inner.with_name(result_name(path))) if inner.name else ""
+        size, fault = _size(path), ""
+    except (OSError, RuntimeError, ValueError) as error:
+        return CohortSlide(path.absolute(), path.name, mpp, patient, stain, 0, f"{path}: {first_line(error)}")
+    parts = PurePosixPath(name).parts
+    if not parts:
+        fault = f"{path}: is the folder that the table is in, or one above; name a slide."
+    elif any(part.startswith(".") for part in parts) or parts[0] in (TABLE, PAGE):
+        fault = f"{path}: its folder of results could not be called {name}; rename it."
+    return CohortSlide(path, name or path.name, mpp, patient, stain, size, fault)
+
+
+def _placed(path: Path, root: Path) -> tuple[Path, PurePosixPath]:
+    """The path of a slide as it is always written, and its part behind the folder that it shares with ``root``."""
+    above = root.resolve()
+    if path.is_relative_to(root) and ".." not in path.relative_to(root).parts:
+        # links below the root stay: a slide is called what its folder calls it
+        inner = path.relative_to(root)
+        return above / inner, PurePosixPath(inner.as_posix())
+    path = path.parent.resolve() / path.name if path.name != ".." else path.resolve()
+    try:
+        inner = Path(os.path.relpath(path, above))
+    except ValueError:
+        # of another drive of Windows
+        inner = path.relative_to(path.anchor)
+    return path, PurePosixPath(*(part for part in inner.parts if part not in ("..", ".")))
 
 
 def _size(path: Path) -> int:
@@ -143,19 +176,25 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _refuse_shared_folders(slides: Sequence[CohortSlide]) -> None:
-    by_name: dict[str, CohortSlide] = {}
+def _apart(slides: Sequence[CohortSlide]) -> list[CohortSlide]:
+    """Slides whose results would be in one folder have failed: nobody knows which of them the folder is of."""
+    by_name: dict[str, list[CohortSlide]] = {}
     for slide in slides:
-        other = by_name.setdefault(slide.name, slide)
-        if other is not slide:
-            raise InputError(
+        if not slide.fault:
+            by_name.setdefault(slide.name, []).append(slide)
+    holding = {str(folder): name for name in by_name for folder in PurePosixPath(name).parents}
+
+    def fault_of(slide: CohortSlide) -> str:
+        same = by_name[slide.name]
+        if len(same) > 1:
+            other = next(one for one in same if one is not slide)
+            return (
                 f"{slide.path}: would have the same folder of results, {slide.name}, as {other.path}; rename one, or "
                 "give the folder above both, or a glob in quotes, which keeps their folders apart."
             )
-    for slide in slides:
-        for folder in PurePosixPath(slide.name).parents:
-            if str(folder) in by_name:
-                other = by_name[str(folder)]
-                raise InputError(
-                    f"{slide.path}: would have its results inside those of {other.path}; rename one of them."
-                )
+        if slide.name in holding:
+            inner = by_name[holding[slide.name]][0]
+            return f"{slide.path}: would have the results of {inner.path} inside its own; rename one of them."
+        return ""
+
+    return [slide if slide.fault else replace(slide, fault=fault_of(slide)) for slide in slides]

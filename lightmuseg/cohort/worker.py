@@ -75,12 +75,7 @@ class SlideWorker:
             torch.set_num_threads(task.threads)
             values.setdefault("workers", task.threads)
         self._state = CohortState(task.output)
-        self._mpp = values.get("slide_mpp")
-        # the proof reads by the manifest's um/px; each slide has its own below
-        proof_mpp = next((slide.mpp for slide in task.proof[:1] if slide.mpp is not None), self._mpp)
-        slides = [slide.path for slide in task.proof]
-        if proof_mpp is not None:
-            values["slide_mpp"] = proof_mpp
+        slides = [(str(slide.path), slide.mpp) for slide in task.proof]
         try:
             self._segmenter = load_segmenter(task.bundle, task.override, slides, task.output, values)
         except RuntimeError as error:
@@ -89,9 +84,8 @@ class SlideWorker:
             if fault is None:
                 raise
             raise InputError(fault) from error
-        if proof_mpp is None:
-            # an override may say it
-            self._mpp = self._segmenter.options.slide_mpp
+        # an override may say it
+        self._mpp = self._segmenter.options.slide_mpp
         options = {name: value for name, value in self._segmenter.options.plain().items() if name not in FREE}
         model = {name: value for name, value in self._segmenter.model.items() if name != "threads"}
         self._state.begin({**options, "slide_mpp": self._mpp, **model})

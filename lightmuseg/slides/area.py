@@ -31,10 +31,12 @@ class Area(ABC):
     Attributes:
         area0: in square level-0 pixels.
         bounds0: a box that holds all of it.
+        warnings: what a reader of the results should know of how it came about.
     """
 
     area0: float
     bounds0: Bounds
+    warnings: tuple[str, ...] = ()
 
     @abstractmethod
     def covers(self, x0: float, y0: float, width0: float, height0: float) -> bool:
@@ -116,9 +118,11 @@ class RegionOfInterest(Area):
 
     Args:
         shape: a valid polygon or multipolygon.
+        warnings: see :class:`Area`.
     """
 
-    def __init__(self, shape: shapely.Polygon | shapely.MultiPolygon) -> None:
+    def __init__(self, shape: shapely.Polygon | shapely.MultiPolygon, warnings: tuple[str, ...] = ()) -> None:
+        self.warnings = warnings
         shapely.prepare(shape)
         self.shape = shape
         self.bounds0 = shape.bounds
@@ -152,6 +156,7 @@ class Intersection(Area):
 
     def __init__(self, areas: Sequence[Area]) -> None:
         self._areas = tuple(areas)
+        self.warnings = tuple(warning for area in areas for warning in area.warnings)
         lefts, uppers, rights, lowers = zip(*(area.bounds0 for area in areas))
         left, upper = max(lefts), max(uppers)
         self.bounds0 = (left, upper, max(left, min(rights)), max(upper, min(lowers)))

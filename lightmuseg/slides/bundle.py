@@ -43,13 +43,14 @@ def run_bundle(
 
 
 def load_segmenter(
-    bundle: Path, override: Path | None, slides: Sequence[Path], output: Path, values: Mapping[str, Any]
-) -> SlideSegmenter:
+    bundle: Path, override: Path | None, slides: Sequence[tuple[str, float | None]], output: Path,
+    values: Mapping[str, Any],
+) -> SlideSegmenter:  # fmt: skip
     """The segmenter that a bundle's inference_wsi.json declares, with its trained network, before it has run.
 
     Args:
         bundle, override, output, values: as of :func:`run_bundle`.
-        slides: on the first of which that can be read the runtime is proven.
+        slides: paths, and um/px where given by hand; on the first that can be read the runtime is proven.
     """
     config = _filled(bundle, override, slides, output, values)
     config.get_parsed_content("checks")
@@ -84,7 +85,7 @@ def require_possible(
 
 
 def _filled(
-    bundle: Path, override: Path | None, slides: Sequence[Path], output: Path, values: Mapping[str, Any]
+    bundle: Path, override: Path | None, slides: Sequence[Any], output: Path, values: Mapping[str, Any]
 ) -> ConfigParser:
     given = {"slides": list(slides), "output_dir": output, **values}
     if "device" in given:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightmuseg.errors import InputError
 from lightmuseg.files import sync_folder
-from lightmuseg.record import read_json, sha256_of
+from lightmuseg.record import is_file, read_json, sha256_of
 
 from .identity import is_same
 
@@ -31,8 +31,7 @@ def list_files(folder: Path) -> dict[str, dict[str, Any]]:
 
 def is_done(folder: Path) -> bool:
     """Whether a slide's results are there, all of them, with their sizes."""
-    # os.path's is no error of a name that is too long
-    return os.path.isfile(folder / RECORD) and fault_of(folder) is None  # noqa: PTH113
+    return is_file(folder / RECORD) and fault_of(folder) is None
 
 
 def fault_of(folder: Path, hashes: bool = False) -> str | None:

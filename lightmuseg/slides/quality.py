@@ -49,6 +49,7 @@ def warnings_of(
     mm2 = (map_mpp / 1000) ** 2
     found = [
         _picture(view.reader),
+        *area.warnings,
         _scale(view.reader),
         _coarse(view),
         _nuclei(view, nuclei_um(*fields_at(view, _tissue_corners(view, area, plan), plan.tile_size))),

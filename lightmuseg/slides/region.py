@@ -6,6 +6,7 @@ Coordinates are level-0 pixels.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import numpy as np
 import shapely
 
 from lightmuseg.errors import InputError
+from lightmuseg.record import is_file
 
 from .area import RegionOfInterest
-from .geojson import polygons_of, read_geojson, ring_of
+from .geojson import drawn_in, read_geojson, ring_of
 
 logger = logging.getLogger(__name__)
 
@@ -23,32 +25,33 @@ logger = logging.getLogger(__name__)
 # take time and memory without end.
 OVERLAPS_AN_EDGE, MAX_OVERLAPS = 10, 500_000
 EDGES_AT_ONCE = 64
+# QuPath's classes of areas in which others are looked at, and of those that are passed over
+AREA, HOLE = "Region*", "Ignore*"
 EXAMPLE = "--region 1000,2000,4096,4096"
 
 
 def read_region(text: str, width0: int, height0: int) -> RegionOfInterest:
-    """What ``--region`` says.
+    """What ``--region`` says; its ``warnings`` say what of that was left out or changed, and are logged.
 
     Args:
         text: "x,y,w,h": left, upper, width and height in level-0 pixels; or the path of a GeoJSON whose polygons are
-            in level-0 pixels.
-        width0, height0: of the slide; what reaches over its edge is cut off with a warning.
+            in level-0 pixels. Those of QuPath's class ``Ignore*`` are holes in the others, or in the whole slide where
+            there are no others; what has no area is left out.
+        width0, height0: of the slide; what reaches over its edge is cut off.
 
     Raises:
         InputError: where it is neither, has no area, or none on the slide.
     """
-    path = Path(text)
     name = f"--region {text if len(text) <= 200 else text[:200] + '...'}"
-    shape = _of_geojson(path, name) if _is_file(path) else _rectangle(text, name)
-    return RegionOfInterest(_on_slide(shape, name, width0, height0))
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        # too long for a name, or a character that names cannot hold
-        return False
+    warnings: list[str] = []
+    if is_file(text):
+        shape = _of_geojson(Path(text), name, shapely.box(0, 0, width0, height0), warnings)
+    else:
+        shape = _rectangle(text, name)
+    inside = _on_slide(shape, name, width0, height0, warnings)
+    for warning in warnings:
+        logger.warning("%s: %s", name, warning)
+    return RegionOfInterest(inside, tuple(f"region: {warning}" for warning in warnings))
 
 
 def _rectangle(text: str, name: str) -> shapely.Polygon:
@@ -64,16 +67,44 @@ def _rectangle(text: str, name: str) -> shapely.Polygon:
     return shapely.box(*corners[0], *corners[2])
 
 
-def _of_geojson(path: Path, name: str) -> shapely.Geometry:
-    polygons = list(polygons_of(read_geojson(path, name), name))
+def _of_geojson(path: Path, name: str, slide: shapely.Polygon, warnings: list[str]) -> shapely.Geometry:
+    others: Counter[str] = Counter()
+    drawn = list(drawn_in(read_geojson(path, name), name, others))
+    polygons = [polygon for _, polygon in drawn]
     if not polygons:
-        raise InputError(f"{name}: holds no polygon; draw one, or leave --region out.")
+        found = f" but {_counted(others)}" if others else ""
+        raise InputError(f"{name}: holds no polygon{found}; draw one, or leave --region out.")
     refuse_tangle(polygons, name)
-    broken = sum(not polygon.is_valid for polygon in polygons)
-    if broken:
-        logger.warning("%s: %d of its polygons cross themselves and were repaired; check their outlines.", name, broken)
     # by structure, loops that overlap stay inside; by lines it takes minutes where there are many
-    return shapely.union_all(shapely.make_valid(polygons, method="structure", keep_collapsed=False))
+    shapes = shapely.make_valid(polygons, method="structure", keep_collapsed=False)
+    thin = shapely.area(shapes) == 0
+    broken = np.count_nonzero(~shapely.is_valid(polygons) & ~thin)
+    if broken:
+        warnings.append(f"{broken} of its polygons cross themselves and were repaired; check their outlines.")
+    others["polygon without area"] += np.count_nonzero(thin)
+    if others.total():
+        warnings.append(f"what has no area was left out of it: {_counted(others)}.")
+    starred = sorted({kind for kind, _ in drawn if kind.endswith("*") and not _is_hole(kind)} - {AREA})
+    if starred:
+        warnings.append(f"its {', '.join(starred)} are taken for areas; only those of the class {HOLE} are left out.")
+    holes = [shape for (kind, _), shape in zip(drawn, shapes) if _is_hole(kind)]
+    areas = [shape for (kind, _), shape in zip(drawn, shapes) if not _is_hole(kind)]
+    if holes and not areas:
+        warnings.append(f"it holds {HOLE} only, so the rest of the slide was taken.")
+        areas = [slide]
+    return shapely.difference(shapely.union_all(areas), shapely.union_all(holes)) if holes else shapely.union_all(areas)
+
+
+def _is_hole(class_name: str) -> bool:
+    return class_name.replace(" ", "").casefold() == HOLE.casefold()
+
+
+def _counted(others: Counter[str]) -> str:
+    """
+    >>> _counted(Counter({"Point": 2, "polygon without area": 0, "LineString": 1}))
+    '2 x Point, 1 x LineString'
+    """
+    return ", ".join(f"{count} x {kind}" for kind, count in others.most_common() if count)
 
 
 def refuse_tangle(polygons: Sequence[shapely.Polygon], name: str, most: int = MAX_OVERLAPS) -> None:
@@ -100,7 +131,9 @@ def refuse_tangle(polygons: Sequence[shapely.Polygon], name: str, most: int = MA
             raise InputError(f"{name}: its outlines cross each other too often; draw plain ones.")
 
 
-def _on_slide(shape: shapely.Geometry, name: str, width0: int, height0: int) -> shapely.Polygon | shapely.MultiPolygon:
+def _on_slide(
+    shape: shapely.Geometry, name: str, width0: int, height0: int, warnings: list[str]
+) -> shapely.Polygon | shapely.MultiPolygon:
     """The part on the slide, without the lines and points that cutting and repairing leave."""
     if not shape.area > 0:
         raise InputError(f"{name}: has no area; draw a larger one.")
@@ -114,7 +147,7 @@ def _on_slide(shape: shapely.Geometry, name: str, width0: int, height0: int) -> 
         )
     lost = 1 - inside.area / shape.area
     if lost > 1e-9:
-        logger.warning("%s: %.2g%% of it lies outside the slide and is left out.", name, 100 * lost)
+        warnings.append(f"{100 * lost:.2g}% of it lies outside the slide and is left out.")
     return inside
 
 
@@ -125,7 +158,7 @@ def check_region(text: str) -> None:
         InputError: where it is no rectangle, nor GeoJSON that can be read.
     """
     name = f"--region {text[:200]}"
-    if _is_file(Path(text)):
+    if is_file(text):
         read_geojson(Path(text), name)
     else:
         _rectangle(text, name)

@@ -18,11 +18,14 @@ from .view import ModelView
 GRID, TAKEN = 7, 4
 
 
-def sample_tiles(slides: str | Sequence[str], options: Options, tile_size: int) -> np.ndarray:
+def sample_tiles(
+    slides: str | Sequence[str | tuple[str, float | None]], options: Options, tile_size: int
+) -> np.ndarray:
     """The tiles with most structure among places all over the first slide that can be read.
 
     Args:
-        slides: files, or folders of DICOM series.
+        slides: files, or folders of DICOM series; each alone or with um/px of its level 0, which goes before the
+            options'.
         options: how they are read, and at which um/px.
         tile_size: side of the tiles in model pixels.
 
@@ -30,11 +33,12 @@ def sample_tiles(slides: str | Sequence[str], options: Options, tile_size: int) 
         uint8 [N, tile, tile, 3]; none where no slide can be read.
     """
     for slide in [slides] if isinstance(slides, str) else slides:
+        path, mpp = (slide, None) if isinstance(slide, str) else slide
+        mpp = options.slide_mpp if mpp is None else mpp
         try:
             with open_slide(
-                Path(slide), options.backend, options.slide_mpp, options.workers, options.read_device,
-                series=options.series,
-            ) as reader:  # fmt: skip
+                Path(path), options.backend, mpp, options.workers, options.read_device, series=options.series
+            ) as reader:
                 view = ModelView(reader, options.mpp)
                 xs, ys = (
                     sorted({round(n * max(0, size - tile_size) / (GRID - 1)) for n in range(GRID)})

@@ -14,7 +14,14 @@ import lightmuseg.cohort.agenda
 import lightmuseg.slides.job
 from lightmuseg.cohort.worker import SlideWorker
 from lightmuseg.errors import InputError
-from lightmuseg.record import read_csv
+from lightmuseg.record import read_csv, write_csv
+from lightmuseg.slides import sample
+
+# the network that costs nothing, made after a look at the slides as others are
+SAMPLED = (
+    "Green() if __import__('lightmuseg.slides.sample', fromlist=['']).sample_tiles(@slides, @options, @tile_size) "
+    "is not None else None"
+)
 
 
 def refused(*words):
@@ -133,6 +140,74 @@ def test_a_manifest_gives_um_per_pixel_patient_and_stain(cohort, slides, tmp_pat
     # no spreadsheet runs it
     assert (rows["p1/HE"]["patient"], rows["p1/HE"]["stain"]) == ("'=1+1", "'@H&E")
     assert rows["p2/HE"]["patient"] == "P 2"
+
+
+def test_results_of_a_slide_that_is_gone_keep_their_row(cohort, slides, tmp_path):
+    out = tmp_path / "out"
+    cohort()
+    before = table(out)
+    (slides / "p1" / "HE.tif").unlink()
+    (slides / "p2" / "damaged.tif").unlink()
+    for _ in range(2):
+        assert cohort().failed == 0
+        after = table(out)
+        assert {name: row["status"] for name, row in after.items()} == {"p1/HE": "not named", "p2/HE": "done"}
+        assert "not named any more; delete the folder" in after["p1/HE"].pop("message")
+        kept = [name for name in after["p1/HE"] if name != "status"]
+        assert {name: after["p1/HE"][name] for name in kept} == {name: before["p1/HE"][name] for name in kept}
+        page = (out / "cohort.html").read_text(encoding="utf-8")
+        assert "./p1/HE/report.html" in page
+        assert "not named any more</dt><dd>1<" in page
+    shutil.rmtree(out / "p1")
+    cohort()
+    assert list(table(out)) == ["p2/HE"]
+
+
+def test_a_table_that_leads_out_of_its_folder_is_not_followed(cohort, make_slide, tmp_path):
+    make_slide("a.tif")
+    cohort()
+    shutil.copytree(tmp_path / "out" / "a", tmp_path / "elsewhere")
+    rows = read_csv(tmp_path / "out" / "cohort.csv")
+    others = [{**rows[0], "results": name} for name in ("../elsewhere", str(tmp_path / "elsewhere"), "")]
+    write_csv(tmp_path / "out" / "cohort.csv", [*rows, *others])
+    cohort()
+    assert list(table(tmp_path / "out")) == ["a"]
+    (tmp_path / "out" / "cohort.csv").write_bytes(b"\xff\0")
+    cohort()
+    assert list(table(tmp_path / "out")) == ["a"]
+
+
+def test_what_cannot_be_tried_is_a_failed_slide_and_the_others_are_done(cohort, slides, tmp_path, capsys):
+    (slides / "p1" / "HE.svs").write_bytes(b"x")
+    (slides / "list.csv").write_text("slide;mpp\np1/HE.svs;\np1/HE.tif;0,25\np2/HE.tif;0,5\n;;\ngone.tif;\n;0,25\n")
+    for _ in range(2):
+        run = cohort(slides / "list.csv")
+        assert (run.done, run.failed) == (1, 4)
+        with open(tmp_path / "out" / "cohort.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert sorted((row["results"], row["status"]) for row in rows) == [
+            ("gone", "failed"), ("list.csv, line 7", "failed"), ("p1/HE", "failed"), ("p1/HE", "failed"),
+            ("p2/HE", "done"),
+        ]  # fmt: skip
+        said = capsys.readouterr().err
+        assert all(row["message"] in said for row in rows if row["status"] == "failed")
+    assert json.loads((tmp_path / "out" / "p2" / "HE" / "run.json").read_text())["level0_mpp"] == 0.5
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".cohort", "cohort.csv", "cohort.html", "p2"]
+
+
+def test_each_slide_of_the_proof_is_read_by_its_own_um_per_pixel(cohort, make_slide, tmp_path, monkeypatch):
+    for name, side in (("a", 900), ("b", 700)):
+        make_slide(f"{name}.tif", side=side)
+    (tmp_path / "slides" / "list.csv").write_text("slide,mpp\na.tif,0.5\nb.tif,\n")
+    opened = []
+
+    def open_nothing(path, backend, mpp, *rest):
+        opened.append((path.stem, mpp))
+        raise InputError("not now")
+
+    monkeypatch.setattr(sample, "open_slide", open_nothing)
+    cohort(tmp_path / "slides" / "list.csv", values={"slide_mpp": 0.3}, runtime=SAMPLED)
+    assert opened == [("a", 0.5), ("b", 0.3)]
 
 
 def test_a_cohort_begun_by_other_options_is_not_gone_on_with(cohort, make_slide, tmp_path):

@@ -1,9 +1,13 @@
+import csv
+import errno
+import io
 import os
 import re
 import shutil
 
 import pytest
 
+from lightmuseg.cohort import manifest
 from lightmuseg.cohort.work_list import shard_of, work_list
 from lightmuseg.errors import InputError
 
@@ -151,47 +155,193 @@ def test_a_manifest_says_what_is_known_of_each_slide(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
+    ("content", "named"),
     [
-        ("path\nx", ["list.csv", "no column 'slide' but path"]),
-        ("", ["list.csv", "no column 'slide' but none"]),
-        ("slide\nnowhere.svs", ["line 2: nowhere.svs", "no such file"]),
-        ("slide\np1/HE.svs\np2/HE.svs\n./p1//HE.svs", ["line 4", "line 2 already"]),
-        ("slide,mpp\np1/HE.svs,fine", ["line 2: mpp fine", "no number"]),
-        ("slide,mpp\np1/HE.svs,25", ["line 2", "25.0 um per pixel is outside"]),
-        ("slide,mpp\np1/HE.svs,nan", ["line 2", "nan um per pixel"]),
-        ("slide\n../outside.svs", ["line 2: ../outside.svs is not below"]),
-        ("slide\n/etc/passwd", ["line 2: /etc/passwd is not below"]),
-        ("slide\np1/../../outside.svs", ["line 2", "is not below"]),
-        ("slide\n.", ["line 2: . is not below"]),
-        ("slide,mpp\n,0.5", ["line 2: names no slide"]),
-        ("slide\np1/.hidden.svs", [".hidden.svs", "rename it"]),
-        ("slide\n\x00", ["list.csv"]),
-        ("slide\nB\u00e4r.svs", ["list.csv", "no CSV file in UTF-8"]),
+        (b"path\nx", ["list.csv", "no column 'slide' but path"]),
+        (b"", ["list.csv", "no column 'slide' but none"]),
+        (b"slide,slide\na,b", ["list.csv", "two columns 'slide'"]),
+        (b"slide;a,slide;b,slide", ["list.csv"]),
+        (b"\xff\xfes\0l", ["list.csv"]),
+        (b"slide\n" + b"x" * 600, ["list.csv", "MB", "split"]),
     ],
 )
-def test_a_manifest_that_cannot_be_ends_in_one_line(folder, tmp_path, text, named):
-    (tmp_path / "outside.svs").write_bytes(b"x")
+def test_a_file_that_is_no_table_ends_in_one_line(folder, tmp_path, monkeypatch, content, named):
+    monkeypatch.setattr(manifest, "MAX_BYTES", 500)
     path = folder / "list.csv"
-    path.write_text(text, encoding="latin-1")
+    path.write_bytes(content)
     with refused(*named):
         work_list([str(path)], tmp_path / "out")
 
 
 @pytest.mark.parametrize(
-    ("extra", "named"),
+    ("line", "named"),
     [
-        ("p1/HE.tif", ["p1/HE.tif", "same folder of results, p1/HE", "p1/HE.svs"]),
-        ("p1.svs", ["p1/HE", "inside those of", "p1.svs"]),
-        ("cohort.csv.svs", ["cohort.csv.svs", "rename it"]),
+        ("nowhere.svs", ["line 3: nowhere.svs", "no such file", "delete the line"]),
+        ("C:\\p1\\HE.svs", ["line 3: C:\\p1\\HE.svs", "no such file"]),
+        ("x" * 5000, ["line 3", "no such file"]),
+        ("p2/HE.svs,fine", ["line 3: mpp fine", "no number"]),
+        ("p2/HE.svs,25", ["line 3", "25.0 um per pixel is outside"]),
+        ("p2/HE.svs,nan", ["line 3", "nan um per pixel"]),
+        ('p2/HE.svs,"1.234,5"', ["line 3: mpp 1.234,5", "no number"]),
+        ("p2/HE.svs,0,25", ["line 3", "more cells"]),
+        (".", ["folder that the table is in", "name a slide"]),
+        ("..", ["folder that the table is in", "name a slide"]),
+        (",0.5", ["line 3: names no slide"]),
+        ("p1/.hidden.svs", [".hidden.svs", "rename it"]),
+        ("\x00", ["line 3"]),
+        ('"p2/HE.svs', ["line 3", "quotes"]),
+        ('"p2/HE.svs"x', ["line 3"]),
     ],
 )
-def test_slides_that_would_share_a_folder_of_results_are_refused(folder, tmp_path, extra, named):
+def test_a_wrong_row_of_a_manifest_is_a_failed_slide_and_the_others_stand(folder, tmp_path, line, named):
+    path = folder / "list.csv"
+    path.write_text(f'slide,mpp\np1/HE.svs,0.5\n{line}\n"p1/HE 2.TIF",\n')
+    slides = work_list([str(path)], tmp_path / "out")
+    assert [slide.name for slide in slides if not slide.fault] == ["p1/HE", "p1/HE 2"]
+    (fault,) = (slide.fault for slide in slides if slide.fault)
+    assert [word for word in named if word not in fault] == []
+    assert "\n" not in fault
+
+
+def test_a_slide_that_a_manifest_names_twice_is_taken_once_or_not_at_all(folder, tmp_path):
+    path = folder / "list.csv"
+    path.write_text("slide,mpp\np1/HE.svs,0.5\np2/HE.svs,0.5\n./p1//HE.svs,0.50\np1/../p2/HE.svs,0.25\n")
+    one, other = sorted(work_list([str(path)], tmp_path / "out"), key=lambda slide: slide.name)
+    assert (one.name, one.mpp, one.fault) == ("p1/HE", 0.5, "")
+    assert (other.name, "line 3, line 5, which differ" in other.fault) == ("p2/HE", True)
+
+
+TABLE = [
+    ["Slide ", "MPP", "patient"],
+    ["p1/HE.svs", "0.25", "M\u00fcller, A"],
+    ["p1/HE 2.TIF", "", "P;2"],
+    ["", "", ""],
+]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1"])
+@pytest.mark.parametrize(
+    ("delimiter", "ending"), [(",", ".csv"), (";", ".CSV"), ("\t", ".tsv"), ("\t", ".txt"), ("|", ".csv")]
+)
+@pytest.mark.parametrize("said", [False, True])
+def test_tables_are_read_as_spreadsheets_write_them(folder, tmp_path, encoding, delimiter, ending, said):
+    text = io.StringIO(newline="")
+    table = csv.writer(text, delimiter=delimiter, quoting=csv.QUOTE_ALL if said else csv.QUOTE_MINIMAL)
+    rows = [[cell.replace(".25", ",25") for cell in row] for row in TABLE] if delimiter != "," else TABLE
+    table.writerows(rows)
+    path = folder / f"list{ending}"
+    path.write_bytes((f"sep={delimiter}\r\n" * said + text.getvalue() + delimiter * 3 + "\r\n\r\n").encode(encoding))
+    slides = work_list([str(path)], tmp_path / "out")
+    assert [(slide.path, slide.name, slide.mpp, slide.patient, slide.fault) for slide in slides] == [
+        (folder / "p1" / "HE.svs", "p1/HE", 0.25, "M\u00fcller, A", ""),
+        (folder / "p1" / "HE 2.TIF", "p1/HE 2", None, "P;2", ""),
+    ]
+
+
+def test_lines_are_counted_as_an_editor_counts_them(folder, tmp_path):
+    (folder / "list.csv").write_bytes(b'sep=;\r\n\r\nslide;stain\r\np1/HE.svs;"two\r\nlines"\r\nnowhere;\r\n')
+    faults = [slide.fault for slide in work_list([str(folder / "list.csv")], tmp_path / "out") if slide.fault]
+    assert ["list.csv, line 6: nowhere" in fault for fault in faults] == [True]
+
+
+def test_a_table_of_one_column_splits_no_name(folder, tmp_path):
+    (folder / "a, b; c.svs").write_bytes(b"x")
+    (folder / "list.csv").write_text("slide\na, b; c.svs\n")
+    assert names([folder / "list.csv"], tmp_path / "out") == ["a, b; c"]
+
+
+@pytest.mark.parametrize("line", [".\\p1\\HE.svs", "p1\\HE.svs", '"p1\\HE.svs"'])
+def test_backslashes_are_slashes_of_windows(folder, tmp_path, line):
+    (folder / "list.csv").write_text(f"slide\n{line}\n")
+    assert names([folder / "list.csv"], tmp_path / "out") == ["p1/HE"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a name has no backslash there")
+def test_a_backslash_that_may_mean_two_files_is_refused(folder, tmp_path):
+    (folder / "list.csv").write_text("slide\np1\\HE.svs\n")
+    (folder / "p1\\HE.svs").write_bytes(b"x")
+    (slide,) = work_list([str(folder / "list.csv")], tmp_path / "out")
+    assert "names two files" in slide.fault
+
+
+def test_slides_beside_and_above_the_manifest_are_called_as_they_lie(folder, tmp_path):
+    (folder.parent / "lists").mkdir()
+    path = folder.parent / "lists" / "list.csv"
+    path.write_text(f"slide\n../slides/p1/HE.svs\n{folder / 'p2' / 'HE.svs'}\n")
+    slides = work_list([str(path)], tmp_path / "out")
+    assert [(slide.name, slide.path, slide.fault) for slide in slides] == [
+        ("slides/p2/HE", folder / "p2" / "HE.svs", ""), ("slides/p1/HE", folder / "p1" / "HE.svs", ""),
+    ]  # fmt: skip
+    (folder / "list.csv").write_text(f"slide\n{folder / 'p2' / 'HE.svs'}\n")
+    assert names([folder / "list.csv"], tmp_path / "out") == ["p2/HE"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16"])
+@pytest.mark.parametrize("name", ["Pr\u00e4p 1.TIF".encode(), b"Pr\xe4p 1.TIF", "Pra\u0308p 1.TIF".encode()])
+def test_a_name_with_an_accent_is_found_however_disk_and_table_write_it(folder, tmp_path, encoding, name):
+    try:
+        (folder / os.fsdecode(name)).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    (folder / "list.csv").write_bytes("slide,mpp\r\nPr\u00e4p 1.TIF,0.25\r\n".encode(encoding))
+    (slide,) = work_list([str(folder / "list.csv")], tmp_path / "out")
+    assert (os.fsencode(slide.path.name), slide.fault) == (name, "")
+
+
+@pytest.mark.parametrize("case", ["backslash", "blank_rows", "cp1252", "outside", "semicolon", "sep_line"])
+def test_tables_of_users_give_their_slide(data, tmp_path, case):
+    source = data / "slide_cases" / f"manifest_{case}.csv"
+    if not source.exists():
+        pytest.skip("not there")
+    content = source.read_bytes().replace(b"/tmp/bugs/work/in/base.tif", os.fsencode(tmp_path / "a.tif"))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "list.csv").write_bytes(content)
+    for path in (tmp_path / "in" / "a.tif", tmp_path / "in" / "Pr\u00e4p 1.TIF", tmp_path / "a.tif"):
+        path.write_bytes(b"x")
+    (slide,) = work_list([str(tmp_path / "in" / "list.csv")], tmp_path / "out")
+    assert slide.fault == ""
+    assert slide.path.is_file()
+    assert slide.mpp == (None if case in ("backslash", "outside") else 0.25)
+
+
+@pytest.mark.parametrize(
+    ("extra", "failed", "words"),
+    [
+        ("p1/HE.tif", ["p1/HE.svs", "p1/HE.tif"], ["same folder of results, p1/HE"]),
+        ("p1.svs", ["p1.svs"], ["inside its own"]),
+        ("cohort.csv.svs", ["cohort.csv.svs"], ["rename it"]),
+    ],
+)
+def test_slides_that_would_share_a_folder_of_results_fail_and_the_others_go_on(folder, tmp_path, extra, failed, words):
+    before = {slide.path for slide in work_list([str(folder)], tmp_path / "out")}
     (folder / extra).write_bytes(b"x")
-    with pytest.raises(InputError) as refusal:
-        work_list([str(folder)], tmp_path / "out")
-    assert [word for word in named if word not in str(refusal.value)] == []
-    assert "\n" not in str(refusal.value)
+    slides = work_list([str(folder)], tmp_path / "out")
+    faults = {slide.path: slide.fault for slide in slides if slide.fault}
+    assert sorted(faults) == [folder / name for name in failed]
+    assert all(str(path) in fault and word in fault for path, fault in faults.items() for word in words)
+    assert {slide.path for slide in slides if not slide.fault} == before - set(faults)
+
+
+@pytest.mark.parametrize("source", [".", "**/*.svs"])
+def test_what_cannot_be_looked_into_is_a_failed_slide(folder, tmp_path, monkeypatch, source):
+    def scandir(path, scan=os.scandir):
+        if os.fspath(path) == str(folder / "p1"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scan(path)
+
+    expected = {"p2/HE"} if source != "." else {"p2/HE", "p2/deep/er/x", "p3/one"}
+    monkeypatch.setattr(os, "scandir", scandir)
+    (folder / "itself.svs").symlink_to("itself.svs")
+    slides = work_list([str(folder / source)], tmp_path / "out")
+    assert {slide.name for slide in slides if not slide.fault} - {"itself"} == expected
+    assert [slide.fault for slide in slides if slide.path == folder / "p1"] == [
+        f"{folder / 'p1'}: cannot be looked into (Permission denied); allow it, or move it away."
+    ]
+
+
+def test_a_source_that_is_too_long_for_a_path_is_refused(tmp_path):
+    with pytest.raises((InputError, OSError)):
+        work_list(["x" * 5000 + ".csv"], tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
+import io
 import json
 import logging
+import zipfile
 
 import numpy as np
 import pytest
@@ -147,11 +149,13 @@ def test_polygon_that_touches_the_edge_from_outside_too_leaves_no_line(write):
     ("content", "words"),
     [
         ("", ["no GeoJSON"]), ("{", ["no GeoJSON"]), (b"\xff\xfe\x00", ["no GeoJSON"]), ("9" * 5000, ["no GeoJSON"]),
-        ("null", ["no geometry"]), ("3", ["no geometry"]), ({}, ["no geometry"]), ([], ["no polygon"]),
+        ("null", ["no geometry"]), ("3", ["no geometry"]), ({}, ["no geometry"]), ([], ["no polygon;"]),
         ({"type": ["Polygon"]}, ["Polygon"]), ({"type": "FeatureCollection"}, ["no geometry"]),
-        ({"type": "FeatureCollection", "features": []}, ["no polygon"]), (feature(None), ["no geometry"]),
-        ({"type": "MultiPolygon", "coordinates": []}, ["no polygon"]),
-        ({"type": "Polygon"}, ["no list"]), (polygon(), ["no list"]), (polygon([]), ["no list"]),
+        ({"type": "FeatureCollection", "features": []}, ["no polygon"]),
+        (feature(None), ["no polygon but 1 x object without geometry"]),
+        ({"type": "MultiPolygon", "coordinates": []}, ["no polygon but 1 x empty MultiPolygon"]),
+        ({"type": "Polygon"}, ["no list"]), (polygon(), ["no polygon but"]), (polygon([]), ["no polygon but"]),
+        ({"type": "Circle", "coordinates": [1, 2], "radius": 3}, ["a Circle"]),
         (polygon([[1, 2], [3, 4]]), ["no list"]), (polygon([[1, 2], [3, 4], [5]]), ["no list"]),
         (polygon([["1", "2"], ["3", "4"], ["5", "9"]]), ["no list"]), (polygon([1, 2, 3]), ["no list"]),
         (polygon([[1, 2], [3, 4], [5, 10**400]]), ["no list"]),
@@ -171,9 +175,120 @@ def test_useless_geojson_is_refused(write, content, words):
     refused(path, path, *words)
 
 
-@pytest.mark.parametrize("kind", ["LineString", "Point", "MultiPoint", "MultiLineString", "Circle"])
-def test_what_has_no_area_is_refused_by_name(write, kind):
-    refused(write([square(0, 0, 10), feature({"type": kind, "coordinates": [[1, 2], [3, 4]]})]), kind)
+LEFT_OUT = {
+    "Point": {"type": "Point", "coordinates": [1, 2]},
+    "MultiPoint": {"type": "MultiPoint", "coordinates": [[1, 2], [3, 4]]},
+    "LineString": {"type": "LineString", "coordinates": [[1, 2], [3, 4]]},
+    "MultiLineString": {"type": "MultiLineString", "coordinates": [[[1, 2], [3, 4]]]},
+    "object without geometry": None,
+    "empty Polygon": polygon(),
+    "empty MultiPolygon": {"type": "MultiPolygon", "coordinates": []},
+    "polygon without area": polygon([[0, 0], [10, 10], [20, 20], [0, 0]]),
+}
+
+
+@pytest.mark.parametrize("kind", LEFT_OUT)
+def test_what_has_no_area_is_left_out_counted_and_recorded(write, caplog, kind):
+    thin = feature(LEFT_OUT[kind])
+    region = read_region(
+        write({"type": "FeatureCollection", "features": [thin, feature(square(5, 5, 10)), thin]}), *SLIDE
+    )
+    assert region.shape.equals(shapely.box(5, 5, 15, 15))
+    (warning,) = region.warnings
+    assert warning.startswith("region: ")
+    assert f"2 x {kind}" in warning
+    assert f"2 x {kind}" in caplog.text
+    # who may not lose any of it
+    if kind != "polygon without area":
+        with pytest.raises(InputError, match="only Polygon and MultiPolygon|no geometry"):
+            list(geojson.polygons_of(LEFT_OUT[kind], "label.geojson"))
+
+
+@pytest.mark.parametrize("kind", LEFT_OUT)
+def test_a_file_without_any_area_is_refused_by_what_it_holds(write, kind):
+    refused(write([feature(LEFT_OUT[kind])]), "area" if "polygon" in kind else f"1 x {kind}")
+
+
+def classified(geometry, name, **classification):
+    return {**feature(geometry), "properties": {"classification": {"name": name, **classification}}}
+
+
+@pytest.mark.parametrize(
+    "hole",
+    [
+        classified(square(50, 50, 100), "Ignore*"),
+        classified(square(50, 50, 100), "ignore *", color=[1, 2, 3]),
+        classified(square(50, 50, 100), None, names=["Ignore*", "Fold"]),
+        classified({"type": "GeometryCollection", "geometries": [square(50, 50, 100)]}, "Ignore*"),
+    ],
+)
+def test_areas_that_qupath_ignores_are_holes(write, caplog, hole):
+    areas = [classified(square(0, 0, 100), "Region*"), hole, classified(square(20, 20, 100), "Tumor")]
+    region = read_region(write({"type": "FeatureCollection", "features": areas}), *SLIDE)
+    expected = shapely.box(0, 0, 100, 100) | shapely.box(20, 20, 120, 120)
+    assert region.shape.equals(expected - shapely.box(50, 50, 150, 150))
+    assert (region.warnings, caplog.text) == ((), "")
+
+
+def test_holes_alone_are_holes_in_the_slide(write):
+    region = read_region(write([classified(square(50, 50, 100), "Ignore*")]), *SLIDE)
+    assert region.area0 == 1000 * 800 - 100 * 100
+    assert "the rest of the slide" in region.warnings[0]
+
+
+def test_holes_over_all_areas_are_refused(write):
+    refused(write([classified(square(0, 0, 100), "Ignore*"), feature(square(5, 5, 10))]), "no area")
+
+
+def test_other_classes_with_a_star_are_areas_and_said(write):
+    region = read_region(
+        write([classified(square(0, 0, 10), "Tissue*"), classified(square(20, 0, 10), "Region*")]), *SLIDE
+    )
+    assert region.area0 == 200
+    assert ["Tissue*" in warning and "Region*" not in warning for warning in region.warnings] == [True]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252", "latin-1"])
+def test_encodings_of_other_programs_are_read(write, encoding):
+    text = json.dumps({**feature(polygon(SQUARE)), "properties": {"name": "Pr\u00e4parat"}}, ensure_ascii=False)
+    assert read_region(write(text.encode(encoding)), *SLIDE).area0 == 20_000
+
+
+def zipped(files, **options):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, **options) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
+def test_a_compressed_export_is_read(write):
+    files = {"a.geojson": json.dumps(polygon(SQUARE)), "__MACOSX/._a.geojson": "x"}
+    assert read_region(write(zipped(files)), *SLIDE).area0 == 20_000
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (zipped({}), ["holds 0 files"]), (zipped({"a": "{}", "b": "{}"}), ["holds 2 files"]),
+        (zipped({"a": "{"}), ["no GeoJSON"]), (zipped({"a": " " * 3000}), ["MB", "simplify"]),
+        (zipped({"a": "1" * 1000})[:60], ["cannot be unpacked"]), (b"PK", ["cannot be unpacked"]),
+    ],
+)  # fmt: skip
+def test_a_zip_that_cannot_be_is_refused(write, monkeypatch, content, words):
+    monkeypatch.setattr(geojson, "MAX_BYTES", 2000)
+    refused(write(content), *words)
+
+
+@pytest.mark.parametrize(
+    "case", ["root_v04.geojson", "null_geometry.geojson", "empty_polygon.geojson", "with_point.geojson",
+             "with_line.geojson", "zipped.geojson.zip"],
+)  # fmt: skip
+def test_exports_of_qupath_give_their_rectangle(data, case):
+    path = data / "slide_cases" / case
+    if not path.exists():
+        pytest.skip("not there")
+    assert read_region(str(path), *SLIDE).shape.equals(shapely.box(10, 10, 110, 110))
 
 
 def test_deep_nesting_is_no_recursion(write):

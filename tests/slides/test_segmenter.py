@@ -141,6 +141,18 @@ def test_output_resolution_is_the_wanted(slide, tmp_path):
         segment(str(slide), tmp_path / "other", output_mpp=0.7)
 
 
+def test_what_a_region_leaves_out_is_in_the_record(slide, tmp_path):
+    box = {"type": "Polygon", "coordinates": [[[100, 200], [400, 200], [400, 600], [100, 600], [100, 200]]]}
+    both = {"type": "GeometryCollection", "geometries": [box, {"type": "Point", "coordinates": [1, 2]}]}
+    (tmp_path / "roi.geojson").write_text(json.dumps(both))
+    segment(str(slide), tmp_path / "out", region=str(tmp_path / "roi.geojson"))
+    record = json.loads((tmp_path / "out" / slide.stem / "run.json").read_text())
+    assert [text for text in record["warnings"] if text.startswith("region: ") and "1 x Point" in text] != []
+    segment(str(slide), tmp_path / "box", region="100,200,300,400")
+    maps = [(tmp_path / name / slide.stem / "classes.tif").read_bytes() for name in ("out", "box")]
+    assert maps[0] == maps[1]
+
+
 def test_region_alone_is_segmented(slide, tmp_path):
     segment(str(slide), tmp_path / "out", region="100,200,300,400")
     classes = tifffile.imread(tmp_path / "out" / "A 1" / "classes.tif")
