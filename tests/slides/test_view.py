@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightmuseg.slides.low_power import thumbnail
 from lightmuseg.slides.readers import Level, SlideReader, UnreadablePixels
-from lightmuseg.slides.view import ModelView, thumbnail
+from lightmuseg.slides.view import ModelView
 
 MPP = 0.25
 
@@ -162,10 +163,11 @@ def test_real_slide_at_half_its_scale(data):
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(("factor", "level"), [(1, 0), (2, 1), (4, 2), (8, 2), (16, 2)])
 def test_thumbnail_is_the_mean_of_what_it_covers(monkeypatch, factor, level, workers):
-    monkeypatch.setattr("lightmuseg.slides.view.BLOCK", 64)
+    monkeypatch.setattr("lightmuseg.slides.low_power.BLOCK", 64)
     reader = Pixels(*pyramid(640, 480), workers=workers)
-    image, scale = thumbnail(reader, MPP * factor, 10_000)
-    assert scale == factor
+    made = thumbnail(reader, MPP * factor, 10_000)
+    image = made.pixels
+    assert (made.factor, made.level, made.elsewhere, made.unread.any()) == (factor, level, 0, False)
     assert {index for index, _ in reader.read_areas} == {level}
     own = factor >> level
     pixels = reader.pixels[level].astype(float)
@@ -177,12 +179,13 @@ def test_thumbnail_is_the_mean_of_what_it_covers(monkeypatch, factor, level, wor
 @pytest.mark.parametrize("size", [(1000, 700), (997, 701), (640, 33), (1, 1), (5, 700)])
 @pytest.mark.parametrize(("max_mpp", "max_side"), [(2.0, 10_000), (0.9, 100), (0.1, 10_000), (8.0, 7), (0.3, 997)])
 def test_thumbnail_has_one_scale_for_both_axes(monkeypatch, size, max_mpp, max_side):
-    monkeypatch.setattr("lightmuseg.slides.view.BLOCK", 100)
+    monkeypatch.setattr("lightmuseg.slides.low_power.BLOCK", 100)
     width, height = size
     # each pixel says where it is
     x, y = np.meshgrid(np.arange(width) / width * 200, np.arange(height) / height * 200)
     reader = Pixels(np.stack([x, y, x * 0], axis=2).astype(np.uint8))
-    image, factor = thumbnail(reader, max_mpp, max_side)
+    made = thumbnail(reader, max_mpp, max_side)
+    image, factor = made.pixels, made.factor
     assert factor == max(1.0, max_mpp / MPP, max(size) / max_side)
     assert image.shape[1::-1] == tuple(math.ceil(side / factor - 1e-6) for side in size)
     assert max(image.shape) <= max(max_side, 3)
@@ -194,16 +197,10 @@ def test_thumbnail_has_one_scale_for_both_axes(monkeypatch, size, max_mpp, max_s
 
 def test_thumbnail_of_a_large_level_is_read_in_parts():
     reader = Pixels(np.broadcast_to(np.uint8(100), (9_000, 9_000, 3)))
-    image, factor = thumbnail(reader, 16.0, 120)
-    assert factor == 75
+    made = thumbnail(reader, 16.0, 120)
+    image = made.pixels
+    assert made.factor == 75
     assert (image == 100).all()
     assert image.shape == (120, 120, 3)
     assert max(area for _, area in reader.read_areas) < 5_000_000
     assert sum(area for _, area in reader.read_areas) < 1.1 * 9_000**2
-
-
-def test_damage_is_white_in_the_thumbnail_and_nothing_else_is():
-    reader = Pixels(picture(640, 480) // 2, damaged=[(0, 333, 222)])
-    image, _ = thumbnail(reader, 8 * MPP, 1000)
-    white = np.argwhere((image == 255).all(axis=2))
-    assert list(map(tuple, white)) == [(222 // 8, 333 // 8)]

@@ -88,7 +88,13 @@ class DicomReader(SlideReader):
                 )
             self._check_colours(level)
             levels.append(
-                Level(size.width, size.height, (base.size.width / size.width + base.size.height / size.height) / 2)
+                Level(
+                    size.width,
+                    size.height,
+                    (base.size.width / size.width + base.size.height / size.height) / 2,
+                    tile.width,
+                    tile.height,
+                )
             )
             self._states.append(np.zeros((rows, columns), bool))
         self.levels = tuple(levels)

@@ -38,7 +38,7 @@ _UNKNOWN, _GOOD, _BAD, _EMPTY = range(4)
 _NOT_TISSUE = re.compile(r"(^|\n)\s*(label|macro|thumbnail)\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TiffLevel(Level):
     """A level that is a page of a TIFF.
 
@@ -47,8 +47,6 @@ class TiffLevel(Level):
     """
 
     page: tifffile.TiffPage
-    tile_width: int
-    tile_height: int
     offsets: np.ndarray
     counts: np.ndarray
     state: np.ndarray
