@@ -122,6 +122,7 @@ class RowWriter:
         self._keep_probabilities = probabilities
         self._merger = Merger(plan, runtime.output_stride, runtime.out_channels, self._finish_cell)
         self._row = finished
+        self._failed = False
         # by the rows of the tiles, which are ahead of those that are stored
         self._damage: defaultdict[int, dict[str, Any]] = defaultdict(lambda: {"unread": [], "finer": 0})
         # Of the highest row, for all of them: what is as wide as the slide and allocated anew for each row leaves holes
@@ -138,6 +139,10 @@ class RowWriter:
         self, tiles: Iterable[tuple[int, int]], faults: list[UnreadablePixels | None], logits: list[np.ndarray | None]
     ) -> None:
         """Take a batch: where its tiles lie, what was wrong with each, and its logits where anything of it was read."""
+        if self._failed:
+            # a cell of the batch before is missing: nothing that is stored now would be whole
+            return
+        self._failed = True
         for tile, fault, one in zip(tiles, faults, logits):
             unread = None
             if isinstance(fault, PartlyRead):
@@ -151,6 +156,7 @@ class RowWriter:
                 else:
                     damage["finer"] += 1
             self._merger.add(tile, one, unread)
+        self._failed = False
 
     def close(self) -> None:
         """Store the remaining rows."""
