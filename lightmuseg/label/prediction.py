@@ -15,6 +15,7 @@ from shapely import affinity
 
 from lightmuseg.errors import InputError
 from lightmuseg.slides.area import Area, RegionOfInterest, WholeSlide
+from lightmuseg.slides.damage import Damage, nothing_read
 from lightmuseg.slides.engine import segment_slide
 from lightmuseg.slides.plan import plan_tiles
 from lightmuseg.slides.readers import SlideReader
@@ -140,6 +141,9 @@ def predicted(path: Path, network: BundleNetwork, request: Mapping[str, Any]) ->
         network: the network.
         request: may have ``location`` and ``size`` in level-0 pixels. Of everything of a slide with levels only tissue
             is segmented.
+
+    Raises:
+        InputError: where nothing of it can be read.
     """
     with opened(path, network) as reader, tempfile.TemporaryDirectory() as folder:
         level0 = reader.levels[0]
@@ -161,5 +165,8 @@ def predicted(path: Path, network: BundleNetwork, request: Mapping[str, Any]) ->
             area = RegionOfInterest(box.polygon(-corner[0] * view.scale, -corner[1] * view.scale))
         store = RowStore(Path(folder), plan, network.mpp * FACTOR, view.scale * FACTOR, network.class_names)
         segment_slide(seen, area, plan, runtime, store, network.batch_size, False)
-        unread = sum(len(row["unread"]) for row in store.records())
-        yield Prediction(box, store, (corner[0] // FACTOR, corner[1] // FACTOR), unread)
+        damage = Damage.of(store)
+        counts = [row["counts"] for row in store.records()]
+        if any(one["unread"] for one in counts) and not any(sum(one["analysed"]) for one in counts):
+            raise nothing_read(path, damage.places)
+        yield Prediction(box, store, (corner[0] // FACTOR, corner[1] // FACTOR), damage.tiles)

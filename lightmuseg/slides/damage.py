@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightmuseg.errors import InputError
+
+if TYPE_CHECKING:
+    from .rows import RowStore
 
 
 @dataclass
 class Damage:
-    """The damage that a run met with, gathered row by row.
+    """The damage that a run met with.
 
     Attributes:
         tiles: of the network, of which a part or all could not be read.
@@ -22,9 +28,19 @@ class Damage:
     finer: int = 0
     places: Counter[str] = field(default_factory=Counter)
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Gather what the record of a row says."""
-        self.tiles += len(row["unread"])
-        self.finer += row["finer"]
-        for reasons in row["unread"]:
-            self.places.update(reasons)
+    @classmethod
+    def of(cls, store: RowStore) -> Damage:
+        """What the records of the rows say."""
+        damage = cls()
+        for row in store.records():
+            damage.tiles += len(row["unread"])
+            damage.finer += row["finer"]
+            for reasons in row["unread"]:
+                damage.places.update(reasons)
+        return damage
+
+
+def nothing_read(slide: Path, reasons: Iterable[str]) -> InputError:
+    """The error of a slide of which nothing that is wanted can be read, with the first of the reasons."""
+    first = next(iter(reasons), "copy or export it again.").removeprefix(f"{slide}: ")
+    return InputError(f"{slide}: nothing of what is wanted of it can be read: {first}")

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from lightmuseg.errors import InputError
 from lightmuseg.record import environment, sha256_of, write_json
 
 from .area import Area, Intersection, WholeSlide
-from .damage import Damage
+from .damage import Damage, nothing_read
 from .engine import segment_slide
 from .heap import large_arrays_mapped
 from .low_power import Picture, thumbnail
@@ -119,9 +119,12 @@ class SlideJob:
                     view, area, plan, self.runtime, store, options.batch_size, options.probabilities,
                     not self.unattended,
                 )  # fmt: skip
-            counts, entropies, damage = self._gathered(store)
+            counts, entropies = self._gathered(store)
+            damage = Damage.of(store)
             if counts.unread and not sum(counts.analysed):
-                raise self._nothing_read(damage.places)
+                # there is nothing to go on from
+                shutil.rmtree(self.partial / "rows")
+                raise nothing_read(self.slide, damage.places)
             with self._timed("checking"):
                 warnings = warnings_of(view, area, plan, counts, entropies, store.mpp, damage, picture)
             record = self._record(view, area, plan, store, counts, damage, warnings)
@@ -146,24 +149,17 @@ class SlideJob:
         if self.options.tissue_mask:
             picture = seen(view.reader)
             if picture.unread.all():
-                raise self._nothing_read(picture.reasons)
+                raise nothing_read(self.slide, picture.reasons)
             areas.append(find_tissue(picture.pixels, picture.factor, view.reader.mpp, picture.unread))
         return areas[0] if len(areas) == 1 else Intersection(areas), picture
 
-    def _nothing_read(self, reasons: Iterable[str]) -> InputError:
-        # there is nothing to go on from
-        shutil.rmtree(self.partial / "rows", ignore_errors=True)
-        first = next(iter(reasons), "copy or export it again.").removeprefix(f"{self.slide}: ")
-        return InputError(f"{self.slide}: nothing of what is wanted of it can be read: {first}")
-
-    def _gathered(self, store: RowStore) -> tuple[Counts, Entropies, Damage]:
-        """What the rows say: pixels and entropy of each class, and what could not be read."""
-        counts, entropies, damage = Counts.of(store.class_names), Entropies.of(store.class_names), Damage()
+    def _gathered(self, store: RowStore) -> tuple[Counts, Entropies]:
+        """What the rows say: pixels and entropy of each class."""
+        counts, entropies = Counts.of(store.class_names), Entropies.of(store.class_names)
         for row in store.records():
             counts.merge(Counts(**row["counts"]))
             entropies.merge(Entropies(**row["entropies"]))
-            damage.add(row)
-        return counts, entropies, damage
+        return counts, entropies
 
     def _write(
         self, view: ModelView, store: RowStore, record: dict[str, Any], counts: Counts, entropies: Entropies
