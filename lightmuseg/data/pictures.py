@@ -18,6 +18,8 @@ COLOURS = {
 SPARE = ((150, 60, 200), (0, 180, 190), (240, 130, 20), (120, 90, 60))
 OTHER = (255, 255, 255)
 UNANNOTATED = (128, 128, 128)
+# What could not be read has stripes of that and of this colour, of so many pixels.
+STRIPE_COLOUR, STRIPE_WIDTH = (60, 60, 60), 4
 OPACITY = 0.4
 # Of white in a picture that lies grey below colours.
 PALE = 0.5
@@ -62,6 +64,20 @@ def overlay(
     share = np.where(small > 0, np.float32(opacity), np.float32(0))[..., None]
     blended = np.asarray(picture) * (1 - share) + table[small] * share
     return Image.fromarray(blended.round().astype(np.uint8))
+
+
+def stripes(height: int, width: int) -> np.ndarray:
+    """bool [height, width], True in every other one of the slanted stripes that mark what could not be read."""
+    rows, columns = np.ogrid[:height, :width]
+    return (rows + columns) // STRIPE_WIDTH % 2 == 1
+
+
+def hatched(pixels: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """RGB uint8 [H, W, 3] with stripes where bool [H, W] is set; the same array where that is nowhere."""
+    if not where.any():
+        return pixels
+    striped = np.where(stripes(*where.shape)[..., None], np.uint8(STRIPE_COLOUR), np.uint8(UNANNOTATED))
+    return np.where(where[..., None], striped, pixels)
 
 
 def pale_grey(pixels: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from shapely import affinity
 
 from lightmuseg.errors import InputError
 from lightmuseg.slides.area import Area, RegionOfInterest, WholeSlide
+from lightmuseg.slides.damage import Damage, nothing_read
 from lightmuseg.slides.engine import segment_slide
 from lightmuseg.slides.plan import plan_tiles
 from lightmuseg.slides.readers import SlideReader
@@ -22,6 +23,7 @@ from lightmuseg.slides.readers.opening import open_slide
 from lightmuseg.slides.rows import RowStore
 from lightmuseg.slides.tissue import tissue_of
 from lightmuseg.slides.view import ModelView, ViewPart
+from lightmuseg.slides.writers.pyramid import UNREAD
 from lightmuseg.slides.writers.regions import TOLERANCE, regions
 
 from .network import BundleNetwork
@@ -86,11 +88,13 @@ class Prediction:
         box: level-0 pixels.
         class_map: as the slide engine's writers take it; 0 outside of the box.
         corner: the map's left upper corner, in its own pixels from that of the slide.
+        unread_tiles: of the network, of which a part or all could not be read; no class is there.
     """
 
     box: Box
     class_map: RowStore
     corner: tuple[int, int]
+    unread_tiles: int = 0
 
     def polygons(self, min_area0: float = 0.0) -> Iterator[tuple[str, shapely.Polygon]]:
         """Class name and outline, in level-0 pixels of the slide, of every region of at least ``min_area0`` of them."""
@@ -119,7 +123,8 @@ class Prediction:
             for start, count, first in zip((self.box.x0, self.box.y0), (width, height), self.corner)
         )
         columns, rows = np.minimum(columns, classes.shape[1] - 1), np.minimum(rows, classes.shape[0] - 1)
-        return classes[rows[:, None], columns]
+        chosen = classes[rows[:, None], columns]
+        return np.where(chosen == UNREAD, np.uint8(0), chosen)
 
 
 def opened(path: Path, network: BundleNetwork) -> SlideReader:
@@ -136,6 +141,9 @@ def predicted(path: Path, network: BundleNetwork, request: Mapping[str, Any]) ->
         network: the network.
         request: may have ``location`` and ``size`` in level-0 pixels. Of everything of a slide with levels only tissue
             is segmented.
+
+    Raises:
+        InputError: where nothing of it can be read.
     """
     with opened(path, network) as reader, tempfile.TemporaryDirectory() as folder:
         level0 = reader.levels[0]
@@ -157,4 +165,8 @@ def predicted(path: Path, network: BundleNetwork, request: Mapping[str, Any]) ->
             area = RegionOfInterest(box.polygon(-corner[0] * view.scale, -corner[1] * view.scale))
         store = RowStore(Path(folder), plan, network.mpp * FACTOR, view.scale * FACTOR, network.class_names)
         segment_slide(seen, area, plan, runtime, store, network.batch_size, False)
-        yield Prediction(box, store, (corner[0] // FACTOR, corner[1] // FACTOR))
+        damage = Damage.of(store)
+        counts = [row["counts"] for row in store.records()]
+        if any(one["unread"] for one in counts) and not any(sum(one["analysed"]) for one in counts):
+            raise nothing_read(path, damage.places)
+        yield Prediction(box, store, (corner[0] // FACTOR, corner[1] // FACTOR), damage.tiles)

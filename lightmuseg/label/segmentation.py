@@ -76,6 +76,7 @@ class Segmentation(InferTask):
                 **network.describe(),
                 "label_names": {name: index for index, name in enumerate(network.class_names, start=1)},
                 "location": [box.x0, box.y0], "size": [box.width0, box.height0],
+                "unread_tiles": prediction.unread_tiles,
             }  # fmt: skip
             title = f"LightMuSeg {network.sha256[:8]}"
             ending, write = WRITERS.get(output, (".png", None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +19,7 @@ from .plan import Plan
 from .readers.reader import UnreadablePixels
 from .rows import RowStore
 from .uncertainty import STEP, UNKNOWN, Entropies, entropy_levels, samples_before
-from .view import ModelView
+from .view import ModelView, PartlyRead
 from .writers.measurements import Counts
 from .writers.pyramid import UNREAD
 
@@ -62,7 +62,8 @@ def segment_slide(
     ) as bar, ThreadPoolExecutor(1, "merge") as merging:  # fmt: skip
         pending: deque[Future[None]] = deque()
         for tiles, pixels in _ahead(_read(view, plan, batches)):
-            pending.append(merging.submit(rows.add, tiles, _logits(runtime, pixels)))
+            faults = [tile if isinstance(tile, UnreadablePixels) else None for tile in pixels]
+            pending.append(merging.submit(rows.add, tiles, faults, _logits(runtime, pixels)))
             if len(pending) > DEPTH:
                 pending.popleft().result()
             bar.update(len(tiles))
@@ -83,11 +84,12 @@ def _read(view: ModelView, plan: Plan, batches: list) -> Iterator[tuple[Any, lis
         yield tiles, view.read_batch([plan.corner_m(tile) for tile in tiles], plan.tile_size)
 
 
-def _logits(runtime: Runtime, pixels: list[np.ndarray | UnreadablePixels]) -> list[np.ndarray | UnreadablePixels]:
-    """The logits of each tile that was read; the errors of the others in their places."""
-    read = [tile for tile in pixels if not isinstance(tile, UnreadablePixels)]
+def _logits(runtime: Runtime, pixels: list[np.ndarray | UnreadablePixels]) -> list[np.ndarray | None]:
+    """The logits of each tile of which anything was read."""
+    shown = [tile.pixels if isinstance(tile, PartlyRead) else tile for tile in pixels]
+    read = [tile for tile in shown if not isinstance(tile, UnreadablePixels)]
     logits = iter(runtime(np.stack(read)) if read else ())
-    return [tile if isinstance(tile, UnreadablePixels) else next(logits) for tile in pixels]
+    return [None if isinstance(tile, UnreadablePixels) else next(logits) for tile in shown]
 
 
 def _ahead(items: Iterable[T]) -> Iterator[T]:
@@ -114,12 +116,15 @@ class RowWriter:
     ) -> None:  # fmt: skip
         self._plan, self._store, self._area = plan, store, area
         self._step0 = scale * plan.factor
+        self._stride = runtime.output_stride
         self._reduction = plan.factor // runtime.output_stride
         self._channels = runtime.out_channels
         self._keep_probabilities = probabilities
         self._merger = Merger(plan, runtime.output_stride, runtime.out_channels, self._finish_cell)
         self._row = finished
-        self._unread: list[str] = []
+        self._failed = False
+        # by the rows of the tiles, which are ahead of those that are stored
+        self._damage: defaultdict[int, dict[str, Any]] = defaultdict(lambda: {"unread": [], "finer": 0})
         # Of the highest row, for all of them: what is as wide as the slide and allocated anew for each row leaves holes
         # in the heap that small pieces settle in, gigabytes of them in the end.
         edges = [min(edge, plan.height) for edge in plan.edges_y]
@@ -130,15 +135,28 @@ class RowWriter:
             self._probability_buffer = np.empty((self._channels, highest, plan.width), np.uint8)
         self._begin()
 
-    def add(self, tiles: Iterable[tuple[int, int]], logits: list[np.ndarray | UnreadablePixels]) -> None:
-        """Take a batch."""
-        for tile, one in zip(tiles, logits):
-            if isinstance(one, UnreadablePixels):
-                if tile[0] >= self._row:
-                    self._unread.append(str(one))
-                self._merger.add(tile, None)
-            else:
-                self._merger.add(tile, one)
+    def add(
+        self, tiles: Iterable[tuple[int, int]], faults: list[UnreadablePixels | None], logits: list[np.ndarray | None]
+    ) -> None:
+        """Take a batch: where its tiles lie, what was wrong with each, and its logits where anything of it was read."""
+        if self._failed:
+            # a cell of the batch before is missing: nothing that is stored now would be whole
+            return
+        self._failed = True
+        for tile, fault, one in zip(tiles, faults, logits):
+            unread = None
+            if isinstance(fault, PartlyRead):
+                # a pixel of the logits shows ``stride`` x ``stride`` of the model's
+                n = self._stride
+                unread = fault.unread.reshape(len(fault.unread) // n, n, -1, n).any(axis=(1, 3))
+            if fault is not None:
+                damage = self._damage[tile[0]]
+                if unread is None or unread.any():
+                    damage["unread"].append(list(fault.args))
+                else:
+                    damage["finer"] += 1
+            self._merger.add(tile, one, unread)
+        self._failed = False
 
     def close(self) -> None:
         """Store the remaining rows."""
@@ -164,12 +182,11 @@ class RowWriter:
             record = {
                 "counts": dataclasses.asdict(self._counts),
                 "entropies": dataclasses.asdict(self._entropies),
-                "unread": self._unread,
+                **self._damage.pop(self._row, {"unread": [], "finer": 0}),
             }
             probabilities = self._probabilities if self._keep_probabilities else None
             self._store.save(self._row, self._classes, self._entropy, probabilities, record)
             self._row += 1
-            self._unread = []
             self._begin()
 
     def _finish_cell(self, row: int, column: int, logits: np.ndarray, missing: np.ndarray) -> None:
@@ -185,7 +202,7 @@ class RowWriter:
             return
         threshold = 0.0
         if self._reduction > 1:
-            logits, missing = self._reduced(_probabilities(logits)), self._reduced(missing[None])[0] == 1
+            logits, missing = self._reduced(_probabilities(logits)), self._reduced(missing[None])[0] > 0
             threshold = 0.5
         values, missing = logits[:, :height, :width], missing[:height, :width]
         classes = (values[0] > threshold).astype(np.uint8) if len(values) == 1 else values.argmax(0).astype(np.uint8)

@@ -6,36 +6,38 @@ import dataclasses
 import logging
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from lightmuseg.data.pictures import hatched
 from lightmuseg.errors import InputError
 from lightmuseg.files import show
 from lightmuseg.record import environment, sha256_of, write_json
 
 from .area import Area, Intersection, WholeSlide
+from .damage import Damage, nothing_read
 from .engine import segment_slide
 from .finished import RECORD, fault_of, is_changed, list_files, set_aside
 from .heap import large_arrays_mapped
 from .identity import content_of, has_changed, identity_of
 from .limits import require_names_that_fit
+from .low_power import Picture, thumbnail
 from .options import Options
 from .plan import Plan, plan_tiles
 from .quality import warnings_of
 from .readers.opening import open_slide
 from .region import read_region
 from .rows import FORMAT, RowStore
-from .tissue import tissue_of
+from .tissue import find_tissue, seen
 from .uncertainty import BLOCK, Entropies, uncertainty_map
 from .unfinished import Unfinished
-from .view import ModelView, thumbnail
+from .view import ModelView
 from .writers.measurements import Counts, write_measurements
 from .writers.overlay import write_overlay
-from .writers.pyramid import write_pyramid
+from .writers.pyramid import UNREAD, write_pyramid
 from .writers.regions import write_regions
 from .writers.report import write_report
 from .writers.uncertainty import write_uncertainty
@@ -128,7 +130,7 @@ class SlideJob:
             if options.dicom_seg:
                 self._require_dicom_seg(view)
             with self._timed("planning"):
-                area = self._area(view)
+                area, picture = self._area(view)
                 plan = plan_tiles(
                     (view.width, view.height), view.scale, area, self.runtime.tile_size, options.overlap, options.factor
                 )
@@ -141,10 +143,15 @@ class SlideJob:
                     view, area, plan, self.runtime, store, options.batch_size, options.probabilities,
                     not self.unattended,
                 )  # fmt: skip
-            counts, entropies, unread = self._gathered(store)
+            counts, entropies = self._gathered(store)
+            damage = Damage.of(store)
+            if counts.unread and not sum(counts.analysed):
+                # there is nothing to go on from
+                shutil.rmtree(self.partial / "rows")
+                raise nothing_read(self.slide, damage.places)
             with self._timed("checking"):
-                warnings = warnings_of(view, area, plan, counts, entropies, store.mpp, unread.total())
-            record = self._record(view, area, plan, store, unread, warnings)
+                warnings = warnings_of(view, area, plan, counts, entropies, store.mpp, damage, picture)
+            record = self._record(view, area, plan, store, counts, damage, warnings)
             with self._timed("writing"):
                 self._write(view, store, record, counts, entropies)
             if has_changed(slide, identity_of(self.slide)):
@@ -171,24 +178,26 @@ class SlideJob:
         yield
         self._seconds[stage] = round(time.monotonic() - started, 2)
 
-    def _area(self, view: ModelView) -> Area:
-        level0 = view.reader.levels[0]
+    def _area(self, view: ModelView) -> tuple[Area, Picture | None]:
+        """What is analysed, and the picture in which tissue was looked for."""
+        level0, picture = view.reader.levels[0], None
         areas: list[Area] = [WholeSlide(level0.width, level0.height)]
         if self.options.region:
             areas.append(read_region(self.options.region, level0.width, level0.height))
         if self.options.tissue_mask:
-            areas.append(tissue_of(view.reader))
-        return areas[0] if len(areas) == 1 else Intersection(areas)
+            picture = seen(view.reader)
+            if picture.unread.all():
+                raise nothing_read(self.slide, picture.reasons)
+            areas.append(find_tissue(picture.pixels, picture.factor, view.reader.mpp, picture.unread))
+        return areas[0] if len(areas) == 1 else Intersection(areas), picture
 
-    def _gathered(self, store: RowStore) -> tuple[Counts, Entropies, Counter[str]]:
-        """What the rows say: pixels and entropy of each class, and the places that could not be read."""
+    def _gathered(self, store: RowStore) -> tuple[Counts, Entropies]:
+        """What the rows say: pixels and entropy of each class."""
         counts, entropies = Counts.of(store.class_names), Entropies.of(store.class_names)
-        unread: Counter[str] = Counter()
         for row in store.records():
             counts.merge(Counts(**row["counts"]))
             entropies.merge(Entropies(**row["entropies"]))
-            unread.update(row["unread"])
-        return counts, entropies, unread
+        return counts, entropies
 
     def _write(
         self, view: ModelView, store: RowStore, record: dict[str, Any], counts: Counts, entropies: Entropies
@@ -200,11 +209,13 @@ class SlideJob:
         write_pyramid(results / ("classes.ome.tif" if options.ome else "classes.tif"), store, options.ome)
         write_regions(results / "regions.geojson", store, options.tolerance)
         mpp0 = view.reader.mpp
-        pixels, step0 = thumbnail(view.reader, mpp0, OVERLAY_SIDE)
+        picture = thumbnail(view.reader, mpp0, OVERLAY_SIDE)
+        pixels, step0 = hatched(picture.pixels, picture.unread), picture.factor
         classes = write_overlay(results / "overlay.png", pixels, store, step0)
         uncertainty = write_uncertainty(
-            results / "uncertainty.png", pixels, uncertainty_map(store), step0, BLOCK * store.downsample, mpp0
-        )
+            results / "uncertainty.png", pixels, uncertainty_map(store), step0, BLOCK * store.downsample, mpp0,
+            classes == UNREAD,
+        )  # fmt: skip
         rows = write_measurements(results / "measurements.csv", counts, names, store.mpp, entropies)
         write_report(
             results / "report.html", record, options.identity(), rows, pixels, classes, uncertainty, step0 * mpp0
@@ -219,9 +230,11 @@ class SlideJob:
             write_dicom_seg(results / "classes.dcm", store, self.slide)
 
     def _record(
-        self, view: ModelView, area: Area, plan: Plan, store: RowStore, unread: Counter[str], warnings: list[str]
-    ) -> dict[str, Any]:
+        self, view: ModelView, area: Area, plan: Plan, store: RowStore, counts: Counts, damage: Damage,
+        warnings: list[str],
+    ) -> dict[str, Any]:  # fmt: skip
         level0 = view.reader.levels[0]
+        analysed0 = max(0.0, area.area0 - counts.unread * store.downsample**2)
         return {
             **environment(),
             "slide": str(self.slide),
@@ -235,9 +248,9 @@ class SlideJob:
             "map_mpp": store.mpp,
             "tiles": len(plan.tiles),
             "tiles_of_whole_slide": len(plan.xs_m) * len(plan.ys_m),
-            "analysed_share": round(area.area0 / (level0.width * level0.height), 6),
-            "unread_tiles": unread.total(),
-            "unread_places": dict(unread.most_common(MAX_PLACES)),
+            "analysed_share": round(analysed0 / (level0.width * level0.height), 6),
+            "unread_tiles": damage.tiles,
+            "unread_places": dict(damage.places.most_common(MAX_PLACES)),
             "warnings": warnings,
             "options": self.options.plain(),
             "model": self.model,

@@ -33,7 +33,7 @@ class Merger:
         channels: C of the logits.
         finish: called with (row, column, logits, missing) for each cell that a tile reaches, rows and columns in order:
             float32 [C, h, w] at the logits' resolution, and bool [h, w] where no tile of those that should have come
-            did.
+            has been read.
     """
 
     def __init__(
@@ -46,15 +46,19 @@ class Merger:
         self._edges_x = [scale * edge for edge in plan.edges_x]
         self._edges_y = [scale * edge for edge in plan.edges_y]
         self._finish = finish
-        # of each cell the parts of tiles in it: rows and columns of the cell, those of the tile, logits * window
+        # of each cell the parts of tiles in it: rows and columns of the cell, logits * window, window
         self._parts: dict[tuple[int, int], list] = {}
         # the same cells as a heap: the next to be finished is found without a look at the others
         self._pending: list[tuple[int, int]] = []
 
-    def add(self, tile: tuple[int, int], logits: np.ndarray | None) -> None:
-        """Take the logits float32 [C, h, w] of the next tile; None for one that could not be read."""
+    def add(self, tile: tuple[int, int], logits: np.ndarray | None, unread: np.ndarray | None = None) -> None:
+        """Take the logits float32 [C, h, w] of the next tile; None for one that could not be read.
+
+        Of one that was read in part, bool [h, w] ``unread`` is True where it was not.
+        """
         self._finish_before(tile)
-        weighted = None if logits is None else logits * self._window
+        window = self._window if unread is None else np.where(unread, np.float32(0), self._window)
+        weighted = None if logits is None else logits * window
         row, column = tile
         for i, rows, tile_rows in self._overlaps(self._edges_y, row):
             for j, columns, tile_columns in self._overlaps(self._edges_x, column):
@@ -65,7 +69,7 @@ class Merger:
                     self._parts[i, j] = []
                     heapq.heappush(self._pending, (i, j))
                 self._parts[i, j].append(
-                    (rows, columns, tile_rows, tile_columns, part if own or part is None else part.copy())
+                    (rows, columns, part if own or part is None else part.copy(), window[tile_rows, tile_columns])
                 )
 
     def close(self) -> None:
@@ -93,10 +97,10 @@ class Merger:
         width = self._edges_x[column + 1] - self._edges_x[column]
         total = np.zeros((self._channels, height, width), np.float32)
         weight = np.zeros((height, width), np.float32)
-        for rows, columns, tile_rows, tile_columns, part in parts:
+        for rows, columns, part, window in parts:
             if part is not None:
                 total[:, rows, columns] += part
-                weight[rows, columns] += self._window[tile_rows, tile_columns]
+                weight[rows, columns] += window
         missing = weight == 0
         np.divide(total, weight, out=total, where=~missing)
         self._finish(row, column, total, missing)

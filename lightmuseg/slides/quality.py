@@ -7,6 +7,8 @@ from PIL import Image
 from skimage.measure import blur_effect
 
 from .area import Area
+from .damage import Damage
+from .low_power import Picture
 from .plan import Plan
 from .readers import SlideReader, UnreadablePixels
 from .scale import LEAST_UM, MOST_UM, USUAL_UM, fields_at, nuclei_um
@@ -34,8 +36,9 @@ BLURRED, BLURRED_SHARE = 0.6, 0.25
 
 
 def warnings_of(
-    view: ModelView, area: Area, plan: Plan, counts: Counts, entropies: Entropies, map_mpp: float, unread_tiles: int
-) -> list[str]:
+    view: ModelView, area: Area, plan: Plan, counts: Counts, entropies: Entropies, map_mpp: float, damage: Damage,
+    picture: Picture | None = None,
+) -> list[str]:  # fmt: skip
     """Everything that a reader of the results should know of the slide before he believes them.
 
     Args:
@@ -44,7 +47,8 @@ def warnings_of(
         plan: of the tiles.
         counts, entropies: of the whole map.
         map_mpp: um per pixel of the map.
-        unread_tiles: how many could not be read.
+        damage: what could not be read.
+        picture: in which tissue was looked for.
     """
     mm2 = (map_mpp / 1000) ** 2
     found = [
@@ -55,7 +59,9 @@ def warnings_of(
         _nuclei(view, nuclei_um(*fields_at(view, _tissue_corners(view, area, plan), plan.tile_size))),
         _tissue(sum(counts.analysed) * mm2),
         _focus(places_blur(view, area, plan)),
-        _unread(unread_tiles, counts.unread * mm2),
+        _tissue_level(picture, view.reader.mpp),
+        _model_level(view.index, damage.finer),
+        _unread(damage.tiles, counts.unread * mm2),
     ]
     return [warning for warning in found if warning]
 
@@ -167,7 +173,26 @@ def _focus(blurs: list[float]) -> str:
     return f"focus: {blurred} of {len(blurs)} places of the tissue that were looked at are blurred; scan it again."
 
 
+def _tissue_level(picture: Picture | None, mpp0: float) -> str:
+    if picture is None or not picture.elsewhere:
+        return ""
+    mm2 = picture.elsewhere * (picture.factor * mpp0 / 1000) ** 2
+    return (
+        f"level: of level {picture.level} {mm2:.2g} mm2 could not be read; tissue was looked for there in other levels."
+    )
+
+
+def _model_level(index: int, tiles: int) -> str:
+    if not tiles:
+        return ""
+    return f"level: parts of level {index} could not be read; a finer one stands for it in {_tiles(tiles)}."
+
+
+def _tiles(count: int) -> str:
+    return f"{count} {'tile' if count == 1 else 'tiles'}"
+
+
 def _unread(tiles: int, mm2: float) -> str:
     if not tiles:
         return ""
-    return f"unread: {tiles} {'tile' if tiles == 1 else 'tiles'} could not be read, {mm2:.2g} mm2 are left out."
+    return f"unread: {_tiles(tiles)} could not be read whole, {mm2:.2g} mm2 are left out."

@@ -20,7 +20,7 @@ _BROKEN = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFil
 
 
 # Of what is in a row's file: a run that was begun with another is not gone on with.
-FORMAT = 2
+FORMAT = 3
 
 
 class RowStore:

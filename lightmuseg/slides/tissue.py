@@ -7,8 +7,8 @@ from scipy import ndimage
 from skimage.morphology import disk, remove_small_objects
 
 from .area import TissueMask
+from .low_power import Picture, thumbnail
 from .readers import SlideReader
-from .view import thumbnail
 
 # Of the picture in which tissue is looked for: um/px, and pixels of its longer side, at most, with which it takes no
 # more memory than all that follows; slides of more than 29 mm get a coarser one.
@@ -57,13 +57,18 @@ MARGIN_UM = 32.0
 BAND = 512
 
 
+def seen(reader: SlideReader) -> Picture:
+    """The picture of a slide, whose ``mpp`` is known, that tissue is looked for in."""
+    return thumbnail(reader, THUMBNAIL_MPP, THUMBNAIL_SIDE)
+
+
 def tissue_of(reader: SlideReader) -> TissueMask:
-    """Tissue of a slide whose ``mpp`` is known, as :func:`find_tissue` sees it on its thumbnail."""
-    pixels, step0 = thumbnail(reader, THUMBNAIL_MPP, THUMBNAIL_SIDE)
-    return find_tissue(pixels, step0, reader.mpp)
+    """Tissue of a slide, as :func:`find_tissue` sees it."""
+    picture = seen(reader)
+    return find_tissue(picture.pixels, picture.factor, reader.mpp, picture.unread)
 
 
-def find_tissue(thumbnail: np.ndarray, step0: float, mpp0: float) -> TissueMask:
+def find_tissue(thumbnail: np.ndarray, step0: float, mpp0: float, unread: np.ndarray | None = None) -> TissueMask:
     """Tissue stained with haematoxylin and eosin; other stains, such as brown DAB alone, are not found.
 
     Both stains let more red and more blue through than green. Glass, dust, coverslip edges, black borders and ink in
@@ -77,6 +82,7 @@ def find_tissue(thumbnail: np.ndarray, step0: float, mpp0: float) -> TissueMask:
         thumbnail: uint8 [h, w, 3] of the whole slide, about 8 um/px (4 to 32).
         step0: level-0 pixels to one of its own.
         mpp0: um/px of level 0.
+        unread: bool [h, w], where the thumbnail could not be read. It is tissue, so that nothing is missed there.
 
     Returns:
         On the thumbnail's grid. The same for the same thumbnail.
@@ -86,16 +92,30 @@ def find_tissue(thumbnail: np.ndarray, step0: float, mpp0: float) -> TissueMask:
            2024, who take the product of R - G and B - G, and Otsu's threshold.
     """
     um = step0 * mpp0
-    white = _white(thumbnail)
+    if unread is None:
+        unread = np.zeros(thumbnail.shape[:2], bool)
+    white = _white(thumbnail, unread)
     magenta, ink = _magenta_and_ink(thumbnail, white)
-    ndimage.gaussian_filter(magenta, SIGMA_UM / um, output=magenta)
+    _smooth(magenta, SIGMA_UM / um, unread)
     ink = _grown(_without_specks(ink, INK_MM2, um), INK_MARGIN_UM, um)
-    tissue = (magenta > THRESHOLD) & ~ink
+    tissue = ((magenta > THRESHOLD) & ~ink) | unread
     tissue = _shrunk(_grown(tissue, CLOSING_UM, um), CLOSING_UM, um)
     tissue = ndimage.binary_propagation(_shrunk(tissue, FRINGE_UM, um), mask=tissue)
     tissue = _without_specks(tissue, SPECK_MM2, um)
     tissue = _without_holes(tissue, HOLE_MM2, um)
-    return TissueMask(_grown(tissue, MARGIN_UM, um) & ~ink, step0)
+    # what is unread needs no margin: it has one where tissue is seen beside it
+    return TissueMask((_grown(tissue & ~unread, MARGIN_UM, um) & ~ink) | unread, step0)
+
+
+def _smooth(magenta: np.ndarray, sigma: float, unread: np.ndarray) -> None:
+    """Smooth in place; what is unread has no weight."""
+    if not unread.any():
+        ndimage.gaussian_filter(magenta, sigma, output=magenta)
+        return
+    magenta[unread] = 0
+    weight = ndimage.gaussian_filter((~unread).astype(np.float32), sigma)
+    ndimage.gaussian_filter(magenta, sigma, output=magenta)
+    np.divide(magenta, weight, out=magenta, where=~unread)
 
 
 def _magenta_and_ink(thumbnail: np.ndarray, white: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,18 +132,20 @@ def _magenta_and_ink(thumbnail: np.ndarray, white: np.ndarray) -> tuple[np.ndarr
     return magenta, ink
 
 
-def _white(thumbnail: np.ndarray) -> np.ndarray:
+def _white(thumbnail: np.ndarray, unread: np.ndarray) -> np.ndarray:
     """Colour of the slide's glass, float64 [3]; white where it shows none."""
-    thumbnail = thumbnail[:: 1 + len(thumbnail) // SAMPLES, :: 1 + thumbnail.shape[1] // SAMPLES]
+    thumbnail, unread = (
+        array[:: 1 + len(array) // SAMPLES, :: 1 + array.shape[1] // SAMPLES] for array in (thumbnail, unread)
+    )
     magenta, _ = _magenta_and_ink(thumbnail, np.full(3, 255.0))
     mean = ndimage.uniform_filter(magenta, 5)
     smooth = ndimage.uniform_filter(magenta**2, 5) - mean**2 < GLASS_ROUGHNESS**2
     least, most = thumbnail.min(axis=2), thumbnail.max(axis=2)
-    scanned = least < FILL
+    scanned = (least < FILL) & ~unread
     glass = smooth & (mean < GLASS_MAGENTA) & scanned & (least >= GLASS_BRIGHTNESS) & (most - least <= GLASS_COLOUR)
     if glass.any():
         glass &= least >= np.percentile(least[scanned], 95) - GLASS_UNEVENNESS
-    if np.count_nonzero(glass) < max(1, GLASS_SHARE * glass.size):
+    if np.count_nonzero(glass) < max(1, GLASS_SHARE * np.count_nonzero(~unread)):
         return np.full(3, 255.0)
     return np.array([np.bincount(thumbnail[..., channel][glass]).argmax() for channel in range(3)], float)
 

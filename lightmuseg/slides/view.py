@@ -6,19 +6,30 @@ model's um/px: ``x0 = xm * scale = xl * downsample``.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from scipy import ndimage
 
 from lightmuseg.data.resampling import level_for, resampled_box
 
+from .low_power import read_continued, touched
 from .readers import WHITE, SlideReader, UnreadablePixels
 
-# Pixels of a level, along each axis, that a thumbnail is made from at once.
-BLOCK = 2048
+
+class PartlyRead(UnreadablePixels):
+    """A box of which the level cannot give everything, with what could be read.
+
+    Args:
+        pixels: uint8 [size, size, 3]; white where nothing was read.
+        unread: bool [size, size], True there; of what a finer level gave instead it is not.
+        reasons: as of any :class:`UnreadablePixels`.
+    """
+
+    def __init__(self, pixels: np.ndarray, unread: np.ndarray, reasons: Sequence[str]) -> None:
+        super().__init__(*reasons)
+        self.pixels, self.unread = pixels, unread
 
 
 class ModelView:
@@ -34,6 +45,7 @@ class ModelView:
     Attributes:
         width, height: of the slide, in the model's pixels.
         scale: level-0 pixels to one of the model's.
+        index: of the level that is read.
     """
 
     def __init__(self, reader: SlideReader, model_mpp: float) -> None:
@@ -43,41 +55,70 @@ class ModelView:
         self.width, self.height = (max(1, round(size / self.scale)) for size in (base.width, base.height))
         tolerance = 0.5 / max(self.width, self.height)
         downsamples = [level.downsample for level in reader.levels]
-        self._index = level_for(downsamples, self.scale * (1 + tolerance))
-        self._level = reader.levels[self._index]
+        self.index = level_for(downsamples, self.scale * (1 + tolerance))
         # pixels of the level to one of the model's
-        self._step = self.scale / self._level.downsample
-        self._as_is = abs(self._step - 1) < tolerance
+        self._as_is = abs(self.scale / downsamples[self.index] - 1) < tolerance
 
     def read_batch(self, corners_m: Sequence[tuple[int, int]], size: int) -> list[np.ndarray | UnreadablePixels]:
         """Boxes of ``size`` x ``size`` at ``corners_m`` (xm, ym): uint8 [size, size, 3], white outside the slide.
 
-        What cannot be decoded is its error.
+        One of which the level cannot give everything is an error, which holds what was read where anything was. The
+        rest is taken from finer levels; never from a coarser one, which does not look like what a network has learned.
         """
-        if self._as_is:
-            return self.reader.read_batch(self._index, corners_m, size, size)
-        return self.reader.map(lambda corner: self._resampled(*corner, size), corners_m)
+        if not self._as_is:
+            return self.reader.map(
+                lambda corner: self._completed(*corner, size, *self._resampled(self.index, *corner, size)), corners_m
+            )
+        boxes = self.reader.read_batch(self.index, corners_m, size, size)
+        for number, corner in enumerate(corners_m):
+            if isinstance(boxes[number], UnreadablePixels):
+                partly = self.reader.read_partly(self.index, *corner, size, size)
+                boxes[number] = self._completed(*corner, size, *partly)
+        return boxes
 
-    def _resampled(self, xm: int, ym: int, size: int) -> np.ndarray | UnreadablePixels:
+    def _completed(
+        self, xm: int, ym: int, size: int, pixels: np.ndarray, unread: np.ndarray | None, reasons: Sequence[str]
+    ) -> np.ndarray | UnreadablePixels:
+        """A box, where its level cannot give everything with what finer levels can."""
+        if unread is None:
+            return pixels
+        for index in range(self.index - 1, -1, -1):
+            if not unread.any():
+                break
+            finer, missing, _ = self._resampled(index, xm, ym, size)
+            filled = unread if missing is None else unread & ~missing
+            pixels = np.where(filled[..., None], finer, pixels)
+            unread = unread & ~filled
+        inside = unread[max(0, -ym) : self.height - ym, max(0, -xm) : self.width - xm]
+        return UnreadablePixels(*reasons) if inside.all() else PartlyRead(pixels, unread, reasons)
+
+    def _resampled(
+        self, index: int, xm: int, ym: int, size: int
+    ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+        """As :meth:`.SlideReader.read_partly`, resampled from a level."""
+        level = self.reader.levels[index]
+        step = self.scale / level.downsample
         left, upper = max(0, xm), max(0, ym)
         width, height = min(self.width, xm + size) - left, min(self.height, ym + size) - upper
         box = np.full((size, size, 3), WHITE, np.uint8)
         if min(width, height) <= 0:
-            return box
+            return box, None, ()
         place = resampled_box(
-            (left * self._step, upper * self._step),
-            (width * self._step, height * self._step),
-            (width, height),
-            (self._level.width, self._level.height),
+            (left * step, upper * step), (width * step, height * step), (width, height), (level.width, level.height)
         )
-        try:
-            pixels = place.resampled(_continued(self.reader, self._index, *place.corner, *place.size))
-        except UnreadablePixels as error:
-            return error
+        read, lost, reasons = read_continued(self.reader, index, *place.corner, *place.size)
+        pixels, unread = place.resampled(read), None
+        if lost is not None:
+            # what is unread is felt as far as the filter reaches
+            lost = ndimage.maximum_filter(lost, 2 * math.ceil(3 * max(1.0, step)) + 1)
+            unread = np.zeros((size, size), bool)
+            unread[upper - ym : upper - ym + height, left - xm : left - xm + width] = touched(
+                lost, place.result, place.box
+            )
         if (width, height) == (size, size):
-            return pixels
+            return pixels, unread, reasons
         box[upper - ym : upper - ym + height, left - xm : left - xm + width] = pixels
-        return box
+        return box, unread, reasons
 
 
 class ViewPart:
@@ -89,91 +130,10 @@ class ViewPart:
     """
 
     def __init__(self, view: ModelView, xm: int, ym: int) -> None:
-        self.reader, self.scale = view.reader, view.scale
+        self.reader, self.scale, self.index = view.reader, view.scale, view.index
         self._view, self._corner = view, (xm, ym)
 
     def read_batch(self, corners_m: Sequence[tuple[int, int]], size: int) -> list[np.ndarray | UnreadablePixels]:
         """As :meth:`ModelView.read_batch`."""
         xm, ym = self._corner
         return self._view.read_batch([(xm + x, ym + y) for x, y in corners_m], size)
-
-
-def thumbnail(reader: SlideReader, max_mpp: float, max_side: int) -> tuple[np.ndarray, float]:
-    """The whole slide at low power, each pixel the mean of those it covers.
-
-    It is read block by block from the coarsest level that is as fine or finer; what cannot be decoded is white.
-
-    Args:
-        reader: the slide, whose ``mpp`` is known.
-        max_mpp: um/px that are fine enough; a coarser slide is taken as it is.
-        max_side: pixels that neither side exceeds, however coarse the thumbnail gets by it.
-
-    Returns:
-        uint8 [h, w, 3], and level-0 pixels to one of its own along both axes, exactly: pixel (x, y) shows the box of
-        ``x * factor``, ``y * factor``; the last ones reach over the slide's edge by a part.
-    """
-    base = reader.levels[0]
-    factor = max(1.0, max_mpp / reader.mpp, max(base.width, base.height) / max_side)
-    # the slack is for a quotient's last bit
-    width, height = (max(1, math.ceil(size / factor - 1e-6)) for size in (base.width, base.height))
-    index = level_for([level.downsample for level in reader.levels], factor * (1 + 1e-9))
-    block = max(1, int(BLOCK * reader.levels[index].downsample / factor))
-    image = np.full((height, width, 3), WHITE, np.uint8)
-
-    def fill(corner: tuple[int, int]) -> None:
-        x, y = corner
-        _fill(image, reader, index, factor, (x, y, min(x + block, width), min(y + block, height)))
-
-    reader.map(fill, itertools.product(range(0, width, block), range(0, height, block)))
-    return image, factor
-
-
-def _fill(image: np.ndarray, reader: SlideReader, index: int, factor: float, box: tuple[int, int, int, int]) -> None:
-    """Draw a box (left, upper, right, lower) of a thumbnail, where it cannot be read its quarters, and so on."""
-    left, upper, right, lower = box
-    try:
-        image[upper:lower, left:right] = scaled_box(reader, index, factor, box)
-    except UnreadablePixels:
-        if max(right - left, lower - upper) == 1:
-            return
-        middle_x, middle_y = (left + right + 1) // 2, (upper + lower + 1) // 2
-        for x_from, x_to in ((left, middle_x), (middle_x, right)):
-            for y_from, y_to in ((upper, middle_y), (middle_y, lower)):
-                if x_to > x_from and y_to > y_from:
-                    _fill(image, reader, index, factor, (x_from, y_from, x_to, y_to))
-
-
-def scaled_box(reader: SlideReader, index: int, factor: float, box: tuple[int, int, int, int]) -> np.ndarray:
-    """A box of the slide at low power, each pixel the mean of those it covers.
-
-    Args:
-        reader: the slide.
-        index: of the level it is made from, as fine or finer.
-        factor: level-0 pixels to one of the box's.
-        box: left, upper, right and lower edge, in its own pixels from the slide's corner; may reach over the slide's
-            other edges by a part of a pixel.
-
-    Returns:
-        uint8 [lower - upper, right - left, 3].
-
-    Raises:
-        UnreadablePixels: where any of them cannot be decoded.
-    """
-    left, upper, right, lower = box
-    edges = [n * factor / reader.levels[index].downsample for n in box]
-    xl, yl = math.floor(edges[0]), math.floor(edges[1])
-    pixels = _continued(reader, index, xl, yl, math.ceil(edges[2]) - xl, math.ceil(edges[3]) - yl)
-    part = tuple(edge - start for edge, start in zip(edges, (xl, yl, xl, yl)))
-    size = right - left, lower - upper
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX, box=part))
-
-
-def _continued(reader: SlideReader, index: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
-    """uint8 [height, width, 3] at a corner in a level; where a rounded size reaches over its edge, the edge goes on."""
-    level = reader.levels[index]
-    xl, yl = min(xl, level.width - 1), min(yl, level.height - 1)
-    inside = min(width, level.width - xl), min(height, level.height - yl)
-    pixels = reader.read(index, xl, yl, *inside)
-    if inside == (width, height):
-        return pixels
-    return np.pad(pixels, ((0, height - inside[1]), (0, width - inside[0]), (0, 0)), mode="edge")

@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from lightmuseg.data.pictures import UNANNOTATED, palette_of
+from lightmuseg.data.pictures import STRIPE_COLOUR, UNANNOTATED, palette_of, stripes
 from lightmuseg.data.tiff import UNREADABLE_TAGS, raise_bug
 from lightmuseg.errors import InputError, first_line
 from lightmuseg.files import read_at
@@ -25,8 +25,8 @@ from .results import MAPS, Result
 from .slide_tiles import TileLevels, finest_level
 
 UNREAD = 255
-# The other colour of the stripes of what could not be read, and their width in pixels.
-STRIPE, STRIPE_COLOUR, STRIPE_WIDTH = 254, (60, 60, 60), 4
+# The index of the other colour of the stripes of what could not be read.
+STRIPE = 254
 MAX_TILE_SIDE = 2048
 MAX_LEVELS = 24
 _PLAIN = {tifffile.COMPRESSION.NONE, tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE}
@@ -131,9 +131,7 @@ class ClassMap:
 def map_tile(classes: np.ndarray, class_names: Sequence[str], shown: frozenset[int]) -> bytes:
     """PNG of class indices uint8 [H, W] in their colours; only ``shown`` ones are seen, the unread (255) striped."""
     if UNREAD in shown:
-        rows, columns = np.ogrid[: classes.shape[0], : classes.shape[1]]
-        stripes = (rows + columns) // STRIPE_WIDTH % 2 == 1
-        classes = np.where((classes == UNREAD) & stripes, np.uint8(STRIPE), classes)
+        classes = np.where((classes == UNREAD) & stripes(*classes.shape), np.uint8(STRIPE), classes)
         shown = shown | {STRIPE}
     image = Image.fromarray(classes).convert("P")
     image.putpalette(_palette(tuple(class_names)))

@@ -10,13 +10,13 @@ import io
 import math
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
 
+from lightmuseg.data.pictures import hatched
 from lightmuseg.data.resampling import level_for
 from lightmuseg.errors import InputError
-from lightmuseg.slides.readers import SlideReader, UnreadablePixels, open_slide
-from lightmuseg.slides.view import scaled_box
+from lightmuseg.slides.low_power import picture_of
+from lightmuseg.slides.readers import SlideReader, open_slide
 
 from .results import Result
 
@@ -24,8 +24,6 @@ TILE = 512
 JPEG_QUALITY = 85
 # Pixels along one side of a slide's level that are read for one tile; 50 MB.
 MAX_READ = 4096
-# Where pixels cannot be read, parts of this many are tried, and are this grey.
-SMALLEST_PART, UNREAD_GREY = 64, 128
 
 
 @dataclass(frozen=True)
@@ -96,33 +94,16 @@ def levels_of(reader: SlideReader) -> TileLevels:
 
 
 def slide_tile(reader: SlideReader, factor: int, box: tuple[int, int, int, int]) -> bytes:
-    """JPEG of a box (left, upper, right, lower) of the level that is ``factor`` times coarser than level 0."""
-    left, upper, right, lower = box
-    pixels = np.full((lower - upper, right - left, 3), UNREAD_GREY, np.uint8)
-    _fill(pixels, reader, factor, box, (left, upper))
+    """JPEG of a box (left, upper, right, lower) of the level that is ``factor`` times coarser than level 0.
+
+    What no level gives is striped.
+    """
+    picture = picture_of(reader, _index(reader, factor), factor, box)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    shown = Image.fromarray(hatched(picture.pixels, picture.unread))
+    shown.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 
 def _index(reader: SlideReader, factor: float) -> int:
     return level_for([level.downsample for level in reader.levels], factor * (1 + 1e-3))
-
-
-def _fill(
-    pixels: np.ndarray, reader: SlideReader, factor: int, box: tuple[int, int, int, int], corner: tuple[int, int]
-) -> None:
-    """Draw a box where it can be read; of one that cannot, its quarters."""
-    left, upper, right, lower = box
-    try:
-        part = scaled_box(reader, _index(reader, factor), factor, box)
-    except UnreadablePixels:
-        if max(right - left, lower - upper) <= SMALLEST_PART:
-            return
-        middle_x, middle_y = (left + right + 1) // 2, (upper + lower + 1) // 2
-        for x_from, x_to in ((left, middle_x), (middle_x, right)):
-            for y_from, y_to in ((upper, middle_y), (middle_y, lower)):
-                if x_to > x_from and y_to > y_from:
-                    _fill(pixels, reader, factor, (x_from, y_from, x_to, y_to), corner)
-        return
-    pixels[upper - corner[1] : lower - corner[1], left - corner[0] : right - corner[0]] = part

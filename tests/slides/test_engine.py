@@ -138,8 +138,62 @@ def test_what_cannot_be_read_is_marked_and_the_rest_is_as_it_was(slide, tmp_path
     assert np.array_equal(part == UNREAD, lost)
     assert np.array_equal(part[~lost], whole[~lost])
     assert (probabilities[0][lost] == 0).all()
-    assert [record["unread"] for record in records if record["unread"]] == [["slide: corrupt at 250, 310"]]
+    assert [record["unread"] for record in records if record["unread"]] == [[["slide: corrupt at 250, 310"]]]
     assert sum(record["counts"]["unread"] for record in records) == lost.sum()
+
+
+@pytest.fixture
+def damaged(slide, tmp_path):
+    """The slide with bytes of its tile at 256, 384 that are no picture."""
+    content = bytearray(slide.path.read_bytes())
+    with tifffile.TiffFile(slide.path) as file:
+        page = file.pages[0]
+        number = 3 * -(-page.imagewidth // SIDE) + 2
+        start, length = page.dataoffsets[number], page.databytecounts[number]
+    content[start : start + length] = bytes([7]) * length
+    path = tmp_path / "damaged.tif"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("factor", [2, 8])
+def test_only_the_pixels_of_a_damaged_tile_are_unread(slide, damaged, tmp_path, factor):
+    runtime = TorchRuntime(random_network(5), tile_size=SIDE)
+    whole, *_ = segmented(slide.path, runtime, tmp_path / "whole", factor=factor, names=NAMES)
+    part, _, records = segmented(damaged, runtime, tmp_path / "part", factor=factor, names=NAMES)
+    lost = np.zeros_like(whole, bool)
+    lost[384 // factor : 512 // factor, 256 // factor : 384 // factor] = True
+    assert np.array_equal(part == UNREAD, lost)
+    # the network sees white where nothing was read, and that reaches as far as a tile does
+    far = np.ones_like(lost)
+    far[(384 - SIDE) // factor : (512 + SIDE) // factor, (256 - SIDE) // factor : (384 + SIDE) // factor] = False
+    assert np.array_equal(part[far], whole[far])
+    assert np.mean(part[~lost] != whole[~lost]) < 0.1
+    reasons = [reason for record in records for reasons in record["unread"] for reason in reasons]
+    assert len(set(reasons)) == 1
+    assert "256, 384" in reasons[0]
+    # tiles begin every 96 pixels: two columns and three rows of them reach into it
+    assert len(reasons) == 6
+    assert sum(record["counts"]["unread"] for record in records) == lost.sum()
+
+
+def test_resumed_run_counts_each_unread_tile_once(damaged, tmp_path, monkeypatch):
+    runtime = TorchRuntime(random_network(1), tile_size=SIDE)
+    _, _, once = segmented(damaged, runtime, tmp_path / "once")
+    save = RowStore.save
+    for stop in range(len(once) - 1):
+
+        def killed(self, row, *arrays, stop=stop):
+            save(self, row, *arrays)
+            if row == stop:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(RowStore, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            segmented(damaged, runtime, tmp_path / str(stop))
+        monkeypatch.undo()
+        _, _, records = segmented(damaged, runtime, tmp_path / str(stop))
+        assert [record["unread"] for record in records] == [record["unread"] for record in once]
 
 
 def test_run_that_goes_on_gives_the_same_bits(slide, tmp_path):

@@ -9,6 +9,8 @@ from PIL import Image, ImageFilter
 from scipy.ndimage import gaussian_filter
 
 from lightmuseg.slides.area import TissueMask, WholeSlide
+from lightmuseg.slides.damage import Damage
+from lightmuseg.slides.low_power import Picture
 from lightmuseg.slides.plan import plan_tiles
 from lightmuseg.slides.quality import BLURRED, PLACES, places_blur, warnings_of
 from lightmuseg.slides.readers import UnreadablePixels
@@ -40,13 +42,14 @@ def write(path, grey, mpp=0.25):
     return path
 
 
-def warnings(path, area=None, analysed=MUCH, mpp=None, unread=(0, 0), view_of=ModelView):
+def warnings(path, area=None, analysed=MUCH, mpp=None, unread=(0, 0), view_of=ModelView, finer=0, picture=None):
     with open_slide(path, mpp=mpp) as reader:
         view = view_of(reader, 0.25)
         area = area or WholeSlide(reader.levels[0].width, reader.levels[0].height)
         plan = plan_tiles((view.width, view.height), view.scale, area, 256, 0.25, 2)
         counts = Counts([analysed, 0], unread[1])
-        return warnings_of(view, area, plan, counts, Entropies.of(["tumor"]), 0.5, unread[0])
+        damage = Damage(unread[0], finer)
+        return warnings_of(view, area, plan, counts, Entropies.of(["tumor"]), 0.5, damage, picture)
 
 
 @pytest.fixture(scope="module")
@@ -144,5 +147,17 @@ def test_little_tissue_and_none_are_told(sharp):
 
 
 def test_places_that_could_not_be_read_are_told(sharp):
-    assert warnings(sharp, unread=(1, 40_000)) == ["unread: 1 tile could not be read, 0.01 mm2 are left out."]
-    assert warnings(sharp, unread=(3, 40_000)) == ["unread: 3 tiles could not be read, 0.01 mm2 are left out."]
+    assert warnings(sharp, unread=(1, 40_000)) == ["unread: 1 tile could not be read whole, 0.01 mm2 are left out."]
+    assert warnings(sharp, unread=(3, 40_000)) == ["unread: 3 tiles could not be read whole, 0.01 mm2 are left out."]
+
+
+def test_levels_that_another_one_stands_for_are_told(sharp):
+    assert warnings(sharp, finer=2) == [
+        "level: parts of level 0 could not be read; a finer one stands for it in 2 tiles."
+    ]
+    # 1000 pixels of 8 um
+    picture = Picture(None, None, 32.0, 1, 1000, ())
+    assert warnings(sharp, picture=picture) == [
+        "level: of level 1 0.064 mm2 could not be read; tissue was looked for there in other levels."
+    ]
+    assert warnings(sharp, picture=Picture(None, None, 32.0, 1, 0, ("corrupt",))) == []

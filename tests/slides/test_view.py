@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightmuseg.slides.low_power import thumbnail
 from lightmuseg.slides.readers import Level, SlideReader, UnreadablePixels
-from lightmuseg.slides.view import ModelView, thumbnail
+from lightmuseg.slides.readers.reader import PART
+from lightmuseg.slides.view import ModelView, PartlyRead
 
 MPP = 0.25
 
@@ -18,11 +20,13 @@ class Pixels(SlideReader):
 
     backend = "array"
 
-    def __init__(self, *levels, damaged=(), workers=1):
+    def __init__(self, *levels, damaged=(), workers=1, tile=0):
         self.path, self.mpp, self.stated_mpps, self.workers = "array", MPP, None, workers
         self.pixels, self.damaged, self.read_areas = levels, damaged, []
         height, width = levels[0].shape[:2]
-        self.levels = tuple(Level(w, h, (width / w + height / h) / 2) for h, w in (level.shape[:2] for level in levels))
+        self.levels = tuple(
+            Level(w, h, (width / w + height / h) / 2, tile, tile) for h, w in (level.shape[:2] for level in levels)
+        )
 
     def _decoded(self, level, xl, yl, width, height):
         assert 0 <= xl < xl + width <= self.levels[level].width
@@ -144,6 +148,41 @@ def test_damage_is_the_error_of_the_boxes_that_touch_it(step):
     assert [isinstance(box, UnreadablePixels) for box in boxes] == [False, True, False]
 
 
+@pytest.mark.parametrize("step", [1.0, 1.3, 2.4])
+def test_box_that_is_damaged_in_part_holds_the_rest(step):
+    pixels = picture(400, 300)
+    reader = Pixels(pixels, damaged=[(0, 200, 100)], tile=32)
+    whole = ModelView(Pixels(pixels), MPP * step)
+    view = ModelView(reader, MPP * step)
+    # tile 192 to 224, 96 to 128, and the filter's reach around it
+    reach = 0 if step == 1 else math.ceil(3 * step)
+    for corner in [(round(170 / step), round(80 / step)), (round(200 / step), round(100 / step)), (-20, -20)]:
+        (box,), (expected,) = view.read_batch([corner], 80), whole.read_batch([corner], 80)
+        xs, ys = ((np.arange(80) + start + 0.5) * step for start in corner)
+        inside = ((xs > 192) & (xs < 224))[None] & ((ys > 96) & (ys < 128))[:, None]
+        near = ((xs > 190 - reach) & (xs < 226 + reach))[None] & ((ys > 94 - reach) & (ys < 130 + reach))[:, None]
+        if not inside.any():
+            assert np.array_equal(box, expected)
+            continue
+        assert isinstance(box, PartlyRead)
+        assert box.unread[inside].all()
+        assert not box.unread[~near].any()
+        assert np.abs(box.pixels[~box.unread].astype(int) - expected[~box.unread]).max() <= (0 if step == 1 else 2)
+
+
+def test_finer_level_stands_for_what_is_damaged_and_a_coarser_one_never_does():
+    levels = pyramid(800, 640)
+    reader = Pixels(*levels, damaged=[(1, 100, 90)], tile=32)
+    (box,) = ModelView(reader, 2 * MPP).read_batch([(64, 64)], 64)
+    assert not box.unread.any()
+    assert np.abs(box.pixels.astype(int) - cut(levels[1], (64, 64), 64)).mean() < 3
+    reader = Pixels(*levels, damaged=[(0, 200, 180), (1, 100, 90)], tile=32)
+    (box,) = ModelView(reader, 2 * MPP).read_batch([(64, 64)], 64)
+    # the tile of level 0 that is damaged too, and the filter's reach
+    assert 16**2 <= box.unread.sum() <= 24**2
+    assert {level for level, _ in reader.read_areas} == {0, 1}
+
+
 def test_real_slide_at_half_its_scale(data):
     from lightmuseg.slides.readers import open_slide
 
@@ -162,10 +201,11 @@ def test_real_slide_at_half_its_scale(data):
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(("factor", "level"), [(1, 0), (2, 1), (4, 2), (8, 2), (16, 2)])
 def test_thumbnail_is_the_mean_of_what_it_covers(monkeypatch, factor, level, workers):
-    monkeypatch.setattr("lightmuseg.slides.view.BLOCK", 64)
+    monkeypatch.setattr("lightmuseg.slides.low_power.BLOCK", 64)
     reader = Pixels(*pyramid(640, 480), workers=workers)
-    image, scale = thumbnail(reader, MPP * factor, 10_000)
-    assert scale == factor
+    made = thumbnail(reader, MPP * factor, 10_000)
+    image = made.pixels
+    assert (made.factor, made.level, made.elsewhere, made.unread.any()) == (factor, level, 0, False)
     assert {index for index, _ in reader.read_areas} == {level}
     own = factor >> level
     pixels = reader.pixels[level].astype(float)
@@ -177,12 +217,13 @@ def test_thumbnail_is_the_mean_of_what_it_covers(monkeypatch, factor, level, wor
 @pytest.mark.parametrize("size", [(1000, 700), (997, 701), (640, 33), (1, 1), (5, 700)])
 @pytest.mark.parametrize(("max_mpp", "max_side"), [(2.0, 10_000), (0.9, 100), (0.1, 10_000), (8.0, 7), (0.3, 997)])
 def test_thumbnail_has_one_scale_for_both_axes(monkeypatch, size, max_mpp, max_side):
-    monkeypatch.setattr("lightmuseg.slides.view.BLOCK", 100)
+    monkeypatch.setattr("lightmuseg.slides.low_power.BLOCK", 100)
     width, height = size
     # each pixel says where it is
     x, y = np.meshgrid(np.arange(width) / width * 200, np.arange(height) / height * 200)
     reader = Pixels(np.stack([x, y, x * 0], axis=2).astype(np.uint8))
-    image, factor = thumbnail(reader, max_mpp, max_side)
+    made = thumbnail(reader, max_mpp, max_side)
+    image, factor = made.pixels, made.factor
     assert factor == max(1.0, max_mpp / MPP, max(size) / max_side)
     assert image.shape[1::-1] == tuple(math.ceil(side / factor - 1e-6) for side in size)
     assert max(image.shape) <= max(max_side, 3)
@@ -194,16 +235,63 @@ def test_thumbnail_has_one_scale_for_both_axes(monkeypatch, size, max_mpp, max_s
 
 def test_thumbnail_of_a_large_level_is_read_in_parts():
     reader = Pixels(np.broadcast_to(np.uint8(100), (9_000, 9_000, 3)))
-    image, factor = thumbnail(reader, 16.0, 120)
-    assert factor == 75
+    made = thumbnail(reader, 16.0, 120)
+    image = made.pixels
+    assert made.factor == 75
     assert (image == 100).all()
     assert image.shape == (120, 120, 3)
     assert max(area for _, area in reader.read_areas) < 5_000_000
     assert sum(area for _, area in reader.read_areas) < 1.1 * 9_000**2
 
 
-def test_damage_is_white_in_the_thumbnail_and_nothing_else_is():
-    reader = Pixels(picture(640, 480) // 2, damaged=[(0, 333, 222)])
-    image, _ = thumbnail(reader, 8 * MPP, 1000)
-    white = np.argwhere((image == 255).all(axis=2))
-    assert list(map(tuple, white)) == [(222 // 8, 333 // 8)]
+@pytest.mark.parametrize("tile", [0, 32])
+def test_damage_is_unread_in_the_thumbnail_and_nothing_else_is(tile):
+    reader = Pixels(picture(640, 480) // 2, damaged=[(0, 333, 222)], tile=tile)
+    made = thumbnail(reader, 8 * MPP, 1000)
+    side = tile or PART
+    left, upper = 333 // side * side // 8, 222 // side * side // 8
+    lost = np.zeros((60, 80), bool)
+    lost[upper : upper + side // 8, left : left + side // 8] = True
+    assert np.array_equal(made.unread, lost)
+    assert np.array_equal((made.pixels == 255).all(axis=2), lost)
+    assert made.reasons == ("array: 333, 222",)
+
+
+def test_another_level_is_seen_in_the_thumbnail_where_one_is_damaged():
+    levels = pyramid(640, 480)
+    whole = thumbnail(Pixels(*levels), 8 * MPP, 1000).pixels.astype(int)
+    for damaged, left in [
+        ([(2, 100, 60)], {0: False, 1: True}),
+        ([(2, 100, 60), (1, 200, 120)], {0: True, 1: True}),
+        ([(1, 200, 120)], {0: False, 1: False}),
+    ]:
+        reader = Pixels(*levels, damaged=damaged, tile=32)
+        made = thumbnail(reader, 8 * MPP, 1000)
+        assert np.abs(made.pixels - whole).max() <= 2
+        assert not made.unread.any()
+        assert made.elsewhere == (16**2 if damaged[0][0] == 2 else 0)
+        assert {level: level in {index for index, _ in reader.read_areas} for level in (0, 1)} == left
+    # of a slide whose finest level is damaged the coarser ones are there
+    reader = Pixels(*levels, damaged=[(0, 200, 120)], tile=32)
+    made = thumbnail(reader, MPP, 1000)
+    assert not made.unread.any()
+    assert made.elsewhere == 32**2
+
+
+@pytest.mark.parametrize("tile", [0, 64])
+def test_what_cannot_be_decoded_is_tried_once(tile):
+    """Each tile, and each box before it: not its quarters, and those of each, down to single pixels."""
+    size = 1024
+    every = [
+        (level, x, y) for level in (0, 1) for x in range(0, size >> level, 16) for y in range(0, size >> level, 16)
+    ]
+    reader = Pixels(*pyramid(size, size, 2), damaged=every, tile=tile)
+    made = thumbnail(reader, 4 * MPP, 1000)
+    assert made.unread.all()
+    tiles = sum((size // (tile or PART) >> level) ** 2 for level in (0, 1))
+    assert len(reader.read_areas) <= tiles + 2
+    before = len(reader.read_areas)
+    boxes = ModelView(reader, MPP).read_batch([(x, y) for x in (0, 200) for y in (0, 200)], 256)
+    assert all(isinstance(box, UnreadablePixels) and not isinstance(box, PartlyRead) for box in boxes)
+    # of tiles that are known nothing is tried again; of others the boxes are
+    assert len(reader.read_areas) - before == (0 if tile else 8)

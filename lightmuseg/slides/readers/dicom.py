@@ -87,7 +87,9 @@ class DicomReader(SlideReader):
                 )
         self._levels = [FrameGrid(self.path, level, base.size.width / level.size.width) for level in pyramid]
         self.levels = tuple(
-            Level(grid.width, grid.height, (base.size.width / grid.width + base.size.height / grid.height) / 2)
+            Level(
+                grid.width, grid.height, (base.size.width / grid.width + base.size.height / grid.height) / 2, *grid.tile
+            )
             for grid in self._levels
         )
         self._levels[0].refuse_unreadable()

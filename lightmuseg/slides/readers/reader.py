@@ -6,8 +6,10 @@ model's um/px, ``xo, yo`` pixels of the output.
 
 from __future__ import annotations
 
+import itertools
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +21,8 @@ import numpy as np
 from lightmuseg.errors import InputError, first_line
 
 WHITE = 255
+# Pixels of the side of the parts that are tried where a slide's own tiles are not known.
+PART = 256
 _Item, _Result = TypeVar("_Item"), TypeVar("_Result")
 
 
@@ -27,16 +31,31 @@ class NotForThisReader(InputError):
 
 
 class UnreadablePixels(InputError):
-    """Pixels inside a slide that opens cannot be decoded; the message names the file and the place."""
+    """Pixels inside a slide that opens cannot be decoded.
+
+    Args:
+        reasons: one or more lines that name the file and the place; the first is the message.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True)
 class Level:
-    """A level of a pyramid: its size in pixels, and level-0 pixels to one of its own."""
+    """A level of a pyramid.
+
+    Attributes:
+        width, height: in its own pixels.
+        downsample: level-0 pixels to one of its own.
+        tile_width, tile_height: of the tiles, frames or strips that are decoded in one piece; 0 where not known.
+    """
 
     width: int
     height: int
     downsample: float
+    tile_width: int = 0
+    tile_height: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,6 +104,11 @@ class SlideReader(ABC):
         at = self.levels[level]
         left, upper = max(0, xl), max(0, yl)
         inside = min(at.width, xl + width) - left, min(at.height, yl + height) - upper
+        if self._lost and at.tile_width:
+            # what was tried once is not tried again
+            lost = [self._lost[key] for key in self._tiles_in(level, left, upper, *inside) if key in self._lost]
+            if lost:
+                raise UnreadablePixels(*lost)
         if inside == (width, height):
             return self._decoded(level, xl, yl, width, height)
         box = np.full((height, width, 3), WHITE, np.uint8)
@@ -92,6 +116,69 @@ class SlideReader(ABC):
             pixels = self._decoded(level, left, upper, *inside)
             box[upper - yl :, left - xl :][: inside[1], : inside[0]] = pixels
         return box
+
+    def read_partly(
+        self, level: int, xl: int, yl: int, width: int, height: int
+    ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+        """What :meth:`read` gives, where a part of it cannot be decoded too.
+
+        Where the box as a whole cannot be decoded, the level's tiles in it are, each by itself; one that cannot is
+        remembered. Where the tiles are not known, squares of 256 pixels take their place.
+
+        Returns:
+            uint8 [height, width, 3], white where it could not be read; bool [height, width], True there, or None where
+            everything was read; why, of each tile.
+        """
+        try:
+            return self.read(level, xl, yl, width, height), None, ()
+        except UnreadablePixels:
+            pixels = np.full((height, width, 3), WHITE, np.uint8)
+            unread, reasons = np.zeros((height, width), bool), []
+        at = self.levels[level]
+        left, upper = max(0, xl), max(0, yl)
+        inside = min(at.width, xl + width) - left, min(at.height, yl + height) - upper
+        for key in self._tiles_in(level, left, upper, *inside):
+            corner, size, tile = self._tile(*key)
+            x, y = corner[0] - xl, corner[1] - yl
+            here = slice(max(0, y), y + size[1]), slice(max(0, x), x + size[0])
+            if isinstance(tile, str):
+                unread[here] = True
+                reasons.append(tile)
+            else:
+                target = pixels[here]
+                target[...] = tile[max(0, -y) :, max(0, -x) :][: target.shape[0], : target.shape[1]]
+        return pixels, unread if reasons else None, tuple(reasons)
+
+    @cached_property
+    def _lost(self) -> dict[tuple[int, int, int], str]:
+        """Why tiles (level, row, column) cannot be decoded, of those that were tried."""
+        return {}
+
+    def _tile_size(self, level: int) -> tuple[int, int]:
+        at = self.levels[level]
+        return (at.tile_width, at.tile_height) if at.tile_width else (PART, PART)
+
+    def _tiles_in(self, level: int, xl: int, yl: int, width: int, height: int) -> Iterator[tuple[int, int, int]]:
+        """The tiles (level, row, column) of a box that lies inside the level."""
+        columns, rows = (
+            range(start // side, math.ceil((start + length) / side))
+            for start, length, side in zip((xl, yl), (width, height), self._tile_size(level))
+        )
+        return ((level, row, column) for row, column in itertools.product(rows, columns))
+
+    def _tile(self, level: int, row: int, column: int) -> tuple[tuple[int, int], tuple[int, int], np.ndarray | str]:
+        """The corner of a tile in its level, its size, and its pixels or why they cannot be decoded."""
+        at, (width, height) = self.levels[level], self._tile_size(level)
+        xl, yl = column * width, row * height
+        size = min(width, at.width - xl), min(height, at.height - yl)
+        key = level, row, column
+        if key not in self._lost:
+            try:
+                return (xl, yl), size, self._decoded(level, xl, yl, *size)
+            except UnreadablePixels as error:
+                # not the error itself, which holds on to pixels
+                self._lost[key] = str(error)
+        return (xl, yl), size, self._lost[key]
 
     @abstractmethod
     def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:

@@ -36,7 +36,7 @@ MAX_TILE_PIXELS = 64_000_000
 _UNKNOWN, _GOOD, _BAD, _EMPTY = range(4)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TiffLevel(Level):
     """A level that is a page of a TIFF.
 
@@ -46,8 +46,6 @@ class TiffLevel(Level):
     """
 
     page: tifffile.TiffPage
-    tile_width: int
-    tile_height: int
     offsets: np.ndarray
     counts: np.ndarray
     state: np.ndarray

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from lightmuseg.data.pictures import hatched
+
 # In pixels.
 LINE, GAP, SWATCH, TEXT = 28, 12, 16, 14
 # A scale bar is at most this share of the picture's width, or 50 pixels.
@@ -36,6 +38,12 @@ def scale_bar(width: int, um_per_pixel: float) -> Entry:
 def swatch(colour: Sequence[int], name: str) -> Entry:
     """A square of a colour, and what it stands for."""
     return Entry(np.full((SWATCH, SWATCH, 3), colour, np.uint8), name)
+
+
+def unread_swatch() -> Entry:
+    """A square with the stripes of what could not be read."""
+    square = np.zeros((SWATCH, SWATCH, 3), np.uint8)
+    return Entry(hatched(square, np.ones((SWATCH, SWATCH), bool)), "unread")
 
 
 def save_with_legend(path: Path, picture: Image.Image, entries: Sequence[Entry]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from lightmuseg.data.pictures import UNANNOTATED, overlay, palette_of
+from lightmuseg.data.pictures import OPACITY, hatched, overlay, palette_of
 
-from .legend import save_with_legend, scale_bar, swatch
+from .legend import save_with_legend, scale_bar, swatch, unread_swatch
 from .pyramid import UNREAD
 
 BAND = 256
@@ -22,7 +24,7 @@ def write_overlay(path: Path, thumbnail: np.ndarray, class_map: Any, step0: floa
         path: such as ``overlay.png``.
         thumbnail: RGB uint8 [h, w, 3] of the whole slide.
         class_map: has ``width``, ``height``, ``mpp``, ``downsample``, ``class_names`` and ``bands(height)``, which
-            gives uint8 [height, width] from the top; 255 is unread and shown grey.
+            gives uint8 [height, width] from the top; 255 is unread and shown striped.
         step0: level-0 pixels of the slide to one of the thumbnail.
 
     Returns:
@@ -30,14 +32,23 @@ def write_overlay(path: Path, thumbnail: np.ndarray, class_map: Any, step0: floa
     """
     height, width = thumbnail.shape[:2]
     classes = _sampled(class_map, height, width, step0 / class_map.downsample)
-    picture = overlay(thumbnail, classes, class_map.class_names, max(height, width))
+    picture = classes_over(thumbnail, classes, class_map.class_names, max(height, width))
     names = dict(zip(class_map.class_names, palette_of(class_map.class_names)[1:]))
-    if (classes == UNREAD).any():
-        names["unread"] = UNANNOTATED
     entries = [swatch(colour, name) for name, colour in names.items()]
+    if (classes == UNREAD).any():
+        entries.append(unread_swatch())
     bar = scale_bar(width, class_map.mpp * step0 / class_map.downsample)
     save_with_legend(path, picture, [bar, *entries])
     return classes
+
+
+def classes_over(
+    pixels: np.ndarray, classes: np.ndarray, class_names: Sequence[str], side: int, opacity: float = OPACITY
+) -> Image.Image:
+    """As :func:`lightmuseg.data.pictures.overlay`; what could not be read (255) is striped."""
+    picture = overlay(pixels, classes, class_names, side, opacity)
+    small = np.asarray(Image.fromarray(classes).resize(picture.size, Image.Resampling.NEAREST))
+    return Image.fromarray(hatched(np.asarray(picture), small == UNREAD))
 
 
 def _sampled(class_map: Any, height: int, width: int, step_out: float) -> np.ndarray:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lightmuseg.data.pictures import UNANNOTATED, overlay, pale_grey, palette_of
+from lightmuseg.data.pictures import STRIPE_COLOUR, UNANNOTATED, pale_grey, palette_of
 from lightmuseg.pages import page_template
 from lightmuseg.record import write_text
 
 from .legend import length_text, round_length
 from .measurements import RATIOS
+from .overlay import classes_over
 from .uncertainty import shown_colours
 
 TEMPLATE = "report.html.jinja"
@@ -70,10 +71,10 @@ def write_report(
             {"name": name, "colour": _hex(palette[name]), **{kind: values[f"{name}_{kind}"] for kind in KINDS}}
             for name in [*names, "other_tissue"]
         ],
-        unread_colour=_hex(UNANNOTATED),
+        unread_colours=[_hex(UNANNOTATED), _hex(STRIPE_COLOUR)],
         ratios=[_ratio(rows, measure) for measure, *_ in RATIOS],
         thumbnail=_data_uri(Image.fromarray(thumbnail)),
-        overlay=_data_uri(overlay(pale_grey(thumbnail), classes, names, SIDE, OPACITY)),
+        overlay=_data_uri(classes_over(pale_grey(thumbnail), classes, names, SIDE, OPACITY)),
         uncertainty=_data_uri(uncertainty),
         upright=thumbnail.shape[0] >= thumbnail.shape[1],
         bar={"share": f"{100 * bar_um / width_um:.2f}", "text": length_text(bar_um).replace("um", "\u00b5m")},

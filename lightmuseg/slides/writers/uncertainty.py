@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lightmuseg.data.pictures import pale_grey
+from lightmuseg.data.pictures import hatched, pale_grey
 
-from .legend import Entry, save_with_legend, scale_bar
+from .legend import Entry, save_with_legend, scale_bar, unread_swatch
 
 # Colours of 0, 1/8 ... 1: matplotlib's map "magma" (public domain, CC0), the other way round and without its darkest
 # tenth. It is perceptually uniform, and darker is less sure in black and white too.
@@ -24,8 +24,9 @@ BAR_WIDTH, BAR_HEIGHT = 160, 16
 
 
 def write_uncertainty(
-    path: Path, thumbnail: np.ndarray, uncertainty: np.ndarray, step0: float, block0: float, mpp0: float
-) -> Image.Image:
+    path: Path, thumbnail: np.ndarray, uncertainty: np.ndarray, step0: float, block0: float, mpp0: float,
+    unread: np.ndarray | None = None,
+) -> Image.Image:  # fmt: skip
     """Write a PNG: mean predictive entropy in colours over a grey picture of the slide, and below it scale and colours.
 
     Args:
@@ -36,6 +37,7 @@ def write_uncertainty(
         step0: level-0 pixels of the slide to one of the thumbnail.
         block0: level-0 pixels to one of the blocks.
         mpp0: um/px of level 0.
+        unread: bool [h, w], where the slide could not be read, which is striped.
 
     Returns:
         The picture alone.
@@ -52,9 +54,12 @@ def write_uncertainty(
     small = uncertainty[np.ix_(rows, columns)]
     opacity = np.where(small == 255, np.float32(0), np.float32(OPACITY))[..., None]
     blended = pale_grey(thumbnail) * (1 - opacity) + table[small] * opacity
-    picture = Image.fromarray(blended.round().astype(np.uint8))
+    unread = np.zeros((height, width), bool) if unread is None else unread
+    picture = Image.fromarray(hatched(blended.round().astype(np.uint8), unread))
     bar = np.broadcast_to(shown_colours(BAR_WIDTH), (BAR_HEIGHT, BAR_WIDTH, 3))
     entries = [scale_bar(width, step0 * mpp0), Entry(bar, "1 undecided", "certain 0")]
+    if unread.any():
+        entries.append(unread_swatch())
     save_with_legend(path, picture, entries)
     return picture
 

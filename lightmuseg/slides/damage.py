@@ -1,0 +1,46 @@
+"""What of a slide could not be read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightmuseg.errors import InputError
+
+if TYPE_CHECKING:
+    from .rows import RowStore
+
+
+@dataclass
+class Damage:
+    """The damage that a run met with.
+
+    Attributes:
+        tiles: of the network, of which a part or all could not be read.
+        finer: tiles that were read from a finer level than the model's, a part of which is damaged.
+        places: why, of each tile of the slide, and in how many tiles of the network.
+    """
+
+    tiles: int = 0
+    finer: int = 0
+    places: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, store: RowStore) -> Damage:
+        """What the records of the rows say."""
+        damage = cls()
+        for row in store.records():
+            damage.tiles += len(row["unread"])
+            damage.finer += row["finer"]
+            for reasons in row["unread"]:
+                damage.places.update(reasons)
+        return damage
+
+
+def nothing_read(slide: Path, reasons: Iterable[str]) -> InputError:
+    """The error of a slide of which nothing that is wanted can be read, with the first of the reasons."""
+    first = next(iter(reasons), "copy or export it again.").removeprefix(f"{slide}: ")
+    return InputError(f"{slide}: nothing of what is wanted of it can be read: {first}")
