@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,10 @@ _NOT_TISSUE = re.compile(rf"(?:^|\n)\s*({_KINDS})\b|<ImageType>\s*({_KINDS})\b",
 _NOT_TISSUE_OME = re.compile(rf"^\W*({_KINDS})\b|\b({_KINDS})(?: image)?\W*$", re.IGNORECASE)
 # Bits of NewSubfileType: a mask, and what Aperio marks its macro with.
 _NO_SLIDE_BITS = 4 | 8
+# Pairs of pages whose comparison is remembered.
+MAX_KNOWN = 4096
 Pages = tuple[tifffile.TiffPage, ...]
+_compared: dict[tuple, bool | None] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,15 +185,27 @@ def joined_pictures(pictures: Sequence[Picture]) -> list[Picture]:
             nearest = min(
                 (pages for pages in own if pages[0].imagewidth >= part.size[0]), key=lambda pages: pages[0].imagewidth
             )
-            same = shows_the_same(nearest, part.levels[0])
+            same = _same(nearest, part.levels[0])
             if same is None and nearest is not own[0]:
-                same = shows_the_same(own[0], part.levels[0])
+                same = _same(own[0], part.levels[0])
             if same:
                 own += [pages for pages in part.levels if (pages[0].imagewidth, pages[0].imagelength) not in sizes]
                 gone.add(id(part))
     return [
         replace(picture, levels=_finest_first(levels[id(picture)])) for picture in pictures if id(picture) not in gone
     ]
+
+
+def _same(fine: Pages, coarse: Pages) -> bool | None:
+    """What :func:`.shows_the_same` says, asked once for each file: servers and readers in turn open it many times."""
+    file = fine[0].parent.filehandle
+    state = os.fstat(file.fileno())
+    key = (file.path, state.st_ino, state.st_size, state.st_mtime_ns, fine[0].offset, coarse[0].offset)
+    if key not in _compared:
+        if len(_compared) == MAX_KNOWN:
+            _compared.clear()
+        _compared[key] = shows_the_same(fine, coarse)
+    return _compared[key]
 
 
 def _finest_first(levels: Sequence[Pages]) -> tuple[Pages, ...]:

@@ -235,6 +235,25 @@ def test_planes_and_opaque_alpha_are_read(tmp_path, slide, other):
         opens(save(tmp_path / "alphastrips.tif", (alpha[0], {**extra, **STRIPS})), slide[:1])
 
 
+def test_planes_and_channels_in_jpeg_are_read(tmp_path, slide):
+    planes = np.ascontiguousarray(slide[0].transpose(2, 0, 1))
+    path = save(tmp_path / "planes.tif", (planes, {"planarconfig": "separate", "compression": "jpeg"}))
+    same(levels_of(path), [tifffile.imread(path).transpose(1, 2, 0)])
+    about = {"axes": "CYX"}
+    path = save(tmp_path / "channels.ome.tif", (planes, {"photometric": "minisblack", "compression": "jpeg",
+                                                         "metadata": about}), ome=True)  # fmt: skip
+    same(levels_of(path), [tifffile.imread(path).transpose(1, 2, 0)])
+
+
+def test_slide_with_a_transparent_corner_is_refused_when_it_is_opened(tmp_path, slide):
+    alpha = [np.dstack([level, np.full(level.shape[:2], 255, np.uint8)]) for level in slide]
+    for level in alpha:
+        level[-10:, -10:, 3] = 0
+    path = save(tmp_path / "slide.tif", *((level, {"extrasamples": ["unassalpha"]}) for level in alpha))
+    with pytest.raises(InputError, match="transparent"):
+        open_slide(path, mpp=0.25)
+
+
 def test_transparent_pixels_are_refused(tmp_path, slide):
     pixels = np.dstack([slide[0], np.full(slide[0].shape[:2], 255, np.uint8)])
     pixels[300, 400, 3] = 254
