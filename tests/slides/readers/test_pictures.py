@@ -346,3 +346,21 @@ def test_real_slides_keep_their_levels_and_name_their_other_pictures(data, name)
         assert opened.picture["could_be_meant"] == []
         kinds = [one["kind"] for one in opened.picture["others"]]
         assert kinds == (["slide", "label", "macro"] if name.startswith("CMU") else ["slide"])
+
+
+def test_images_of_ome_xml_that_name_no_pages_follow_each_other(tmp_path, slide, other, caplog):
+    about = 'PhysicalSizeX="0.25"'
+    text = OME.format(
+        "".join(
+            IMAGE.format(number=number, name=name, width=width, height=height, z=1, more=more, places="")
+            for number, (name, width, height, more) in enumerate((("a", 320, 240, ""), ("b", *SIZE, about)))
+        )
+    )
+    path = save(tmp_path / "slide.ome.tif", (other(2), {"description": text}), slide[0])
+    with open_slide(path) as opened:
+        assert (opened.picture["name"], opened.mpp, opened.levels[0].width) == ("b", 0.25, 640)
+    twice = text.replace('SamplesPerPixel="3"/>', 'SamplesPerPixel="3"/><TiffData IFD="0"/>')
+    path = save(tmp_path / "twice.ome.tif", (other(2), {"description": twice}), slide[0])
+    with caplog.at_level(logging.WARNING):
+        opens(path, slide[:1])
+    assert "'b' is left out: it names pages that are not there, or twice" in caplog.text
