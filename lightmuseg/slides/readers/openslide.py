@@ -66,7 +66,7 @@ class OpenSlideReader(SlideReader):
         self._indices = list(range(len(self.levels)))
         self._tiles = None
         if format_of(path) in PLAIN:
-            self._tiles = TiffTiles(path, inflate=True)
+            self._tiles = TiffTiles(path)
             self.levels = self._tiles.levels
             try:
                 self._indices = self._tiles.places_in(sizes, "OpenSlide")

@@ -21,20 +21,14 @@ from lightmuseg.data.tiff import UNREADABLE_TAGS, check_pixels, first_page, stat
 from lightmuseg.errors import InputError, first_line
 
 from .reader import WHITE, Level, NotForThisReader, UnreadablePixels
-from .tile_faults import deflate_fault, jpeg2000_fault, jpeg_colours, jpeg_fault
+from .tile_checks import JPEG, blank_and_shared, check_compression, is_plain, tile_fault
+from .tile_faults import jpeg_colours
 
-JPEG = tifffile.COMPRESSION.JPEG
-# In Aperio's first kind the pixels are YCbCr, whatever the tags say.
-APERIO_YCBCR = tifffile.COMPRESSION.APERIO_JP2000_YCBC
-APERIO_RGB = tifffile.COMPRESSION.APERIO_JP2000_RGB
-JPEG2000 = (APERIO_YCBCR, APERIO_RGB, tifffile.COMPRESSION.JPEG2000)
-DEFLATE = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
-NONE = tifffile.COMPRESSION.NONE
 # A tile is decoded in one piece, whatever little of it is asked for.
 MAX_TILE_PIXELS = 64_000_000
 # A pyramid has a dozen pages, a stack of layers some more.
 MAX_PAGES = 1000
-_UNKNOWN, _GOOD, _BAD, _EMPTY = range(4)
+_UNKNOWN, _GOOD, _EMPTY, _SHARED = range(4)
 _NOT_TISSUE = re.compile(r"(^|\n)\s*(label|macro|thumbnail)\b", re.IGNORECASE)
 
 
@@ -70,7 +64,6 @@ class TiffTiles:
 
     Args:
         path: of the file.
-        inflate: whether deflated tiles are looked into; for a library that does not compare their check sums.
 
     Attributes:
         levels: from the finest.
@@ -80,10 +73,9 @@ class TiffTiles:
         InputError: where its tags cannot be read, contradict each other, or its pixels are not 8-bit RGB.
     """
 
-    def __init__(self, path: Path, inflate: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         first_page(path)
         self.path = path
-        self._inflate = inflate
         self.file = tifffile.TiffFile(path)
         try:
             self._descriptor = self.file.filehandle.fileno()
@@ -91,6 +83,7 @@ class TiffTiles:
             self.levels = tuple(self._levels())
             self.stated_mpps = stated_mpps(self.levels[0].page)
             self._check_length()
+            self._mark_places()
             for level in self.levels:
                 self._check_colours(level)
         except InputError:
@@ -136,6 +129,7 @@ class TiffTiles:
 
     def _level(self, page: tifffile.TiffPage, base: tifffile.TiffPage) -> TiffLevel:
         check_pixels(self.path, page)
+        check_compression(self.path, page)
         width, height = page.imagewidth, page.imagelength
         tile_width, tile_height = (page.tilewidth, page.tilelength) if page.is_tiled else (width, page.rowsperstrip)
         tile_height = min(tile_height, height) if not page.is_tiled else tile_height
@@ -165,7 +159,7 @@ class TiffTiles:
             tile_height=tile_height,
             offsets=offsets.reshape(rows, columns),
             counts=counts.reshape(rows, columns),
-            state=np.where(counts == 0, _EMPTY, _UNKNOWN).astype(np.uint8).reshape(rows, columns),
+            state=np.full((rows, columns), _UNKNOWN, np.uint8),
         )
 
     def _check_length(self) -> None:
@@ -174,6 +168,12 @@ class TiffTiles:
         if lost > 1:
             tiles = sum(level.offsets.size for level in self.levels)
             raise InputError(f"{self.path}: is cut short, {lost} of its {tiles} tiles are missing; copy it again.")
+
+    def _mark_places(self) -> None:
+        """Tell the tiles that a scanner left out, and those of which another one has the bytes too."""
+        found = blank_and_shared([(level.offsets, level.counts) for level in self.levels], self._bytes)
+        for level, (blank, shared) in zip(self.levels, found):
+            level.state[blank], level.state[shared] = _EMPTY, _SHARED
 
     def _check_colours(self, level: TiffLevel) -> None:
         if level.page.compression != JPEG:
@@ -209,7 +209,7 @@ class TiffTiles:
     def read(self, level: TiffLevel, box: tuple[int, int, int, int], decode: Callable[[], np.ndarray]) -> np.ndarray:
         """What ``decode`` gives for a box inside a level, once the bytes of all its tiles are known to be pictures.
 
-        Tiles of no bytes are white: scanners leave background out. ``box`` is (xl, yl, width, height).
+        Tiles of no bytes and no place are white: scanners leave background out. ``box`` is (xl, yl, width, height).
 
         Raises:
             UnreadablePixels: where the bytes of any of the tiles are no picture.
@@ -218,7 +218,7 @@ class TiffTiles:
         rows = slice(yl // level.tile_height, math.ceil((yl + height) / level.tile_height))
         columns = slice(xl // level.tile_width, math.ceil((xl + width) / level.tile_width))
         state = level.state[rows, columns]
-        for row, column in np.argwhere((state == _UNKNOWN) | (state == _BAD)):
+        for row, column in np.argwhere((state != _GOOD) & (state != _EMPTY)):
             self._check(level, rows.start + row, columns.start + column)
         empty = np.argwhere(state == _EMPTY)
         if not len(empty):
@@ -232,8 +232,9 @@ class TiffTiles:
 
     def _check(self, level: TiffLevel, row: int, column: int) -> None:
         fault = self._fault(level, row, column)
-        level.state[row, column] = _BAD if fault else _GOOD
-        if fault:
+        if not fault:
+            level.state[row, column] = _GOOD
+        else:
             x0, y0 = (column * level.tile_width * level.downsample, row * level.tile_height * level.downsample)
             raise UnreadablePixels(
                 f"{self.path}: the tile of level {self.levels.index(level)} at level-0 pixel {x0:.0f}, {y0:.0f} cannot "
@@ -245,18 +246,14 @@ class TiffTiles:
         data = self.bytes_of(level, row, column)
         if len(data) < level.counts[row, column]:
             return "the file ends before it"
-        page = level.page
+        page, offset = level.page, int(level.offsets[row, column])
         # the last strip ends with the picture, the last tile does not
-        height = min(level.tile_height, level.height - row * level.tile_height if not page.is_tiled else math.inf)
-        if page.compression == JPEG:
-            return jpeg_fault(data, page.jpegtables, level.tile_width, height)
-        if page.compression in JPEG2000:
-            return jpeg2000_fault(data, level.tile_width, level.tile_height)
-        if page.compression in DEFLATE and self._inflate:
-            return deflate_fault(data)
-        if page.compression == NONE:
-            return None if len(data) == 3 * level.tile_width * height else "it has another number of bytes"
-        return None
+        height = level.tile_height if page.is_tiled else min(level.tile_height, level.height - row * level.tile_height)
+        fault = tile_fault(page, data, offset, level.tile_width, height, page.samplesperpixel)
+        if fault or level.state[row, column] != _SHARED:
+            return fault
+        plain = is_plain(page, data, row * level.counts.shape[1] + column)
+        return None if plain else "its bytes are another tile's too"
 
 
 def _forget_places(page: tifffile.TiffPage) -> None:
