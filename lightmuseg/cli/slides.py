@@ -16,6 +16,7 @@ def engine_options(
     bundle: str = "bundle",
     override: str = "",
     mpp: float | None = None,
+    series: int | None = None,
     output_mpp: float | None = None,
     overlap: float | None = None,
     batch_size: int | None = None,
@@ -38,6 +39,8 @@ def engine_options(
         bundle: the bundle's folder; its inference_wsi.json says network, classes and um/px.
         override: a config that changes inference_wsi.json, such as bundle/configs/multiclass.json.
         mpp: um per pixel of the slides; by default what their files say.
+        series: number of the picture to take in a TIFF of several, counted from 0; by default the largest that is no
+            label, macro or thumbnail.
         output_mpp: um per pixel of the map, 0.25 or 0.5, 1, 2 ...; by default twice the model's.
         overlap: share of a tile that neighbours have in common, 0 to 0.5.
         batch_size: tiles to the network at once.
@@ -57,6 +60,7 @@ def engine_options(
     given = {
         "checkpoint": Path(model) if model else None,
         "slide_mpp": number("mpp", mpp, float),
+        "series": number("series", series, int),
         "output_mpp": number("output_mpp", output_mpp, float),
         "overlap": number("overlap", overlap, float),
         "batch_size": number("batch_size", batch_size, int),

@@ -21,7 +21,8 @@ from lightmuseg.record import sha256_of
 from .bcss import CODES, read_mask
 from .manifest import MANIFEST, place_of, read_manifest
 from .slide_transforms import MaskTile, SlideTile
-from .tiff import SLIDE_SUFFIXES, checked_mpp, first_page, stated_mpp
+from .tiff import SLIDE_SUFFIXES, checked_mpp
+from .tiff_slide import slide_page
 from .tiles import filled
 
 logger = logging.getLogger(__name__)
@@ -136,11 +137,10 @@ def _slide_of(source: dict[str, Any], slides: list[Path], folder: str | Path) ->
 
 def _size0(slide: Path, source: dict[str, Any], mpp: float, slide_mpp: float | None) -> tuple[int, int]:
     """Width and height of a region in level-0 pixels of ``slide``; it is proved to lie inside."""
-    page = first_page(slide)
+    page, mpps = slide_page(slide)
     if not page.is_tiled:
         raise InputError(f"{slide}: is not a tiled TIFF, of which places can be read; save it as a tiled pyramid.")
-    stated = stated_mpp(page)
-    step = mpp / checked_mpp(slide, slide_mpp if stated is None else stated, "--slide_mpp")
+    step = mpp / checked_mpp(slide, slide_mpp if mpps is None else mpps[0], "--slide_mpp")
     # the least that rounds down to the region's size; the slack is for um/px that were rounded in the file
     width, height = (math.ceil(source[side] * step - 0.01) for side in ("width", "height"))
     right, lower = source["x0"] + width, source["y0"] + height

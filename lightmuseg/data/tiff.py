@@ -5,17 +5,26 @@ from __future__ import annotations
 import math
 import re
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import tifffile
 
-from lightmuseg.errors import InputError, first_line
+from lightmuseg.errors import InputError
+
+from .ome_xml import MAX_CHARACTERS, OmeImage
 
 SLIDE_SUFFIXES = (".svs", ".tif", ".tiff")
 # um/px that a microscope's scanner can mean; anything else is a wrong unit or a wrong entry.
 MPP_RANGE = (0.05, 10.0)
 _UM_PER_UNIT = {tifffile.RESUNIT.CENTIMETER: 10_000.0, tifffile.RESUNIT.INCH: 25_400.0}
-_UM_PER_OME_UNIT = {"nm": 1e-3, "um": 1.0, "\u00b5m": 1.0, "\u03bcm": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
+_UM_PER_IMAGEJ_UNIT = {
+    "nm": 1e-3, "um": 1.0, "\u00b5m": 1.0, "\u03bcm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
+    "micrometre": 1.0, "micrometers": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25_400.0, "in": 25_400.0,
+}  # fmt: skip
+# Aperio writes the number as the scanner's computer does, in some countries with a comma.
+_APERIO_MPP = re.compile(r"\|\s*MPP\s*=\s*(\d*[.,]?\d+)\s*(?:\||$)")
+_IMAGEJ_UNIT = re.compile(r"^unit=(.+)$", re.MULTILINE)
 # What tifffile raises of a file that is no TIFF or a damaged one.
 UNREADABLE_TAGS = (
     tifffile.TiffFileError, OSError, IndexError, ValueError, KeyError, TypeError, AttributeError, OverflowError,
@@ -25,73 +34,82 @@ UNREADABLE_TAGS = (
 _YCBCR = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.APERIO_JP2000_YCBC)
 
 
-def first_page(path: Path) -> tifffile.TiffPage:
-    """The tags of level 0, which say more truly than cuCIM what its pixels are.
+def check_pixels(path: Path, pages: Sequence[tifffile.TiffPage]) -> None:
+    """Let pass only 8-bit RGB, in one plane or three, with or without alpha, or JPEG's YCbCr.
 
-    Raises:
-        InputError: where the file is no TIFF, or its pixels are not 8-bit RGB.
-    """
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages[0]
-    except UNREADABLE_TAGS as error:
-        raise InputError(f"{path}: not a TIFF that can be read ({first_line(error)}); export it again.") from error
-    check_pixels(path, page)
-    return page
-
-
-def check_pixels(path: Path, page: tifffile.TiffPage) -> None:
-    """Let pass only 8-bit RGB, or JPEG's YCbCr, in one plane.
+    Args:
+        path: of the file.
+        pages: one, or three of one channel each.
 
     Raises:
         InputError: for other pixels.
     """
-    colour = (tifffile.PHOTOMETRIC.RGB, *([tifffile.PHOTOMETRIC.YCBCR] if page.compression in _YCBCR else []))
-    plain = page.planarconfig == tifffile.PLANARCONFIG.CONTIG and page.sampleformat == tifffile.SAMPLEFORMAT.UINT
-    if page.bitspersample != 8 or page.samplesperpixel != 3 or page.photometric not in colour or not plain:
+    page = pages[0]
+    if not is_rgb(pages):
         photometric = getattr(page.photometric, "name", page.photometric)
-        planes = "" if page.planarconfig == tifffile.PLANARCONFIG.CONTIG else " in planes of their own"
         raise InputError(
-            f"{path}: is {page.bitspersample}-bit {photometric} with {page.samplesperpixel} channels{planes}, not "
-            "8-bit RGB; convert it to 8-bit RGB first."
+            f"{path}: is {page.bitspersample}-bit {photometric} with {page.samplesperpixel} channels, not 8-bit RGB; "
+            "convert it to 8-bit RGB first."
         )
 
 
-def stated_mpp(page: tifffile.TiffPage) -> float | None:
-    """um/px that the file states, along x; None where it does not."""
-    stated = stated_mpps(page)
-    return None if stated is None else stated[0]
+def is_rgb(pages: Sequence[tifffile.TiffPage]) -> bool:
+    """Whether a page, or three of one channel each, are 8-bit RGB or what a decoder makes RGB of."""
+    if any(page.bitspersample != 8 or page.sampleformat != tifffile.SAMPLEFORMAT.UINT for page in pages):
+        return False
+    if len(pages) == 3:
+        grey = (1, tifffile.PHOTOMETRIC.MINISBLACK)
+        return all((page.samplesperpixel, page.photometric) == grey for page in pages)
+    (page,) = pages
+    if page.photometric == tifffile.PHOTOMETRIC.YCBCR:
+        return page.samplesperpixel == 3 and is_contiguous(page) and page.compression in _YCBCR
+    return page.photometric == tifffile.PHOTOMETRIC.RGB and page.samplesperpixel in (3, 4)
 
 
-def stated_mpps(page: tifffile.TiffPage) -> tuple[float, float] | None:
-    """um/px along x and y: Aperio's or OME's, or the resolution per centimetre or inch; None where there are none."""
-    aperio = re.search(r"\|\s*MPP\s*=\s*(\d*\.?\d+)\s*(?:\||$)", page.description) if page.is_svs else None
+def is_contiguous(page: tifffile.TiffPage) -> bool:
+    """Whether the channels of a pixel lie side by side."""
+    return page.samplesperpixel == 1 or page.planarconfig == tifffile.PLANARCONFIG.CONTIG
+
+
+def description_of(page: tifffile.TiffPage) -> str:
+    """A page's ImageDescription, also where it is in UTF-16."""
+    tag = page.tags.get("ImageDescription")
+    if tag is None or not isinstance(tag.value, (str, bytes)) or tag.count > MAX_CHARACTERS:
+        return page.description
+    start = tag.value[:2].encode("cp1252", "replace") if isinstance(tag.value, str) else tag.value[:2]
+    if start not in (b"\xff\xfe", b"\xfe\xff"):
+        return page.description
+    file = page.parent.filehandle
+    file.seek(tag.valueoffset)
+    return file.read(tag.count).decode("utf-16", "replace")
+
+
+def stated_mpps(page: tifffile.TiffPage, ome: OmeImage | None = None) -> tuple[float, float] | None:
+    """um/px along x and y: OME's, Aperio's or ImageJ's, or the resolution per centimetre or inch.
+
+    Args:
+        page: of the finest level.
+        ome: what OME-XML says of the picture.
+
+    Returns:
+        None where there are none.
+    """
+    if ome is not None and ome.mpps is not None:
+        return ome.mpps
+    aperio = _APERIO_MPP.search(page.description) if page.is_svs else None
     if aperio is not None:
-        return float(aperio[1]), float(aperio[1])
-    ome = _ome_mpps(page.description) if page.is_ome else None
-    if ome is not None:
-        return ome
+        mpp = float(aperio[1].replace(",", "."))
+        return mpp, mpp
     um_per_unit = _UM_PER_UNIT.get(page.tags.valueof("ResolutionUnit"))
+    unit = _IMAGEJ_UNIT.search(page.description) if page.description.startswith("ImageJ=") else None
+    if unit is not None:
+        um_per_unit = _UM_PER_IMAGEJ_UNIT.get(unit[1].strip().lower().replace("\\u00b5", "\u00b5"))
     tags = [page.tags.get(f"{axis}Resolution") for axis in "XY"]
     if um_per_unit is None or None in tags or not all(all(tag.value) for tag in tags):
         return None
     mpp_x, mpp_y = (um_per_unit * tag.value[1] / tag.value[0] for tag in tags)
     # 72 or 300 per inch are meant for screens and paper
     return (mpp_x, mpp_y) if max(mpp_x, mpp_y) <= MPP_RANGE[1] else None
-
-
-def _ome_mpps(description: str) -> tuple[float, float] | None:
-    """PhysicalSizeX and PhysicalSizeY of the first image, in um."""
-    image = re.search(r"<Pixels\b[^>]*>", description)
-    sizes = []
-    for axis in "XY":
-        size = re.search(rf'\bPhysicalSize{axis}="(\d*\.?\d+(?:[eE][+-]?\d+)?)"', image[0]) if image else None
-        unit = re.search(rf'\bPhysicalSize{axis}Unit="([^"]*)"', image[0]) if image else None
-        um = _UM_PER_OME_UNIT.get(unit[1] if unit else "um")
-        if size is None or um is None:
-            return None
-        sizes.append(float(size[1]) * um)
-    return sizes[0], sizes[1]
 
 
 def checked_mpp(path: Path, mpp: float | None, option: str) -> float:

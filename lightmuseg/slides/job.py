@@ -93,7 +93,8 @@ class SlideJob:
     def _segmented(self) -> dict[str, Any]:
         options = self.options
         with open_slide(
-            self.slide, options.backend, options.slide_mpp, options.workers, options.read_device
+            self.slide, options.backend, options.slide_mpp, options.workers, options.read_device,
+            series=options.series,
         ) as reader:  # fmt: skip
             identity = {
                 **options.identity(), **self.model, "slide_bytes": _size(self.slide), "backend": reader.backend,
@@ -189,6 +190,7 @@ class SlideJob:
             "slide": str(self.slide),
             "slide_sha256": sha256_of(self.slide) if self.slide.is_file() else None,
             "reader": view.reader.backend,
+            "picture": view.reader.picture,
             "level0_size": [level0.width, level0.height],
             "level0_mpp": view.reader.mpp,
             "map_size": [store.width, store.height],

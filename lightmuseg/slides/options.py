@@ -29,6 +29,8 @@ class Options:
         mpp: um/px that the network was trained at.
         output_mpp: um/px of the map: ``mpp`` times 1, 2, 4 ... 64; None for twice ``mpp``.
         slide_mpp: um/px of the slides' level 0; None to take it from each file.
+        series: number of the picture to take in TIFFs of several, counted from 0; None for the largest that is no
+            label, macro or thumbnail.
         overlap: share of a tile that neighbours have in common, 0 to 0.5.
         batch_size: tiles to the network at once.
         tissue_mask: segment tissue only.
@@ -51,6 +53,7 @@ class Options:
     mpp: float = 0.25
     output_mpp: float | None = None
     slide_mpp: float | None = None
+    series: int | None = None
     overlap: float = 0.25
     batch_size: int = 4
     tissue_mask: bool = True
@@ -77,6 +80,8 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InputError(f"--{name} {value}: give a whole number, 1 or more.")
+        if self.series is not None and (type(self.series) is not int or self.series < 0):
+            raise InputError(f"--series {self.series}: give a whole number, 0 or more.")
         for name in ("mpp", "overlap", "tolerance", "output_mpp", "slide_mpp"):
             value = getattr(self, name)
             optional = value is None and name.endswith("_mpp")

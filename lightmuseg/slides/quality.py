@@ -43,6 +43,7 @@ def warnings_of(
     """
     mm2 = (map_mpp / 1000) ** 2
     found = [
+        _picture(view.reader),
         _scale(view.reader),
         _tissue(sum(counts.analysed) * mm2),
         _focus(places_blur(view, area, plan)),
@@ -93,6 +94,17 @@ def _evenly(items: tuple | list, count: int) -> list:
     if len(items) <= count:
         return list(items)
     return [items[round(index)] for index in np.linspace(0, len(items) - 1, count)]
+
+
+def _picture(reader: SlideReader) -> str:
+    if reader.picture is None or not reader.picture["could_be_meant"]:
+        return ""
+    number, name, (width, height) = (reader.picture[key] for key in ("series", "name", "size"))
+    others = ", ".join(map(str, reader.picture["could_be_meant"]))
+    return (
+        f"picture: of several in the file number {number} ({name}, {width} x {height} pixels) was taken; --series "
+        f"chooses another ({others})."
+    )
 
 
 def _scale(reader: SlideReader) -> str:

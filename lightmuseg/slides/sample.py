@@ -32,8 +32,9 @@ def sample_tiles(slides: str | Sequence[str], options: Options, tile_size: int) 
     for slide in [slides] if isinstance(slides, str) else slides:
         try:
             with open_slide(
-                Path(slide), options.backend, options.slide_mpp, options.workers, options.read_device
-            ) as reader:
+                Path(slide), options.backend, options.slide_mpp, options.workers, options.read_device,
+                series=options.series,
+            ) as reader:  # fmt: skip
                 view = ModelView(reader, options.mpp)
                 xs, ys = (
                     sorted({round(n * max(0, size - tile_size) / (GRID - 1)) for n in range(GRID)})

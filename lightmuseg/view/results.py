@@ -42,6 +42,7 @@ class Result:
         place: of the folder below the root.
         slide: the file or folder that was segmented, as the record names it.
         backend: what read it.
+        series: number of the picture in the slide's file; None where it is not known.
         level0_size: of the slide (width, height).
         level0_mpp: um/px of it.
         map_size: (width, height) of the class map.
@@ -58,6 +59,7 @@ class Result:
     place: str = field(compare=False)
     slide: Path = field(compare=False)
     backend: str = field(compare=False)
+    series: int | None = field(compare=False)
     level0_size: tuple[int, int] = field(compare=False)
     level0_mpp: float = field(compare=False)
     map_size: tuple[int, int] = field(compare=False)
@@ -154,6 +156,7 @@ def _read(folder: Path, place: str, version: str) -> Result:
         place=place if place != "." else folder.name,
         slide=Path(_checked(path, record, "slide", _text)),
         backend=_checked(path, record, "reader", _text),
+        series=_series(record.get("picture")),
         level0_size=_checked(path, record, "level0_size", _size),
         level0_mpp=_checked(path, record, "level0_mpp", _mpp),
         map_size=_checked(path, record, "map_size", _size),
@@ -174,6 +177,11 @@ def _checked(path: Path, record: dict[str, Any], name: str, check: Callable[[Any
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) < 4096 and "\0" not in value else None
+
+
+def _series(picture: Any) -> int | None:
+    number = picture.get("series") if isinstance(picture, dict) else None
+    return number if type(number) is int and 0 <= number < MAX_SIDE else None
 
 
 def _size(value: Any) -> tuple[int, int] | None:

@@ -71,7 +71,7 @@ def open_result_slide(result: Result) -> SlideReader:
     """
     if not (result.slide.is_file() or result.slide.is_dir()):
         raise InputError(f"{result.slide}: is not there; put it back to see it under its map.")
-    reader = open_slide(result.slide, result.backend, result.level0_mpp)
+    reader = open_slide(result.slide, result.backend, result.level0_mpp, series=result.series)
     size = reader.levels[0].width, reader.levels[0].height
     if size != result.level0_size:
         reader.close()

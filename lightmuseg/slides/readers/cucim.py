@@ -35,6 +35,7 @@ class CuCIMReader(SlideReader):
         path: of a tiled TIFF or SVS.
         workers: threads of :meth:`read_batch`.
         device: "cpu", or "cuda" to decode on a GPU.
+        series: number of the picture to take; None for the largest.
 
     Raises:
         NotForThisReader: where cuCIM is not installed, or does not open the file or all of its levels.
@@ -43,16 +44,17 @@ class CuCIMReader(SlideReader):
 
     backend = "cucim"
 
-    def __init__(self, path: Path, workers: int = 1, device: str = "cpu") -> None:
+    def __init__(self, path: Path, workers: int = 1, device: str = "cpu", series: int | None = None) -> None:
         try:
             from cucim import CuImage
         except ImportError as error:
             raise NotForThisReader(f"{path}: cuCIM is not installed; pip install cucim-cu13 (Linux).") from error
         self.path = path
         self.workers = workers
-        self._tiles = TiffTiles(path)
+        self._tiles = TiffTiles(path, series=series)
         self.levels = self._tiles.levels
         self.stated_mpps = self._tiles.stated_mpps
+        self.picture = self._tiles.picture
         try:
             self._indices = self._opened(CuImage)
             self._device = _usable_device(self, device)

@@ -27,6 +27,7 @@ def open_slide(
     workers: int = 1,
     device: str = "cpu",
     default_mpp: float | None = None,
+    series: int | None = None,
 ) -> SlideReader:
     """The slide in a file, or of DICOM in a folder, with ``mpp`` set.
 
@@ -38,6 +39,8 @@ def open_slide(
         workers: threads of ``read_batch``.
         device: "cpu", or "cuda" to decode on a GPU what cuCIM reads.
         default_mpp: um/px of level 0 where the file does not say.
+        series: number of the picture to take in a TIFF of several, counted from 0; None for the largest that is no
+            label, macro or thumbnail.
 
     Raises:
         InputError: where there is no slide, nothing opens it, its pixels are not 8-bit RGB, or its um/px are missing,
@@ -46,7 +49,7 @@ def open_slide(
     path = Path(path)
     if backend not in ("auto", *BACKENDS):
         raise InputError(f"backend={backend!r} is not known; one of auto, {', '.join(BACKENDS)}.")
-    readers = _readers(workers, device)
+    readers = _readers(workers, device, series)
     try:
         names = _backends_for(path) if backend == "auto" else (backend,)
     except OSError as error:
@@ -63,6 +66,8 @@ def open_slide(
     else:
         raise InputError(f"{path}: nothing opens it as a slide: {' '.join(reasons)}")
     try:
+        if series and reader.picture is None:
+            raise InputError(f"{path}: --series {series} chooses a picture of a TIFF, which this is not; leave it out.")
         reader.mpp = checked_mpp(path, mpp if mpp is not None else _stated(reader) or default_mpp, "--mpp")
     except InputError:
         reader.close()
@@ -70,11 +75,11 @@ def open_slide(
     return reader
 
 
-def _readers(workers: int, device: str) -> dict[str, Callable[[Path], SlideReader]]:
+def _readers(workers: int, device: str, series: int | None) -> dict[str, Callable[[Path], SlideReader]]:
     return {
-        "cucim": lambda path: CuCIMReader(path, workers, device),
-        "openslide": lambda path: OpenSlideReader(path, workers),
-        "tifffile": lambda path: TifffileReader(path, workers),
+        "cucim": lambda path: CuCIMReader(path, workers, device, series),
+        "openslide": lambda path: OpenSlideReader(path, workers, series),
+        "tifffile": lambda path: TifffileReader(path, workers, series),
         "dicom": lambda path: DicomReader(path, workers),
         "image": lambda path: ImageReader(path, workers),
     }

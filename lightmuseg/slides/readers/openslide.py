@@ -39,6 +39,7 @@ class OpenSlideReader(SlideReader):
     Args:
         path: of the slide.
         workers: threads of :meth:`read_batch`.
+        series: number of the picture to take in a TIFF of tiles; None for the largest.
 
     Raises:
         NotForThisReader: where OpenSlide is not installed, or does not open the file or all of its levels.
@@ -47,7 +48,7 @@ class OpenSlideReader(SlideReader):
 
     backend = "openslide"
 
-    def __init__(self, path: Path, workers: int = 1) -> None:
+    def __init__(self, path: Path, workers: int = 1, series: int | None = None) -> None:
         try:
             import openslide
         except ImportError as error:
@@ -66,8 +67,9 @@ class OpenSlideReader(SlideReader):
         self._indices = list(range(len(self.levels)))
         self._tiles = None
         if format_of(path) in PLAIN:
-            self._tiles = TiffTiles(path)
+            self._tiles = TiffTiles(path, series=series)
             self.levels = self._tiles.levels
+            self.picture = self._tiles.picture
             try:
                 self._indices = self._tiles.places_in(sizes, "OpenSlide")
             except InputError:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -49,6 +49,7 @@ class SlideReader(ABC):
         stated_mpps: um/px of level 0 along x and y as the file states them; None where it does not.
         mpp: um/px of level 0; known once :func:`.opening.open_slide` has opened the slide.
         workers: threads that read a batch.
+        picture: which picture of a TIFF the slide is and what the others are, as plain values; None of other files.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class SlideReader(ABC):
     stated_mpps: tuple[float, float] | None
     mpp: float
     workers: int = 1
+    picture: dict[str, Any] | None = None
 
     def read(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
         """uint8 [height, width, 3] at the corner ``xl, yl`` of a level, white outside of it.

@@ -5,11 +5,9 @@ Frames: ``x0, y0`` are level-0 pixels of the slide, ``xl, yl`` pixels of one of 
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import math
 import os
-import re
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from lightmuseg.data.tiff import UNREADABLE_TAGS, check_pixels, first_page, stated_mpps
+from lightmuseg.data.tiff import UNREADABLE_TAGS, check_pixels, is_contiguous
+from lightmuseg.data.tiff_pictures import Pages
+from lightmuseg.data.tiff_slide import chosen, lies_first, opened
 from lightmuseg.errors import InputError, first_line
 
 from .reader import WHITE, Level, NotForThisReader, UnreadablePixels
@@ -26,10 +26,7 @@ from .tile_faults import jpeg_colours
 
 # A tile is decoded in one piece, whatever little of it is asked for.
 MAX_TILE_PIXELS = 64_000_000
-# A pyramid has a dozen pages, a stack of layers some more.
-MAX_PAGES = 1000
 _UNKNOWN, _GOOD, _EMPTY, _SHARED = range(4)
-_NOT_TISSUE = re.compile(r"(^|\n)\s*(label|macro|thumbnail)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +34,8 @@ class TiffLevel(Level):
     """A level that is a page of a TIFF.
 
     ``offsets`` and ``counts`` [rows, columns] say where the bytes of each tile (of an untiled page: strip) lie;
-    ``state`` [rows, columns] what is known of each.
+    ``state`` [rows, columns] what is known of each. ``samples`` are the channels of a tile, ``first_tile`` is the
+    number of the first in its page. A level that is stored as three channels has them as ``channels``.
     """
 
     page: tifffile.TiffPage
@@ -46,6 +44,9 @@ class TiffLevel(Level):
     offsets: np.ndarray
     counts: np.ndarray
     state: np.ndarray
+    samples: int = 3
+    first_tile: int = 0
+    channels: tuple[TiffLevel, ...] = ()
 
 
 def x0_of(xl: int, downsample: float) -> int:
@@ -64,27 +65,31 @@ class TiffTiles:
 
     Args:
         path: of the file.
+        series: number of the picture that is the slide; None for the largest.
 
     Attributes:
         levels: from the finest.
         stated_mpps: um/px along x and y by the tags; None where they have none.
+        picture: which picture of the file the slide is, and what the others are.
 
     Raises:
         InputError: where its tags cannot be read, contradict each other, or its pixels are not 8-bit RGB.
     """
 
-    def __init__(self, path: Path) -> None:
-        first_page(path)
+    def __init__(self, path: Path, series: int | None = None) -> None:
         self.path = path
-        self.file = tifffile.TiffFile(path)
+        self.file = opened(path)
         try:
             self._descriptor = self.file.filehandle.fileno()
             self._bytes = os.fstat(self._descriptor).st_size
-            self.levels = tuple(self._levels())
-            self.stated_mpps = stated_mpps(self.levels[0].page)
+            choice = chosen(path, self.file, series)
+            self._lies_first = lies_first(choice, self.file)
+            self.stated_mpps = choice.picture.mpps
+            self.picture = choice.plain()
+            self.levels = tuple(self._level(pages, choice.picture.base) for pages in choice.picture.levels)
             self._check_length()
             self._mark_places()
-            for level in self.levels:
+            for level in self._stored():
                 self._check_colours(level)
         except InputError:
             self.file.close()
@@ -97,38 +102,23 @@ class TiffTiles:
         """Let the file go."""
         self.file.close()
 
-    def _levels(self) -> list[TiffLevel]:
-        self._check_chain()
-        base = self.file.pages[0]
-        sub = base.pages if base.pages is not None else ()
-        pages = [base]
-        for page in (*itertools.islice(sub, MAX_PAGES), *self.file.pages):
-            if isinstance(page, tifffile.TiffPage) and _is_level_of(page, base):
-                pages.append(page)
-        sizes = {}
-        for page in pages:
-            sizes.setdefault((page.imagewidth, page.imagelength), page)
-        ordered = sorted(sizes.values(), key=lambda page: -page.imagewidth * page.imagelength)
-        return [self._level(page, base) for page in ordered]
+    def _level(self, pages: Pages, base: tifffile.TiffPage) -> TiffLevel:
+        check_pixels(self.path, pages)
+        page = pages[0]
+        width, height = page.imagewidth, page.imagelength
+        downsample = (base.imagewidth / width + base.imagelength / height) / 2 if width and height else 1.0
+        if len(pages) == 1 and is_contiguous(page):
+            level = self._stored_level(page, downsample, page.samplesperpixel)
+        else:
+            parts = [(one, plane) for one in pages for plane in range(1 if len(pages) == 3 else 3)]
+            channels = tuple(self._stored_level(one, downsample, 1, plane) for one, plane in parts)
+            level = dataclasses.replace(channels[0], samples=3, channels=channels)
+        for one in pages:
+            if one.is_tiled:
+                _forget_places(one)
+        return level
 
-    def _check_chain(self) -> None:
-        """Follow the pages before tifffile does: it runs round a ring for ever, and leaves out what is missing."""
-        form, offset, seen = self.file.tiff, self.file.pages[0].offset, set()
-        with open(self.path, "rb") as file:
-            while offset:
-                if offset in seen or len(seen) == MAX_PAGES or offset >= self._bytes:
-                    raise InputError(
-                        f"{self.path}: its page {len(seen) + 1} is said to begin at byte {offset}, which is missing, a "
-                        "page before, or one too many; copy or export it again."
-                    )
-                seen.add(offset)
-                file.seek(offset)
-                (tags,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
-                file.seek(tags * form.tagsize, os.SEEK_CUR)
-                (offset,) = struct.unpack(form.offsetformat, file.read(form.offsetsize))
-
-    def _level(self, page: tifffile.TiffPage, base: tifffile.TiffPage) -> TiffLevel:
-        check_pixels(self.path, page)
+    def _stored_level(self, page: tifffile.TiffPage, downsample: float, samples: int, plane: int = 0) -> TiffLevel:
         check_compression(self.path, page)
         width, height = page.imagewidth, page.imagelength
         tile_width, tile_height = (page.tilewidth, page.tilelength) if page.is_tiled else (width, page.rowsperstrip)
@@ -142,37 +132,45 @@ class TiffTiles:
                 "of 256 or 512 pixels."
             )
         rows, columns = math.ceil(height / tile_height), math.ceil(width / tile_width)
+        planes = 1 if is_contiguous(page) else page.samplesperpixel
         offsets, counts = np.asarray(page.dataoffsets, np.int64), np.asarray(page.databytecounts, np.int64)
-        if not rows * columns == len(offsets) == len(counts):
+        if not planes * rows * columns == len(offsets) == len(counts):
             raise InputError(
-                f"{self.path}: {width} x {height} pixels are {rows * columns} tiles, but it tells of {len(offsets)}; "
-                "export it again."
+                f"{self.path}: {width} x {height} pixels are {planes * rows * columns} tiles, but it tells of "
+                f"{len(offsets)}; export it again."
             )
-        if page.is_tiled:
-            _forget_places(page)
+        first = plane * rows * columns
+        offsets, counts = (places[first:][: rows * columns].reshape(rows, columns) for places in (offsets, counts))
         return TiffLevel(
             width=width,
             height=height,
-            downsample=(base.imagewidth / width + base.imagelength / height) / 2,
+            downsample=downsample,
             page=page,
             tile_width=tile_width,
             tile_height=tile_height,
-            offsets=offsets.reshape(rows, columns),
-            counts=counts.reshape(rows, columns),
+            offsets=offsets,
+            counts=counts,
             state=np.full((rows, columns), _UNKNOWN, np.uint8),
+            samples=samples,
+            first_tile=first,
         )
+
+    def _stored(self) -> list[TiffLevel]:
+        """The levels, of those in three channels each channel."""
+        return [part for level in self.levels for part in level.channels or (level,)]
 
     def _check_length(self) -> None:
         """One tile behind the file's end may be one that is corrupt; several are a file that was not copied whole."""
-        lost = sum(int(np.sum(level.offsets + level.counts > self._bytes)) for level in self.levels)
+        lost = sum(int(np.sum(level.offsets + level.counts > self._bytes)) for level in self._stored())
         if lost > 1:
-            tiles = sum(level.offsets.size for level in self.levels)
+            tiles = sum(level.offsets.size for level in self._stored())
             raise InputError(f"{self.path}: is cut short, {lost} of its {tiles} tiles are missing; copy it again.")
 
     def _mark_places(self) -> None:
         """Tell the tiles that a scanner left out, and those of which another one has the bytes too."""
-        found = blank_and_shared([(level.offsets, level.counts) for level in self.levels], self._bytes)
-        for level, (blank, shared) in zip(self.levels, found):
+        stored = self._stored()
+        found = blank_and_shared([(level.offsets, level.counts) for level in stored], self._bytes)
+        for level, (blank, shared) in zip(stored, found):
             level.state[blank], level.state[shared] = _EMPTY, _SHARED
 
     def _check_colours(self, level: TiffLevel) -> None:
@@ -190,8 +188,11 @@ class TiffTiles:
         """The numbers that a library gives the levels, by the sizes (width, height) of those it sees.
 
         Raises:
-            NotForThisReader: where it does not see them all, or another one than the finest as its first.
+            NotForThisReader: where it does not see them all, another one than the finest as its first, or could take
+                another page for one.
         """
+        if not self._lies_first:
+            raise NotForThisReader(f"{self.path}: {library} could take another page for a level.")
         own = [(level.width, level.height) for level in self.levels]
         missing = [size for size in own if size not in sizes] or [size for size in own[:1] if sizes[0] != size]
         if missing:
@@ -223,7 +224,9 @@ class TiffTiles:
         empty = np.argwhere(state == _EMPTY)
         if not len(empty):
             return decode()
-        pixels = np.full((height, width, 3), WHITE, np.uint8) if len(empty) == state.size else decode().copy()
+        pixels = (
+            np.full((height, width, level.samples), WHITE, np.uint8) if len(empty) == state.size else decode().copy()
+        )
         for row, column in empty:
             upper = (rows.start + row) * level.tile_height - yl
             left = (columns.start + column) * level.tile_width - xl
@@ -237,9 +240,13 @@ class TiffTiles:
         else:
             x0, y0 = (column * level.tile_width * level.downsample, row * level.tile_height * level.downsample)
             raise UnreadablePixels(
-                f"{self.path}: the tile of level {self.levels.index(level)} at level-0 pixel {x0:.0f}, {y0:.0f} cannot "
+                f"{self.path}: the tile of level {self._number_of(level)} at level-0 pixel {x0:.0f}, {y0:.0f} cannot "
                 f"be decoded ({fault}); copy or export it again."
             )
+
+    def _number_of(self, level: TiffLevel) -> int:
+        stored = ((number, part) for number, own in enumerate(self.levels) for part in (own, *own.channels))
+        return next(number for number, part in stored if part is level)
 
     def _fault(self, level: TiffLevel, row: int, column: int) -> str | None:
         """Why the bytes of a tile cannot be a picture; None where they can."""
@@ -248,11 +255,15 @@ class TiffTiles:
             return "the file ends before it"
         page, offset = level.page, int(level.offsets[row, column])
         # the last strip ends with the picture, the last tile does not
-        height = level.tile_height if page.is_tiled else min(level.tile_height, level.height - row * level.tile_height)
-        fault = tile_fault(page, data, offset, level.tile_width, height, page.samplesperpixel)
+        shown = (
+            min(level.tile_height, level.height - row * level.tile_height),
+            min(level.tile_width, level.width - column * level.tile_width),
+        )
+        height = level.tile_height if page.is_tiled else shown[0]
+        fault = tile_fault(page, data, offset, (height, level.tile_width, level.samples), shown)
         if fault or level.state[row, column] != _SHARED:
             return fault
-        plain = is_plain(page, data, row * level.counts.shape[1] + column)
+        plain = is_plain(page, data, level.first_tile + row * level.counts.shape[1] + column)
         return None if plain else "its bytes are another tile's too"
 
 
@@ -262,16 +273,3 @@ def _forget_places(page: tifffile.TiffPage) -> None:
     for name in ("TileOffsets", "TileByteCounts"):
         if name in page.tags:
             del page.tags[name]
-
-
-def _is_level_of(page: tifffile.TiffPage, base: tifffile.TiffPage) -> bool:
-    """Whether a page shows the same as the first in fewer pixels, and is no picture of the label or the whole glass."""
-    if not (page.is_tiled and base.is_tiled and page.samplesperpixel == 3 and page.bitspersample == 8):
-        return False
-    width, height = page.imagewidth, page.imagelength
-    if not (0 < width <= base.imagewidth and 0 < height <= base.imagelength and width * height > 0):
-        return False
-    # 2%, or what rounding a side to whole pixels makes
-    slack = max(0.02 * base.imagewidth * height, base.imagewidth + base.imagelength)
-    same_shape = abs(base.imagewidth * height - width * base.imagelength) <= slack
-    return same_shape and page.subfiletype not in (9,) and not _NOT_TISSUE.search(page.description)

@@ -14,8 +14,8 @@ from PIL import Image
 from lightmuseg.data.tiff import UNREADABLE_TAGS
 from lightmuseg.errors import InputError, first_line
 
-from .reader import NotForThisReader, SlideReader
-from .tiff_tiles import TiffTiles
+from .reader import NotForThisReader, SlideReader, UnreadablePixels
+from .tiff_tiles import TiffLevel, TiffTiles
 from .tile_checks import APERIO_YCBCR
 
 # Bytes of decoded tiles that are kept for the boxes that overlap them.
@@ -28,6 +28,7 @@ class TifffileReader(SlideReader):
     Args:
         path: of the TIFF or SVS.
         workers: threads of :meth:`read_batch`.
+        series: number of the picture to take; None for the largest.
 
     Raises:
         NotForThisReader: where its compression needs a package that is not installed.
@@ -36,13 +37,14 @@ class TifffileReader(SlideReader):
 
     backend = "tifffile"
 
-    def __init__(self, path: Path, workers: int = 1) -> None:
+    def __init__(self, path: Path, workers: int = 1, series: int | None = None) -> None:
         self.path = path
         self.workers = workers
-        self._tiles = TiffTiles(path)
+        self._tiles = TiffTiles(path, series=series)
         self.levels = self._tiles.levels
         self.stated_mpps = self._tiles.stated_mpps
-        self._cache: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
+        self.picture = self._tiles.picture
+        self._cache: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._cached_bytes = 0
         self._lock = threading.Lock()
         try:
@@ -58,36 +60,43 @@ class TifffileReader(SlideReader):
     def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
         try:
             at, box = self.levels[level], (xl, yl, width, height)
-            return self._tiles.read(at, box, lambda: self._assembled(level, *box))
+            parts = [
+                self._tiles.read(part, box, lambda part=part: self._assembled(part, *box))
+                for part in at.channels or (at,)
+            ]
+            return np.concatenate(parts, axis=2) if at.channels else self._opaque(parts[0])
         except InputError:
             raise
         # the errors of codecs derive from RuntimeError
         except (*UNREADABLE_TAGS, RuntimeError) as error:
             raise self.unreadable(level, xl, yl, width, height, error) from error
 
-    def _assembled(self, index: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
-        level = self.levels[index]
-        box = np.empty((height, width, 3), np.uint8)
+    def _opaque(self, pixels: np.ndarray) -> np.ndarray:
+        if pixels.shape[2] == 4 and pixels[..., 3].min() < 255:
+            raise UnreadablePixels(f"{self.path}: has transparent pixels, not 8-bit RGB; lay it on white first.")
+        return pixels[..., :3]
+
+    def _assembled(self, level: TiffLevel, xl: int, yl: int, width: int, height: int) -> np.ndarray:
+        box = np.empty((height, width, level.samples), np.uint8)
         rows = range(yl // level.tile_height, -(-(yl + height) // level.tile_height))
         columns = range(xl // level.tile_width, -(-(xl + width) // level.tile_width))
         for row, column in itertools.product(rows, columns):
             if not level.counts[row, column]:
                 continue
             upper, left = row * level.tile_height - yl, column * level.tile_width - xl
-            tile = self._tile(index, row, column)[max(0, -upper) :, max(0, -left) :]
+            tile = self._tile(level, row, column)[max(0, -upper) :, max(0, -left) :]
             target = box[max(0, upper) :, max(0, left) :][: tile.shape[0], : tile.shape[1]]
             target[...] = tile[: target.shape[0], : target.shape[1]]
         return box
 
-    def _tile(self, index: int, row: int, column: int) -> np.ndarray:
-        key = (index, row, column)
+    def _tile(self, level: TiffLevel, row: int, column: int) -> np.ndarray:
+        number = level.first_tile + row * level.counts.shape[1] + column
+        key = (level.page.offset, number)
         with self._lock:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
-        level = self.levels[index]
         data = self._tiles.bytes_of(level, row, column)
-        number = row * level.counts.shape[1] + column
         segment, _, shape = level.page.decode(data, number, jpegtables=level.page.jpegtables)
         tile = segment[0, : shape[1], : shape[2]]
         if level.page.compression == APERIO_YCBCR:

@@ -36,8 +36,8 @@ SECTOR = 512
 _ZEROS = re.compile(rb"\0{%d,}" % SECTOR)
 # Of a TIFF's header, where no tile can lie.
 _HEADER = 8
-# In grey values, of a tile of one colour.
-_PLAIN = 2
+# In grey values: of a tile of one colour, and of what lies beside black.
+_PLAIN, _DARK = 2, 16
 
 
 def check_compression(path: Path, page: tifffile.TiffPage) -> None:
@@ -62,17 +62,20 @@ def check_compression(path: Path, page: tifffile.TiffPage) -> None:
             ) from error
 
 
-def tile_fault(page: tifffile.TiffPage, data: bytes, offset: int, width: int, height: int, channels: int) -> str | None:
+def tile_fault(
+    page: tifffile.TiffPage, data: bytes, offset: int, shape: tuple[int, int, int], shown: tuple[int, int]
+) -> str | None:
     """Why the bytes of a tile cannot be a picture; None where they can.
 
     Args:
         page: that it belongs to.
         data: its bytes.
         offset: of the first of them in the file.
-        width, height: of the tile in pixels.
-        channels: of the tile; of a page that stores each channel by itself 1.
+        shape: height, width and channels of the tile; of a page that stores each channel by itself one channel.
+        shown: height and width of its part that lies inside the picture.
     """
-    compression, size = page.compression, width * height * channels
+    height, width, channels = shape
+    compression, size = page.compression, height * width * channels
     if not data:
         return "it has a place in the file, but no bytes"
     if offset < _HEADER:
@@ -87,7 +90,7 @@ def tile_fault(page: tifffile.TiffPage, data: bytes, offset: int, width: int, he
     if compression == NONE:
         if len(data) != size:
             return "it has another number of bytes"
-        return None if page.predictor != 1 else _lost_sector(data, offset, channels)
+        return None if page.predictor != 1 else _lost_block(data, offset, shape, shown)
     if (zeros := data.find(bytes(SECTOR))) >= 0:
         return f"it has nothing but zeros at byte {zeros}"
     return _decoded_fault(compression, data, (height, width), size)
@@ -100,12 +103,23 @@ def _colour_fault(page: tifffile.TiffPage, data: bytes) -> str | None:
     return "its colours are others than the file says"
 
 
-def _lost_sector(data: bytes, offset: int, channels: int) -> str | None:
-    """Black areas end between pixels; lost blocks of a disk end at its blocks, of which few do."""
+def _lost_block(data: bytes, offset: int, shape: tuple[int, int, int], shown: tuple[int, int]) -> str | None:
+    """Black areas end between pixels and darken towards their ends; lost blocks of a disk end anywhere, at once."""
+    if data.find(bytes(SECTOR)) < 0:
+        return None
+    channels, block = shape[2], SECTOR
+    if shown[1] < shape[1]:
+        # what lies beyond the edge is often black
+        data, block = np.frombuffer(data, np.uint8).reshape(shape)[: shown[0], : shown[1]].tobytes(), None
+    else:
+        data = data[: shown[0] * shape[1] * channels]
     for zeros in _ZEROS.finditer(data):
-        ends = [end for end in zeros.span() if end not in (0, len(data))]
-        if not ends or any(end % channels for end in ends) or all((offset + end) % SECTOR == 0 for end in ends):
-            return f"it has nothing but zeros at byte {zeros.start()}"
+        start, end = zeros.span()
+        cuts = [cut for cut, beside in ((start, start - 1), (end, end)) if 0 < cut < len(data) and data[beside] > _DARK]
+        whole = end - start == len(data)
+        on_disk = cuts and block and all((offset + cut) % block == 0 for cut in cuts)
+        if whole or on_disk or any(cut % channels for cut in cuts):
+            return f"it has nothing but zeros at byte {start}"
     return None
 
 

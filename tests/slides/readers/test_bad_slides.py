@@ -230,7 +230,6 @@ RGBA = np.concatenate([PIXELS, PIXELS[..., :1]], axis=2)
         (PIXELS, {"photometric": "ycbcr", "compression": "adobe_deflate"}),
         (PIXELS, {"photometric": "cielab"}),
         (GREY, {"photometric": "palette", "colormap": np.zeros((3, 256), np.uint16)}),
-        (PIXELS.transpose(2, 0, 1).copy(), {"planarconfig": "separate"}),
     ],
     ids=[
         "16-bit",
@@ -244,7 +243,6 @@ RGBA = np.concatenate([PIXELS, PIXELS[..., :1]], axis=2)
         "ycbcr",
         "lab",
         "palette",
-        "planes",
     ],
 )
 def test_other_pixels_than_8_bit_rgb(tmp_path, pixels, options, tile):

@@ -1,0 +1,166 @@
+"""Which picture of a TIFF is the slide: the largest of 8-bit RGB that is no label, macro or thumbnail.
+
+Where it stands in the file plays no part.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tifffile
+
+from lightmuseg.errors import InputError, first_line
+
+from .tiff import UNREADABLE_TAGS, check_pixels, is_contiguous, is_rgb
+from .tiff_pictures import MAX_PAGES, Picture, declared_pictures, joined_pictures
+
+# Pixels of a slide's longer side, at least.
+LEAST_SIDE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The picture that is taken for the slide.
+
+    Attributes:
+        pictures: all of the file, in its order.
+        number: of the one that is taken, counted from 0.
+        rivals: numbers of the others that could be meant.
+    """
+
+    pictures: tuple[Picture, ...]
+    number: int
+    rivals: tuple[int, ...]
+
+    @property
+    def picture(self) -> Picture:
+        """The one that is taken."""
+        return self.pictures[self.number]
+
+    def plain(self) -> dict[str, Any]:
+        """The choice as plain values."""
+        said = [
+            {"series": number, "name": picture.name, "kind": picture.kind or "slide", "size": list(picture.size)}
+            for number, picture in enumerate(self.pictures)
+        ]
+        return {
+            **said[self.number], "of": len(said), "others": said[: self.number] + said[self.number + 1 :],
+            "could_be_meant": list(self.rivals),
+        }  # fmt: skip
+
+
+def opened(path: Path) -> tifffile.TiffFile:
+    """A TIFF whose pages can be followed to the last.
+
+    Raises:
+        InputError: where it is none, or its pages run in a ring or to nowhere.
+    """
+    try:
+        file = tifffile.TiffFile(path)
+    except UNREADABLE_TAGS as error:
+        raise InputError(f"{path}: not a TIFF that can be read ({first_line(error)}); export it again.") from error
+    try:
+        _check_chain(path, file)
+    except InputError:
+        file.close()
+        raise
+    except UNREADABLE_TAGS as error:
+        file.close()
+        raise InputError(f"{path}: not a TIFF that can be read ({first_line(error)}); export it again.") from error
+    return file
+
+
+def chosen(path: Path, file: tifffile.TiffFile, series: int | None = None) -> Choice:
+    """The picture of a TIFF that is the slide.
+
+    Args:
+        path: of the file.
+        file: opened.
+        series: number of the picture to take, counted from 0; None for the largest that is no label or such.
+
+    Raises:
+        InputError: where none is 8-bit RGB, or there is none of this number.
+    """
+    declared = list(declared_pictures(path, file))
+    pictures = tuple(joined_pictures([picture for picture in declared if is_rgb(picture.levels[0])]))
+    slides = [number for number, picture in enumerate(pictures) if not picture.kind] or list(range(len(pictures)))
+    if series is None:
+        number = max(slides, key=lambda number: pictures[number].area, default=None)
+        others = [picture for picture in declared if not (picture.kind or is_rgb(picture.levels[0]))]
+        larger = [other for other in others if number is None or other.area > pictures[number].area]
+        if larger or number is None:
+            # what is left may be the thumbnail of it
+            check_pixels(path, max(larger or declared, key=lambda other: other.area).levels[0])
+    elif 0 <= series < len(pictures):
+        number = series
+    else:
+        known = "; ".join(
+            f"{number} {picture.name} ({picture.kind or 'slide'}, {picture.size[0]} x {picture.size[1]})"
+            for number, picture in enumerate(pictures)
+        )
+        raise InputError(f"{path}: has no picture {series}; choose by --series one of {known or 'none'}.")
+    is_tiled = pictures[number].base.is_tiled
+    # what is in strips beside tiles are thumbnails and labels
+    rivals = [other for other in slides if other != number and pictures[other].base.is_tiled >= is_tiled]
+    return Choice(pictures, number, tuple(other for other in rivals if max(pictures[other].size) >= LEAST_SIDE))
+
+
+def slide_page(path: Path) -> tuple[tifffile.TiffPage, tuple[float, float] | None]:
+    """The finest level of a slide, and its um/px, for libraries that find the levels themselves.
+
+    Raises:
+        InputError: where there is none, or they could take another page for one of its levels.
+    """
+    with opened(path) as file:
+        try:
+            choice = chosen(path, file)
+            tiled = sum(page.is_tiled for page in file.pages)
+            alone = lies_first(choice, file) and tiled <= len(choice.picture.levels)
+        except InputError:
+            raise
+        except UNREADABLE_TAGS as error:
+            raise InputError(f"{path}: its tags cannot be read ({first_line(error)}); export it again.") from error
+        picture = choice.picture
+    if not alone:
+        raise InputError(
+            f"{path}: its slide is {picture.name}, in planes or with alpha, or others could be taken for its levels; "
+            "save it alone as a tiled RGB pyramid."
+        )
+    return picture.base, picture.mpps
+
+
+def lies_first(choice: Choice, file: tifffile.TiffFile) -> bool:
+    """Whether a library finds the slide that takes a TIFF's first page for it, and finds its levels by their size.
+
+    That is so where they are pages of RGB without alpha in one plane, and no other page in tiles has the size of one.
+    """
+    levels = choice.picture.levels
+    if any(len(pages) > 1 or pages[0].samplesperpixel != 3 or not is_contiguous(pages[0]) for pages in levels):
+        return False
+    pages = list(file.pages)
+    sizes = [(page.imagewidth, page.imagelength) for page in pages if page.is_tiled == choice.picture.base.is_tiled]
+    offsets = {page.offset for page in pages}
+    return choice.picture.base.offset == pages[0].offset and all(
+        page.offset in offsets and sizes.count((page.imagewidth, page.imagelength)) == 1 for (page,) in levels
+    )
+
+
+def _check_chain(path: Path, file: tifffile.TiffFile) -> None:
+    """Follow the pages before tifffile does: it runs round a ring for ever, and leaves out what is missing."""
+    form, offset, seen = file.tiff, file.pages[0].offset, set()
+    handle, end = file.filehandle, file.filehandle.size
+    while offset:
+        if offset in seen or len(seen) == MAX_PAGES or offset >= end:
+            raise InputError(
+                f"{path}: its page {len(seen) + 1} is said to begin at byte {offset}, which is missing, a page before, "
+                "or one too many; copy or export it again."
+            )
+        seen.add(offset)
+        handle.seek(offset)
+        (tags,) = struct.unpack(form.tagnoformat, handle.read(form.tagnosize))
+        handle.seek(tags * form.tagsize, os.SEEK_CUR)
+        (offset,) = struct.unpack(form.offsetformat, handle.read(form.offsetsize))
