@@ -48,6 +48,7 @@ def warnings_of(
         _tissue(sum(counts.analysed) * mm2),
         _focus(places_blur(view, area, plan)),
         _unread(unread_tiles, counts.unread * mm2),
+        _unchecked(view.reader),
     ]
     return [warning for warning in found if warning]
 
@@ -137,3 +138,12 @@ def _unread(tiles: int, mm2: float) -> str:
     if not tiles:
         return ""
     return f"unread: {tiles} {'tile' if tiles == 1 else 'tiles'} could not be read, {mm2:.2g} mm2 are left out."
+
+
+def _unchecked(reader: SlideReader) -> str:
+    if not reader.unchecked:
+        return ""
+    return (
+        f"checked: of this kind of file ({reader.unchecked}) not all damage is found; see for yourself that the slide "
+        "is whole."
+    )

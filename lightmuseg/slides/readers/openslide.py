@@ -11,6 +11,7 @@ from PIL import Image
 from lightmuseg.errors import InputError, first_line
 
 from .reader import WHITE, Level, NotForThisReader, SlideReader
+from .scanner_tiff import MAPPED, ScannerTiff, is_tiff
 from .tiff_tiles import TiffTiles
 
 INSTALL = "OpenSlide is not installed; pip install 'lightmuseg[slides]'."
@@ -58,16 +59,23 @@ class OpenSlideReader(SlideReader):
         self._failures = (openslide.OpenSlideError, OSError)
         self._open = openslide.OpenSlide
         self._swap = threading.Lock()
+        # of some tags OpenSlide ends the process
+        vendor, self._tiles, self._scanner = format_of(path), None, None
+        if vendor in PLAIN:
+            self._tiles = TiffTiles(path, series=series)
+        elif vendor is not None and path.is_file() and is_tiff(path.open("rb").read(4)):
+            self._scanner = ScannerTiff(path)
+        if vendor is not None and vendor not in (*PLAIN, *MAPPED):
+            self.unchecked = vendor
         try:
             self._slide = self._open(path)
         except (*self._failures, ValueError) as error:
+            self.close()
             raise NotForThisReader(f"{path}: OpenSlide does not open it ({first_line(error)}).") from error
         sizes, downsamples = self._slide.level_dimensions, self._slide.level_downsamples
         self.levels = tuple(Level(*size, downsample) for size, downsample in zip(sizes, downsamples))
         self._indices = list(range(len(self.levels)))
-        self._tiles = None
-        if format_of(path) in PLAIN:
-            self._tiles = TiffTiles(path, series=series)
+        if self._tiles is not None:
             self.levels = self._tiles.levels
             self.picture = self._tiles.picture
             try:
@@ -85,6 +93,8 @@ class OpenSlideReader(SlideReader):
     def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
         def decode() -> np.ndarray:
             corner = tuple(round(n * self._downsamples[level]) for n in (xl, yl))
+            if self._scanner is not None and not self.unchecked:
+                self._scanner.check(self._slide.properties, corner, self._downsamples[level], (width, height))
             return self._box(corner, self._indices[level], (width, height))
 
         try:
@@ -110,7 +120,7 @@ class OpenSlideReader(SlideReader):
         return np.asarray(Image.alpha_composite(Image.new("RGBA", size, (WHITE,) * 4), image).convert("RGB"))
 
     def close(self) -> None:
-        self._slide.close()
-        if self._tiles is not None:
-            self._tiles.close()
+        for part in ("_slide", "_tiles", "_scanner"):
+            if getattr(self, part, None) is not None:
+                getattr(self, part).close()
         super().close()

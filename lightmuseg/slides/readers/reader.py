@@ -57,6 +57,7 @@ class SlideReader(ABC):
     levels: tuple[Level, ...]
     stated_mpps: tuple[float, float] | None
     mpp: float
+    unchecked: str = ""
     workers: int = 1
     picture: dict[str, Any] | None = None
 
