@@ -66,7 +66,7 @@ def test_whole_jpegs_of_many_encoders_have_no_fault(picture, size):
 
 
 def test_jpeg_of_which_bytes_are_missing_or_changed_has_a_fault(picture):
-    """Where no more than a block is gone the rest may be a whole picture, with other colours: nothing in JPEG shows it."""
+    """Of less than a block the rest may be a whole picture of other colours, which nothing in JPEG shows."""
     data = next(whole_jpegs(picture(64, 64)))
     scan = data.index(b"\xff\xda") + 14
     assert all(strict_jpeg_fault(data[:at], 64, 64) for at in range(scan, len(data), 3))
