@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from lightmuseg.errors import InputError
+
+from .jpeg import strict_jpeg_fault
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -127,7 +129,14 @@ def _bits(image: Image.Image) -> int:
 
 
 def _load(image: Image.Image, name: str) -> None:
+    # other libraries let pictures pass that are cut short, for the whole process
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
+        if image.format in ("JPEG", "MPO") and getattr(image, "fp", None) is not None:
+            image.fp.seek(0)
+            fault = strict_jpeg_fault(image.fp.read(), *image.size)
+            if fault is not None:
+                raise ValueError(fault)
         image.load()
     except _UNREADABLE as error:
         raise InputError(f"{name}: cannot be read whole ({error}); copy or export it again.") from error

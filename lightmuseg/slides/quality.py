@@ -62,6 +62,7 @@ def warnings_of(
         _tissue_level(picture, view.reader.mpp),
         _model_level(view.index, damage.finer),
         _unread(damage.tiles, counts.unread * mm2),
+        _unchecked(view.reader),
     ]
     return [warning for warning in found if warning]
 
@@ -196,3 +197,12 @@ def _unread(tiles: int, mm2: float) -> str:
     if not tiles:
         return ""
     return f"unread: {_tiles(tiles)} could not be read whole, {mm2:.2g} mm2 are left out."
+
+
+def _unchecked(reader: SlideReader) -> str:
+    if not reader.unchecked:
+        return ""
+    return (
+        f"checked: of this kind of file ({reader.unchecked}) not all damage is found; see for yourself that the slide "
+        "is whole."
+    )

@@ -13,11 +13,12 @@ import tifffile
 from lightmuseg.errors import InputError, first_line
 
 from .reader import NotForThisReader, SlideReader, UnreadablePixels
-from .tiff_tiles import APERIO_RGB, APERIO_YCBCR, DEFLATE, JPEG, JPEG2000, NONE, TiffTiles, x0_of
+from .tiff_tiles import TiffTiles, x0_of
+from .tile_checks import APERIO_RGB, APERIO_YCBCR, DEFLATE, JPEG, JPEG2000, NONE
 
 logger = logging.getLogger(__name__)
 
-# Those that it knows and whose damage is seen, by the bytes or by cuCIM; of LZW it gives what it has.
+# Those that it knows and decodes right.
 COMPRESSIONS = (NONE, JPEG, APERIO_RGB, APERIO_YCBCR, *DEFLATE)
 # Those of which it takes the tag Predictor, in any page.
 PREDICTED = (NONE, JPEG, *JPEG2000, tifffile.COMPRESSION.LZW)

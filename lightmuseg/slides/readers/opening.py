@@ -13,11 +13,10 @@ from .dicom import DicomReader
 from .image import ImageReader
 from .openslide import PLAIN, OpenSlideReader, format_of
 from .reader import NotForThisReader, SlideReader
+from .scanner_tiff import is_tiff
 from .tifffile import TifffileReader
 
 BACKENDS = ("cucim", "openslide", "tifffile", "dicom", "image")
-# TIFF and BigTIFF, of either byte order
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def open_slide(
@@ -98,7 +97,7 @@ def _backends_for(path: Path) -> tuple[str, ...]:
         raise InputError(f"{path}: is empty; copy it again.")
     if start[128:] == b"DICM":
         return ("dicom",)
-    if start[:4] in _TIFF:
+    if is_tiff(start):
         # of a scanner's own kinds of TIFF OpenSlide knows which pages show what
         return ("cucim", "tifffile", "openslide") if format_of(path) in (*PLAIN, None) else ("openslide",)
     return ("openslide",) if format_of(path) is not None else ("image",)

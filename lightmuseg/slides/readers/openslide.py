@@ -12,6 +12,7 @@ from lightmuseg.errors import InputError, first_line
 
 from .frame import frame_of
 from .reader import WHITE, Level, NotForThisReader, SlideReader
+from .scanner_tiff import MAPPED, ScannerTiff, is_tiff
 from .tiff_tiles import TiffTiles
 
 INSTALL = "OpenSlide is not installed; pip install 'lightmuseg[slides]'."
@@ -59,9 +60,18 @@ class OpenSlideReader(SlideReader):
         self._failures = (openslide.OpenSlideError, OSError)
         self._open = openslide.OpenSlide
         self._swap = threading.Lock()
+        # of some tags OpenSlide ends the process
+        vendor, self._tiles, self._scanner = format_of(path), None, None
+        if vendor in PLAIN:
+            self._tiles = TiffTiles(path, series=series)
+        elif vendor is not None and path.is_file() and is_tiff(path.open("rb").read(4)):
+            self._scanner = ScannerTiff(path)
+        if vendor is not None and vendor not in (*PLAIN, *MAPPED):
+            self.unchecked = vendor
         try:
             self._slide = self._open(path)
         except (*self._failures, ValueError) as error:
+            self.close()
             raise NotForThisReader(f"{path}: OpenSlide does not open it ({first_line(error)}).") from error
         sizes, downsamples = self._slide.level_dimensions, self._slide.level_downsamples
         self.frame = frame_of(path, self._slide.properties, sizes[0])
@@ -70,9 +80,7 @@ class OpenSlideReader(SlideReader):
         else:
             self.levels = tuple(self.frame.in_level(downsample) for downsample in downsamples)
         self._indices = list(range(len(self.levels)))
-        self._tiles = None
-        if format_of(path) in PLAIN:
-            self._tiles = TiffTiles(path, inflate=True, series=series)
+        if self._tiles is not None:
             self.levels = self._tiles.levels
             self.picture = self._tiles.picture
             try:
@@ -91,6 +99,8 @@ class OpenSlideReader(SlideReader):
         def decode() -> np.ndarray:
             origin0 = (self.frame.x0, self.frame.y0) if self.frame is not None else (0, 0)
             corner0 = tuple(start + round(n * self._downsamples[level]) for start, n in zip(origin0, (xl, yl)))
+            if self._scanner is not None and not self.unchecked:
+                self._scanner.check(self._slide.properties, corner0, self._downsamples[level], (width, height))
             return self._box(corner0, self._indices[level], (width, height))
 
         try:
@@ -116,7 +126,7 @@ class OpenSlideReader(SlideReader):
         return np.asarray(Image.alpha_composite(Image.new("RGBA", size, (WHITE,) * 4), image).convert("RGB"))
 
     def close(self) -> None:
-        self._slide.close()
-        if self._tiles is not None:
-            self._tiles.close()
+        for part in ("_slide", "_tiles", "_scanner"):
+            if getattr(self, part, None) is not None:
+                getattr(self, part).close()
         super().close()

@@ -92,6 +92,7 @@ class SlideReader(ABC):
     frame: Frame | None = None
     stated_mpps: tuple[float, float] | None
     mpp: float
+    unchecked: str = ""
     workers: int = 1
     picture: dict[str, Any] | None = None
 

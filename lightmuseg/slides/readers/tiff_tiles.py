@@ -22,18 +22,12 @@ from lightmuseg.errors import InputError, first_line
 from lightmuseg.files import read_at
 
 from .reader import WHITE, Level, NotForThisReader, UnreadablePixels
-from .tile_faults import deflate_fault, jpeg2000_fault, jpeg_colours, jpeg_fault
+from .tile_checks import JPEG, blank_and_shared, check_compression, is_plain, tile_fault
+from .tile_faults import jpeg_colours
 
-JPEG = tifffile.COMPRESSION.JPEG
-# In Aperio's first kind the pixels are YCbCr, whatever the tags say.
-APERIO_YCBCR = tifffile.COMPRESSION.APERIO_JP2000_YCBC
-APERIO_RGB = tifffile.COMPRESSION.APERIO_JP2000_RGB
-JPEG2000 = (APERIO_YCBCR, APERIO_RGB, tifffile.COMPRESSION.JPEG2000)
-DEFLATE = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
-NONE = tifffile.COMPRESSION.NONE
 # A tile is decoded in one piece, whatever little of it is asked for.
 MAX_TILE_PIXELS = 64_000_000
-_UNKNOWN, _GOOD, _BAD, _EMPTY = range(4)
+_UNKNOWN, _GOOD, _EMPTY, _SHARED = range(4)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -70,7 +64,6 @@ class TiffTiles:
 
     Args:
         path: of the file.
-        inflate: whether deflated tiles are looked into; for a library that does not compare their check sums.
         series: number of the picture that is the slide; None for the largest.
 
     Attributes:
@@ -82,9 +75,8 @@ class TiffTiles:
         InputError: where its tags cannot be read, contradict each other, or its pixels are not 8-bit RGB.
     """
 
-    def __init__(self, path: Path, inflate: bool = False, series: int | None = None) -> None:
+    def __init__(self, path: Path, series: int | None = None) -> None:
         self.path = path
-        self._inflate = inflate
         self.file = opened(path)
         try:
             self._descriptor = self.file.filehandle.fileno()
@@ -95,6 +87,7 @@ class TiffTiles:
             self.picture = choice.plain()
             self.levels = tuple(self._level(pages, choice.picture.base) for pages in choice.picture.levels)
             self._check_length()
+            self._mark_places()
             for level in self.levels:
                 # of one channel a JPEG says no colours
                 if not level.channels:
@@ -128,6 +121,7 @@ class TiffTiles:
         return level
 
     def _stored_level(self, page: tifffile.TiffPage, downsample: float, samples: int, plane: int = 0) -> TiffLevel:
+        check_compression(self.path, page)
         width, height = page.imagewidth, page.imagelength
         tile_width, tile_height = (page.tilewidth, page.tilelength) if page.is_tiled else (width, page.rowsperstrip)
         tile_height = min(tile_height, height) if not page.is_tiled else tile_height
@@ -158,7 +152,7 @@ class TiffTiles:
             tile_height=tile_height,
             offsets=offsets,
             counts=counts,
-            state=np.where(counts == 0, _EMPTY, _UNKNOWN).astype(np.uint8),
+            state=np.full((rows, columns), _UNKNOWN, np.uint8),
             samples=samples,
             first_tile=first,
         )
@@ -173,6 +167,13 @@ class TiffTiles:
         if lost > 1:
             tiles = sum(level.offsets.size for level in self._stored())
             raise InputError(f"{self.path}: is cut short, {lost} of its {tiles} tiles are missing; copy it again.")
+
+    def _mark_places(self) -> None:
+        """Tell the tiles that a scanner left out, and those of which another one has the bytes too."""
+        stored = self._stored()
+        found = blank_and_shared([(level.offsets, level.counts) for level in stored], self._bytes)
+        for level, (blank, shared) in zip(stored, found):
+            level.state[blank], level.state[shared] = _EMPTY, _SHARED
 
     def _check_colours(self, level: TiffLevel) -> None:
         if level.page.compression != JPEG:
@@ -211,7 +212,7 @@ class TiffTiles:
     def read(self, level: TiffLevel, box: tuple[int, int, int, int], decode: Callable[[], np.ndarray]) -> np.ndarray:
         """What ``decode`` gives for a box inside a level, once the bytes of all its tiles are known to be pictures.
 
-        Tiles of no bytes are white: scanners leave background out. ``box`` is (xl, yl, width, height).
+        Tiles of no bytes and no place are white: scanners leave background out. ``box`` is (xl, yl, width, height).
 
         Raises:
             UnreadablePixels: where the bytes of any of the tiles are no picture.
@@ -220,7 +221,7 @@ class TiffTiles:
         rows = slice(yl // level.tile_height, math.ceil((yl + height) / level.tile_height))
         columns = slice(xl // level.tile_width, math.ceil((xl + width) / level.tile_width))
         state = level.state[rows, columns]
-        for row, column in np.argwhere((state == _UNKNOWN) | (state == _BAD)):
+        for row, column in np.argwhere((state != _GOOD) & (state != _EMPTY)):
             self._check(level, rows.start + row, columns.start + column)
         empty = np.argwhere(state == _EMPTY)
         if not len(empty):
@@ -236,8 +237,9 @@ class TiffTiles:
 
     def _check(self, level: TiffLevel, row: int, column: int) -> None:
         fault = self._fault(level, row, column)
-        level.state[row, column] = _BAD if fault else _GOOD
-        if fault:
+        if not fault:
+            level.state[row, column] = _GOOD
+        else:
             x0, y0 = (column * level.tile_width * level.downsample, row * level.tile_height * level.downsample)
             raise UnreadablePixels(
                 f"{self.path}: the tile of level {self._number_of(level)} at level-0 pixel {x0:.0f}, {y0:.0f} cannot "
@@ -253,18 +255,18 @@ class TiffTiles:
         data = self.bytes_of(level, row, column)
         if len(data) < level.counts[row, column]:
             return "the file ends before it"
-        page = level.page
+        page, offset = level.page, int(level.offsets[row, column])
         # the last strip ends with the picture, the last tile does not
-        height = min(level.tile_height, level.height - row * level.tile_height if not page.is_tiled else math.inf)
-        if page.compression == JPEG:
-            return jpeg_fault(data, page.jpegtables, level.tile_width, height)
-        if page.compression in JPEG2000:
-            return jpeg2000_fault(data, level.tile_width, level.tile_height)
-        if page.compression in DEFLATE and self._inflate:
-            return deflate_fault(data)
-        if page.compression == NONE:
-            return None if len(data) == level.samples * level.tile_width * height else "it has another number of bytes"
-        return None
+        shown = (
+            min(level.tile_height, level.height - row * level.tile_height),
+            min(level.tile_width, level.width - column * level.tile_width),
+        )
+        height = level.tile_height if page.is_tiled else shown[0]
+        fault = tile_fault(page, data, offset, (height, level.tile_width, level.samples), shown)
+        if fault or level.state[row, column] != _SHARED:
+            return fault
+        plain = is_plain(page, data, level.first_tile + row * level.counts.shape[1] + column)
+        return None if plain else "its bytes are another tile's too"
 
 
 def _forget_places(page: tifffile.TiffPage) -> None:

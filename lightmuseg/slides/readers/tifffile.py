@@ -15,7 +15,8 @@ from lightmuseg.data.tiff import UNREADABLE_TAGS, raise_bug
 from lightmuseg.errors import InputError, first_line
 
 from .reader import NotForThisReader, SlideReader, UnreadablePixels
-from .tiff_tiles import APERIO_YCBCR, TiffLevel, TiffTiles
+from .tiff_tiles import TiffLevel, TiffTiles
+from .tile_checks import APERIO_YCBCR
 
 # Bytes of decoded tiles that are kept for the boxes that overlap them.
 CACHE_BYTES = 128_000_000

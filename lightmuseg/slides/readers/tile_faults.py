@@ -1,9 +1,10 @@
 """What can be seen of a damaged tile in its compressed bytes.
 
 Decoders hide damage: of a broken JPEG or JPEG 2000 tile cuCIM, imagecodecs and in part OpenSlide give whatever they
-have by then. The markers of both formats show it: in compressed data a byte 0xff is followed by few others, so that
-bytes of something else soon give themselves away: 4 kB of noise all but surely, 500 bytes in six cases of seven. What
-is not seen is damage that leaves valid data, such as one changed bit.
+have by then. So JPEG is decoded by libjpeg-turbo that stops where it would warn, but for a run of zeros, which can be
+valid data. OpenJPEG does not warn, so of JPEG 2000 the markers are looked at: in its data a byte 0xff is followed by
+few others, so that bytes of something else soon give themselves away, 4 kB of noise all but surely, 500 bytes in two
+cases of three. What is not seen is damage that leaves valid data, such as one changed bit.
 
 References: ITU-T T.81, annex B (JPEG); ITU-T T.800, annex A (JPEG 2000).
 """
@@ -14,53 +15,50 @@ import re
 import zlib
 from collections.abc import Iterator
 
-# In JPEG's entropy-coded data 0xff is followed by 0 or a restart's number; 0xff before a marker is filling.
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+from lightmuseg.data.jpeg import strict_jpeg_fault
+
 # In JPEG 2000's packets by at most 0x8f, but for the start of a packet (SOP) and the end of its header (EPH).
 _JPEG2000_MARKER = re.compile(rb"\xff[\x90\x93-\xff]")
 # Longer than what an encoder gives where every block is the same, and shorter than a disk's blocks.
 _ZEROS = bytes(64)
 
 
-def jpeg_fault(data: bytes, tables: bytes | None, width: int, height: int) -> str | None:
+def jpeg_fault(data: bytes, tables: bytes | None, width: int, height: int, channels: int | None = None) -> str | None:
     """Why ``data`` is no whole JPEG of that size; None where nothing is wrong with it.
 
     Args:
         data: the bytes of a tile.
         tables: JPEG tables that the file holds once for all tiles.
         width, height: of a tile, in pixels.
+        channels: of a tile; None for any number.
     """
     if data[:2] != b"\xff\xd8":
         return "it does not begin as JPEG does"
-    sized = progressive = False
-    scan = None
-    huffman = [tables or b""]
-    at = 2
-    while (marker := _JPEG_MARKER.search(data, at)) is not None:
-        before, kind, at = at, data[marker.end() - 1], marker.end()
-        if kind == 0xD9:
-            if not sized or scan is None:
-                return "it holds no picture"
-            zeros = data.find(_ZEROS, scan, at)
-            if zeros >= 0 and not (progressive or _zeros_are_flat(huffman)):
-                return f"it has nothing but zeros at byte {zeros}"
-            return None
-        if not 0xC0 <= kind <= 0xFE or (scan is None and data[before] != 0xFF):
-            return "its data is damaged"
-        length = int.from_bytes(data[at : at + 2], "big")
-        segment = data[at + 2 : at + length]
-        if kind in (0xC0, 0xC1, 0xC2):
-            sized, progressive = True, kind == 0xC2
-            if (int.from_bytes(segment[3:5], "big"), int.from_bytes(segment[1:3], "big")) != (width, height):
-                return "its size is another one than the file says"
-        elif kind == 0xC4:
-            huffman.append(b"\xff\xc4" + data[at : at + length])
-        elif kind not in (0xDA, 0xDB, 0xDD) and not 0xE0 <= kind <= 0xEF and kind != 0xFE:
-            return "its data is damaged"
-        at += length
-        if kind == 0xDA and scan is None:
-            scan = at
-    return "it has no end"
+    fault = strict_jpeg_fault(with_tables(data, tables), width, height, channels)
+    if fault is not None:
+        return fault
+    huffman, progressive, at = [tables or b""], False, 2
+    while (kind := data[at + 1]) != 0xDA:
+        if kind == 0xFF:
+            # filling
+            at += 1
+            continue
+        if kind not in (0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xFE) and not 0xE0 <= kind <= 0xEF:
+            return "it is a kind of JPEG that is not read everywhere"
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        progressive |= kind == 0xC2
+        if kind == 0xC4:
+            huffman.append(data[at:end])
+        at = end
+    zeros = data.find(_ZEROS, at, data.find(b"\xff\xd9", at))
+    if zeros >= 0 and not (progressive or _zeros_are_flat(huffman)):
+        return f"it has nothing but zeros at byte {zeros}"
+    return None
+
+
+def with_tables(data: bytes, tables: bytes | None) -> bytes:
+    """A JPEG of its own, of a tile and of the tables that the file holds once for all tiles."""
+    return data[:2] + tables[2 : tables.rfind(b"\xff\xd9")] + data[2:] if tables else data
 
 
 def _zeros_are_flat(huffman: list[bytes]) -> bool:
@@ -118,15 +116,17 @@ def jpeg2000_fault(data: bytes, width: int, height: int) -> str | None:
     return None if data[at:].rstrip(b"\0") in (b"\xff\xd9", b"") else "its data is damaged"
 
 
-def deflate_fault(data: bytes) -> str | None:
-    """Why ``data`` is no whole zlib stream; None where nothing is wrong with it."""
-    inflating = zlib.decompressobj()
+def deflate_fault(data: bytes, size: int) -> str | None:
+    """Why ``data`` is no whole zlib stream of ``size`` bytes; None where nothing is wrong with it."""
+    inflating, inflated = zlib.decompressobj(), 0
     try:
-        while data and not inflating.eof:
-            inflating.decompress(data, 1 << 20)
+        while data and not inflating.eof and inflated <= size:
+            inflated += len(inflating.decompress(data, 1 << 20))
             data = inflating.unconsumed_tail
     except zlib.error as error:
         return str(error)
+    if inflated != size:
+        return "it has another number of bytes"
     return None if inflating.eof else "it ends too early"
 
 

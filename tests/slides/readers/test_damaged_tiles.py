@@ -119,14 +119,12 @@ def test_tile_that_lies_outside_the_file_is_named(
 
 @pytest.mark.parametrize("count", [0, 1000])
 @pytest.mark.parametrize("backend", READERS)
-def test_tile_without_compression_of_other_length(tmp_path, pyramid, write_slide, tile_bytes, backend, count):
-    path = write_slide(tmp_path / "slide.tif", pyramid(*SIZE))
-    change(path, tile_bytes, ("count", count))
-    if count:
-        check(path, backend, 64, COLUMN, ROW)
-    else:
-        with open_slide(path, backend) as slide:
-            assert (slide.read(0, COLUMN * 64, ROW * 64, 64, 64) == 255).all()
+@pytest.mark.parametrize("compression", [None, "jpeg"])
+def test_tile_with_fewer_bytes_or_none_at_its_place(
+    tmp_path, pyramid, write_slide, tile_bytes, backend, compression, count
+):
+    path = write_slide(tmp_path / "slide.tif", pyramid(*SIZE), compression=compression)
+    check(change(path, tile_bytes, ("count", count)), backend, 64, COLUMN, ROW)
 
 
 @pytest.mark.parametrize("level", [1, 2])
@@ -162,6 +160,7 @@ def test_tiles_of_no_bytes_are_white(tmp_path, pyramid, write_slide, tile_bytes,
         expected = slide.read(0, 0, 0, *SIZE).copy()
     for tile in (0, TILE, 29):
         change(path, tile_bytes, ("count", 0), tile=tile)
+        change(path, tile_bytes, ("offset", 0), tile=tile)
         row, column = divmod(tile, 6)
         expected[row * 64 : row * 64 + 64, column * 64 : column * 64 + 64] = 255
     with open_slide(path, backend) as slide:

@@ -1,0 +1,31 @@
+"""JPEG checked strictly: Pillow and most libraries show what is left of a damaged one without a word."""
+
+from __future__ import annotations
+
+import simplejpeg
+
+_CHANNELS = {"Gray": 1, "CMYK": 4, "YCCK": 4}
+
+
+def strict_jpeg_fault(data: bytes, width: int, height: int, channels: int | None = None) -> str | None:
+    """Why ``data`` is no whole JPEG of that size; None where libjpeg-turbo decodes it without a warning.
+
+    Only its bits are decoded, not its pixels, for half the time of a picture.
+
+    Args:
+        data: from its first byte; what follows its end does not count.
+        width, height: that it must have, in pixels.
+        channels: that it must have; None for any number.
+    """
+    try:
+        tall, wide, space, _ = simplejpeg.decode_jpeg_header(data)
+        if (wide, tall) != (width, height):
+            return "its size is another one than the file says"
+        if channels not in (None, _CHANNELS.get(space, 3)):
+            return "it has another number of channels than the file says"
+        # nothing smaller than an eighth is asked for: one pixel of each block, of brightness alone
+        space = "CMYK" if _CHANNELS.get(space) == 4 else "GRAY"
+        simplejpeg.decode_jpeg(data, space, min_height=1, min_width=1, min_factor=8, strict=True)
+    except ValueError as error:
+        return str(error)
+    return None
