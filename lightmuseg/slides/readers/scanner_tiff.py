@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from lightmuseg.data.tiff import UNREADABLE_TAGS
+from lightmuseg.data.tiff import UNREADABLE_TAGS, raise_bug
 from lightmuseg.data.tiff_pictures import MAX_PAGES
 from lightmuseg.data.tiff_slide import opened
 from lightmuseg.errors import InputError, first_line
+from lightmuseg.files import read_at
 
 from .reader import UnreadablePixels
 from .tiff_tiles import MAX_TILE_PIXELS
@@ -57,6 +58,7 @@ class ScannerTiff:
             raise
         except UNREADABLE_TAGS as error:
             self.file.close()
+            raise_bug(error)
             raise InputError(f"{path}: its tags cannot be read ({first_line(error)}); export it again.") from error
         marks = blank_and_shared(self._places, self._bytes) if self._places else ()
         self._states = [
@@ -133,7 +135,7 @@ class ScannerTiff:
         offset, count = int(offsets[row, column]), int(counts[row, column])
         if offset + count > self._bytes:
             return "the file ends before it"
-        data = os.pread(self.file.filehandle.fileno(), count, offset)
+        data = read_at(self.file.filehandle.fileno(), count, offset)
         shape = page.tilelength, page.tilewidth, page.samplesperpixel
         fault = tile_fault(page, data, offset, shape, shape[:2])
         if fault or self._states[index][row, column] != _SHARED:
