@@ -171,8 +171,9 @@ class FrameGrid:
         return pixels
 
     def _readable(self, row: int, column: int) -> np.ndarray | None:
+        """A frame that tells where it lies, None where there is none."""
         try:
-            return self._frame(row, column)
+            return None if self._is_left_out(row, column) else self._frame(row, column)
         except UnreadablePixels:
             return None
 
