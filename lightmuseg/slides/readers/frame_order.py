@@ -4,8 +4,8 @@ Across the seam of two frames that lie side by side the tissue goes on; between 
 common. For two borders a and b with pooled variance v the seam is mean((a - b)^2) / 2v: 0 where they are alike, about 1
 where they are strangers. Of two
 slides in SVS, halved one to four times and cut into JPEG frames of 32 to 512 pixels, the median of right seams is 0.07
-to 0.59, of wrong ones 1.07 to 1.63; of 6,800 frames of 64 pixels and more from slides and regions none has STRANGERS
-on all sides. Blank glass proves nothing and is not counted.
+to 0.59, of wrong ones 1.07 to 1.63. Of 110 such grids from ten slides and regions, and 8,400 of their parts of 2 x 2
+frames, none that lies right is contradicted; of 80 dense ones with two frames in each other's place 78 are. Blank glass proves nothing and is not counted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ENOUGH = 24
 # Grey levels, as standard deviation, that a border must have, and its pixels.
 LEAST_CONTRAST, LEAST_LENGTH = 6.0, 32
 # Places looked at in a round.
-PLACES = 48
+PLACES = 64
 
 
 # of a frame, along each axis: its near border and its far one
@@ -140,8 +140,8 @@ def contradicted(seams: Seams) -> bool:
     for seam in found:
         for place in seam.places:
             of_frame.setdefault(place, []).append(seam)
-    strange = [own for own in of_frame.values() if _tell(own, OF_ONE) and min(s.value for s in own) >= STRANGERS]
-    return len(strange) >= 2
+    told = [own for own in of_frame.values() if _tell(own, OF_ONE)]
+    return sum(float(np.mean([seam.value for seam in own])) >= STRANGERS for own in told) >= 2
 
 
 def _tell(seams: list[Seam], pixels: int) -> bool:

@@ -110,12 +110,11 @@ def test_frames_in_one_column_need_no_proof(tmp_path, write_dicom):
 
 
 def test_two_frames_that_lie_in_each_others_place_are_refused_and_one_alone_is_not(data):
-    with tifffile.TiffFile(data / "slides" / "CMU-1-Small-Region.svs") as file:
-        pixels = file.pages[0].asarray()[:2048, :2048]
-    places = {(row, column): (row, column) for row in range(8) for column in range(8)}
+    pixels = np.asarray(Image.open(min((data / "bcss" / "rgbs").iterdir())).convert("RGB"))
+    places = {(row, column): (row, column) for row in range(7) for column in range(7)}
 
     def seams(places):
-        return Seams(lambda *place: pixels[256 * places[place][0] :, 256 * places[place][1] :][:256, :256], 8, 8)
+        return Seams(lambda *place: pixels[256 * places[place][0] :, 256 * places[place][1] :][:256, :256], 7, 7)
 
     assert not contradicted(seams(places))
     assert contradicted(seams({**places, (2, 2): (5, 4), (5, 4): (2, 2)}))
@@ -209,7 +208,7 @@ def test_order_of_a_large_slide_is_seen_in_a_sample(picture):
         return picture(64, 64, seed=row * 1000 + column)
 
     assert contradicted(Seams(frame, 1000, 1000))
-    assert len(looked_at) == len(set(looked_at)) <= 3 * 48
+    assert len(looked_at) == len(set(looked_at)) <= 3 * 64
 
 
 @pytest.fixture
