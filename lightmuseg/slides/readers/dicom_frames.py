@@ -139,7 +139,8 @@ class FrameGrid:
         Raises:
             InputError: where the seams prove none, or another one than is told.
         """
-        seams = Seams(self._readable, self.rows, self.columns)
+        last = self.width - (self.columns - 1) * self.tile[0], self.height - (self.rows - 1) * self.tile[1]
+        seams = Seams(self._readable, self.rows, self.columns, last)
         if orderless:
             order = proven_order(seams, self.rows, self.columns)
             if order is None:
@@ -171,8 +172,9 @@ class FrameGrid:
         return pixels
 
     def _readable(self, row: int, column: int) -> np.ndarray | None:
+        """A frame that tells where it lies, None where there is none."""
         try:
-            return self._frame(row, column)
+            return None if self._is_left_out(row, column) else self._frame(row, column)
         except UnreadablePixels:
             return None
 

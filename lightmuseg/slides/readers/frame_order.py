@@ -2,14 +2,16 @@
 
 Across the seam of two frames that lie side by side the tissue goes on; between others the pixels have nothing in
 common. For two borders a and b with pooled variance v the seam is mean((a - b)^2) / 2v: 0 where they are alike, about 1
-where they are strangers. Of two
-slides in SVS, halved one to four times and cut into JPEG frames of 32 to 512 pixels, the median of right seams is 0.07
-to 0.59, of wrong ones 1.07 to 1.63. Blank glass proves nothing and is not counted.
+where they are strangers. Of two slides in SVS, halved one to four times and cut into JPEG frames of 32 to 512 pixels,
+the median of right seams is 0.07 to 0.59, of wrong ones 1.07 to 1.63. Of 110 such grids from ten slides and regions,
+and 8,400 of their parts of 2 x 2 frames, none that lies right is contradicted; of 80 dense ones with two frames in each
+other's place 78 are. Blank glass proves nothing and is not counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,12 +24,34 @@ ORDERS: dict[str, Callable[[int, int, int, int], int]] = {
 }
 # Of seams, see above.
 ALIKE, STRANGERS = 0.65, 0.85
-# Seams without which nothing is proven, and those after which no more are looked at.
-FEW, ENOUGH = 3, 24
+# Pixels of at least two seams without which nothing is proven: of many frames, and of one.
+OF_MANY, OF_ONE = 192, 128
+# Seams along an axis after which no more are looked at.
+ENOUGH = 24
 # Grey levels, as standard deviation, that a border must have, and its pixels.
-LEAST_CONTRAST, LEAST_LENGTH = 8.0, 16
+LEAST_CONTRAST, LEAST_LENGTH = 6.0, 32
 # Places looked at in a round.
-PLACES = 48
+PLACES = 64
+
+
+# of a frame, along each axis: its near border and its far one
+Borders = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class Seam(NamedTuple):
+    """Two borders that touch.
+
+    Attributes:
+        axis: 0 of neighbours in a row, 1 in a column.
+        places: of the two frames (row, column).
+        value: see above.
+        length: in pixels.
+    """
+
+    axis: int
+    places: tuple[tuple[int, int], ...]
+    value: float
+    length: int
 
 
 class Seams:
@@ -36,53 +60,64 @@ class Seams:
     Args:
         frame: uint8 [height, width, 3] at a (row, column), None where there is none or it cannot be read.
         rows, columns: of the grid.
+        last: width of the last column and height of the last row inside the picture, where they are less.
     """
 
-    def __init__(self, frame: Callable[[int, int], np.ndarray | None], rows: int, columns: int) -> None:
-        self._frame, self._rows, self._columns = frame, rows, columns
-        self._borders: dict[tuple[int, int], tuple[np.ndarray, ...] | None] = {}
+    def __init__(
+        self,
+        frame: Callable[[int, int], np.ndarray | None],
+        rows: int,
+        columns: int,
+        last: tuple[int | None, int | None] = (None, None),
+    ) -> None:
+        self._frame, self._rows, self._columns, self._last = frame, rows, columns, last
+        self._borders: dict[tuple[int, int], Borders | None] = {}
 
-    def measured(self, order: str = "rows", rounds: int = 1) -> list[list[float]]:
-        """Seams of neighbours in a row, and of neighbours in a column, if the frames lie in an order of ORDERS.
+    def measured(self, order: str = "rows", rounds: int = 1) -> list[Seam]:
+        """The seams of neighbours, if the frames lie in an order of ORDERS.
 
         Args:
             order: by which :attr:`frame`'s place in rows is numbered.
-            rounds: of PLACES places each, as long as there are not ENOUGH.
+            rounds: of PLACES places each, as long as there are not ENOUGH seams along both axes.
         """
         count = self._rows * self._columns
         places = np.random.default_rng(0).choice(count, min(count, rounds * PLACES), replace=False)
-        found: list[list[float]] = [[], []]
+        found: list[Seam] = []
         for start in range(0, len(places), PLACES):
             for place in places[start : start + PLACES]:
                 row, column = divmod(int(place), self._columns)
                 if column + 1 < self._columns:
-                    found[0] += self._seam(order, (row, column, 3), (row, column + 1, 2))
+                    found += self._seam(order, 0, (row, column), (row, column + 1))
                 if row + 1 < self._rows:
-                    found[1] += self._seam(order, (row, column, 1), (row + 1, column, 0))
-            if min(map(len, found)) >= ENOUGH:
+                    found += self._seam(order, 1, (row, column), (row + 1, column))
+            if min(len(side) for side in _by_axis(found)) >= ENOUGH:
                 break
         return found
 
-    def _seam(self, order: str, *sides: tuple[int, int, int]) -> Iterator[float]:
-        borders = []
-        for row, column, side in sides:
-            frame = self._frame_borders(ORDERS[order](row, column, self._rows, self._columns))
-            if frame is None:
-                return
-            borders.append(frame[side])
-        variance = np.var(borders)
-        if len(borders[0]) >= LEAST_LENGTH and variance >= LEAST_CONTRAST**2:
-            yield float(np.mean((borders[0] - borders[1]) ** 2) / (2 * variance))
+    def _seam(self, order: str, axis: int, *places: tuple[int, int]) -> Iterator[Seam]:
+        frames = [self._frame_borders(ORDERS[order](*place, self._rows, self._columns)) for place in places]
+        if None in frames:
+            return
+        row, column = places[0]
+        ends = self._last[1] if row == self._rows - 1 else None, self._last[0] if column == self._columns - 1 else None
+        # the far border of the first frame, and the near one of the second
+        pair = [borders[: ends[axis]] for borders in (frames[0][axis][1], frames[1][axis][0])]
+        # beside tissue a scanner may fill in glass that it left out
+        if len(pair[0]) >= LEAST_LENGTH and min(map(np.var, pair)) >= LEAST_CONTRAST**2:
+            value = np.mean((pair[0] - pair[1]) ** 2) / (2 * np.var(pair))
+            yield Seam(axis, places, float(value), len(pair[0]))
 
-    def _frame_borders(self, number: int) -> tuple[np.ndarray, ...] | None:
-        """Upper, lower, left and right border of a frame, in grey."""
+    def _frame_borders(self, number: int) -> Borders | None:
+        """Of a frame, in grey: its left and right border, and its upper and lower one."""
         place = divmod(number, self._columns)
         if place not in self._borders:
             pixels = self._frame(*place)
+            borders = None
             if pixels is not None:
-                sides = pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]
-                pixels = tuple(side.mean(axis=-1) for side in sides)
-            self._borders[place] = pixels
+                sides = pixels[:, 0], pixels[:, -1], pixels[0], pixels[-1]
+                left, right, upper, lower = (side.mean(axis=-1) for side in sides)
+                borders = (left, right), (upper, lower)
+            self._borders[place] = borders
         return self._borders[place]
 
 
@@ -93,15 +128,38 @@ def proven_order(seams: Seams, rows: int, columns: int) -> str | None:
         return None if contradicted(seams) else "rows"
     middle = {}
     for name in ORDERS:
-        found = [side for side in seams.measured(name, rounds=4) if side]
-        if sum(map(len, found)) < FEW:
+        found = seams.measured(name, rounds=4)
+        if not _tell(found, OF_MANY):
             return None
-        middle[name] = max(float(np.median(side)) for side in found)
+        middle[name] = max(_middle(side) for side in _by_axis(found) if side)
     best = min(middle, key=middle.__getitem__)
     others = [value for name, value in middle.items() if name != best]
     return best if middle[best] <= ALIKE and min(others) >= STRANGERS else None
 
 
 def contradicted(seams: Seams) -> bool:
-    """Whether frames that are said to lie so do not fit together, along rows or along columns."""
-    return any(len(found) >= FEW and np.median(found) >= STRANGERS for found in seams.measured())
+    """Whether frames that are said to lie so do not fit together: most along an axis, or two and more of their own.
+
+    One frame alone that fits nowhere may be the scanner's fault.
+    """
+    found = seams.measured()
+    if any(_tell(side, OF_MANY) and _middle(side) >= STRANGERS for side in _by_axis(found)):
+        return True
+    of_frame: dict[tuple[int, int], list[Seam]] = {}
+    for seam in found:
+        for place in seam.places:
+            of_frame.setdefault(place, []).append(seam)
+    told = [own for own in of_frame.values() if _tell(own, OF_ONE)]
+    return sum(float(np.mean([seam.value for seam in own])) >= STRANGERS for own in told) >= 2
+
+
+def _tell(seams: list[Seam], pixels: int) -> bool:
+    return len(seams) >= 2 and sum(seam.length for seam in seams) >= pixels
+
+
+def _middle(seams: list[Seam]) -> float:
+    return float(np.median([seam.value for seam in seams]))
+
+
+def _by_axis(seams: list[Seam]) -> tuple[list[Seam], list[Seam]]:
+    return [seam for seam in seams if not seam.axis], [seam for seam in seams if seam.axis]
