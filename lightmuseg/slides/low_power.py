@@ -92,13 +92,9 @@ def picture_of(
             here = slice(y + found[1], y + found[3]), slice(x + found[0], x + found[2])
             part = left + here[1].start, upper + here[0].start, left + here[1].stop, upper + here[0].stop
             drawn, missing, why = _scaled(reader, level, factor, part)
-            if missing is None:
-                pixels[here][unread[here]] = drawn[unread[here]]
-                unread[here] = False
-                return
-            filled = unread[here] & ~missing
-            pixels[here][filled] = drawn[filled]
-            unread[here] &= missing
+            filled = unread[here] if missing is None else unread[here] & ~missing
+            np.copyto(pixels[here], drawn, where=filled[..., None])
+            unread[here] &= ~filled
             if level == index:
                 reasons.extend(why)
 
