@@ -182,7 +182,7 @@ class RowWriter:
             record = {
                 "counts": dataclasses.asdict(self._counts),
                 "entropies": dataclasses.asdict(self._entropies),
-                **self._damage.pop(self._row, {"unread": [], "finer": 0}),
+                **self._damage[self._row],
             }
             probabilities = self._probabilities if self._keep_probabilities else None
             self._store.save(self._row, self._classes, self._entropy, probabilities, record)

@@ -61,10 +61,12 @@ def thumbnail(reader: SlideReader, max_mpp: float, max_side: int) -> Picture:
     return picture_of(reader, index, factor, (0, 0, width, height))
 
 
-def picture_of(reader: SlideReader, index: int, factor: float, box: tuple[int, int, int, int]) -> Picture:
+def picture_of(
+    reader: SlideReader, index: int, factor: float, box: tuple[int, int, int, int], coarser: bool = True
+) -> Picture:
     """A box of the slide, block by block.
 
-    What its level cannot give is taken from another one: of the finer ones from the next, then from the coarser ones.
+    What its level cannot give is taken from another one: of the finer ones from the next, then from coarser ones.
 
     Args:
         reader: the slide.
@@ -72,13 +74,14 @@ def picture_of(reader: SlideReader, index: int, factor: float, box: tuple[int, i
         factor: level-0 pixels to one of the box's.
         box: left, upper, right and lower edge, in its own pixels from the slide's corner; may reach over the slide's
             other edges by a part of a pixel.
+        coarser: whether coarser levels may stand for it.
     """
     left, upper, right, lower = box
     pixels = np.full((lower - upper, right - left, 3), WHITE, np.uint8)
     unread = np.ones(pixels.shape[:2], bool)
     reasons: list[str] = []
     lost = 0
-    for level in (index, *range(index - 1, -1, -1), *range(index + 1, len(reader.levels))):
+    for level in (*range(index, -1, -1), *range(index + 1, len(reader.levels) if coarser else 0)):
         block = max(1, int(BLOCK * reader.levels[level].downsample / factor))
 
         def draw(corner: tuple[int, int], level: int = level, block: int = block) -> None:
@@ -89,13 +92,9 @@ def picture_of(reader: SlideReader, index: int, factor: float, box: tuple[int, i
             here = slice(y + found[1], y + found[3]), slice(x + found[0], x + found[2])
             part = left + here[1].start, upper + here[0].start, left + here[1].stop, upper + here[0].stop
             drawn, missing, why = _scaled(reader, level, factor, part)
-            if missing is None:
-                pixels[here][unread[here]] = drawn[unread[here]]
-                unread[here] = False
-                return
-            filled = unread[here] & ~missing
-            pixels[here][filled] = drawn[filled]
-            unread[here] &= missing
+            filled = unread[here] if missing is None else unread[here] & ~missing
+            np.copyto(pixels[here], drawn, where=filled[..., None])
+            unread[here] &= ~filled
             if level == index:
                 reasons.extend(why)
 

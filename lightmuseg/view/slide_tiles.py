@@ -96,9 +96,9 @@ def levels_of(reader: SlideReader) -> TileLevels:
 def slide_tile(reader: SlideReader, factor: int, box: tuple[int, int, int, int]) -> bytes:
     """JPEG of a box (left, upper, right, lower) of the level that is ``factor`` times coarser than level 0.
 
-    What no level gives is striped.
+    What neither its level nor a finer one gives is striped.
     """
-    picture = picture_of(reader, _index(reader, factor), factor, box)
+    picture = picture_of(reader, _index(reader, factor), factor, box, coarser=False)
     buffer = io.BytesIO()
     shown = Image.fromarray(hatched(picture.pixels, picture.unread))
     shown.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)

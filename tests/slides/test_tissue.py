@@ -5,7 +5,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from lightmuseg.slides.tissue import MARGIN_UM, find_tissue
+from lightmuseg.slides.tissue import CLOSING_UM, MARGIN_UM, find_tissue
 
 UM, MPP0 = 8.0, 0.25
 GLASSES = {
@@ -285,3 +285,23 @@ def test_same_thumbnail_gives_same_mask_and_is_left_as_it_is(tissue):
     assert np.array_equal(first.grid, second.grid)
     assert np.array_equal(tissue, before)
     assert first.step0 == 32
+
+
+@pytest.mark.parametrize("glass", ["grey", "pink", "blue"])
+def test_unread_places_are_tissue_and_change_nothing_beside_them(tissue, tmp_path, glass):
+    truth = shape_of_tissue()
+    slide = as_jpeg(with_tissue(glass_slide(GLASSES[glass]), GLASSES[glass], tissue, truth, 0.5), tmp_path)
+    whole = mask_of(slide)
+    for rows, columns in [((100, 164), (200, 264)), ((0, 32), (0, 32)), ((0, HEIGHT), (150, WIDTH))]:
+        unread = np.zeros_like(truth)
+        unread[slice(*rows), slice(*columns)] = True
+        broken = np.where(unread[..., None], np.uint8(255), slide)
+        mask = find_tissue(broken, UM / MPP0, MPP0, unread).grid
+        assert mask[unread].all()
+        # it takes nothing away beside it, and adds at most what gaps are closed by
+        assert (mask | ~whole)[~unread].mean() > 0.999
+        away = ~grown(unread, 2 * CLOSING_UM + MARGIN_UM)
+        assert np.mean(mask[away] != whole[away]) < 0.005
+    nothing = np.ones_like(truth)
+    assert find_tissue(np.full_like(slide, 255), UM / MPP0, MPP0, nothing).grid.all()
+    assert np.array_equal(find_tissue(slide, UM / MPP0, MPP0, ~nothing).grid, whole)

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from lightmuseg.errors import InputError
 from lightmuseg.slides import Options, SlideSegmenter
+from lightmuseg.slides.readers import UnreadablePixels, open_slide
 from lightmuseg.slides.readers.cucim import CuCIMReader
 from lightmuseg.slides.readers.tiff_tiles import TiffTiles
 
@@ -189,3 +190,20 @@ def test_real_slide_is_unread_where_its_tile_is_damaged(data, tmp_path, name, mp
     assert record["unread_tiles"] > 0
     assert len(record["unread_places"]) == 1
     assert len(set(np.unique(classes))) == 4
+
+
+@pytest.mark.parametrize("backend", ["cucim", "tifffile", "openslide"])
+def test_every_reader_gives_the_tiles_around_a_damaged_one(slide, backend):
+    with open_slide(slide("good"), backend) as reader:
+        expected = reader.read(0, 200, -20, 400, 500)
+        assert reader.read_partly(0, 200, -20, 400, 500)[1:] == (None, ())
+    with open_slide(slide("lost", (0, 4)), backend) as reader:
+        for _ in range(2):
+            pixels, unread, (reason,) = reader.read_partly(0, 200, -20, 400, 500)
+            lost = np.zeros((500, 400), bool)
+            lost[276:, 56:312] = True
+            assert np.array_equal(unread, lost)
+            assert np.array_equal(pixels, np.where(lost[..., None], 255, expected))
+            assert "256, 256" in reason
+            with pytest.raises(UnreadablePixels, match="256, 256"):
+                reader.read(0, 500, 500, 20, 20)

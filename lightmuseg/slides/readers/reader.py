@@ -139,7 +139,7 @@ class SlideReader(ABC):
         left, upper = max(0, xl), max(0, yl)
         inside = min(at.width, xl + width) - left, min(at.height, yl + height) - upper
         for key in self._tiles_in(level, left, upper, *inside):
-            corner, size, tile = self._tile(*key)
+            corner, size, tile = self._tile_alone(*key)
             x, y = corner[0] - xl, corner[1] - yl
             here = slice(max(0, y), y + size[1]), slice(max(0, x), x + size[0])
             if isinstance(tile, str):
@@ -167,7 +167,9 @@ class SlideReader(ABC):
         )
         return ((level, row, column) for row, column in itertools.product(rows, columns))
 
-    def _tile(self, level: int, row: int, column: int) -> tuple[tuple[int, int], tuple[int, int], np.ndarray | str]:
+    def _tile_alone(
+        self, level: int, row: int, column: int
+    ) -> tuple[tuple[int, int], tuple[int, int], np.ndarray | str]:
         """The corner of a tile in its level, its size, and its pixels or why they cannot be decoded."""
         at, (width, height) = self.levels[level], self._tile_size(level)
         xl, yl = column * width, row * height
