@@ -89,6 +89,8 @@ def segment(*slides: str, output: str, resume: bool = False, changed: bool = Fal
     if not slides:
         raise InputError("lightmuseg segment: no slide is given; name at least one.")
     bundle, override, values = engine_options(**options)
+    if truth("changed", changed) and not truth("resume", resume):
+        raise InputError("--changed: is of slides that are done; add --resume.")
     values["resume"], values["changed"] = truth("resume", resume), truth("changed", changed)
     load_light_monai()
     from lightmuseg.slides.bundle import run_bundle
