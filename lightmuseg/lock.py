@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import threading
@@ -15,6 +16,8 @@ from pathlib import Path
 import filelock
 
 from lightmuseg.files import is_gone, processes_here
+
+logger = logging.getLogger(__name__)
 
 # what file systems say that have no locks: NFS without its lock service, Lustre without -o flock, some FUSE
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -50,11 +53,7 @@ def locked(path: Path, timeout: float, wait_for_dead: bool = False) -> Iterator[
             lock.release()
         return
     lease = Lease(path.with_name(path.name + ENDING))
-    end = time.monotonic() + max(timeout, 1.2 * LEASE_S if wait_for_dead else 0.0)
-    while not lease.taken():
-        if time.monotonic() >= end:
-            raise filelock.Timeout(str(lease.path))
-        time.sleep(min(1.0, LEASE_S / 10))
+    _take(lease, timeout, wait_for_dead)
     try:
         yield lease.is_held
     finally:
@@ -70,6 +69,17 @@ def _acquired(lock: filelock.BaseFileLock) -> bool:
             raise
         return False
     return True
+
+
+def _take(lease: Lease, timeout: float, wait_for_dead: bool) -> None:
+    begun = time.monotonic()
+    while not lease.taken():
+        if wait_for_dead and lease.is_elsewhere():
+            logger.warning("%s: is waited for, to see whether the process that holds it lives", lease.path)
+            timeout, wait_for_dead = max(timeout, 1.2 * LEASE_S), False
+        if time.monotonic() - begun >= timeout:
+            raise filelock.Timeout(str(lease.path))
+        time.sleep(min(1.0, LEASE_S / 10))
 
 
 class Lease:
@@ -104,6 +114,10 @@ class Lease:
     def is_held(self) -> bool:
         """Whether the file still says so."""
         return not self._end.is_set() and _read(self.path) == self._own
+
+    def is_elsewhere(self) -> bool:
+        """Whether a process holds it that cannot be asked for here."""
+        return not _read(self.path).startswith(processes_here())
 
     def give_back(self) -> None:
         """Let the next process have it."""

@@ -13,7 +13,7 @@ CLI = ("python", "-m", "lightmuseg.cli")
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ([], ["cohort", "prepare", "quantize", "segment", "stats"]),
+        ([], ["cohort", "prepare", "quantize", "segment", "stats", "verify"]),
         (["cohort"], ["SLIDES", "--output", "--engine", "--address", "--slides_at_once", "--gpus_per_worker", "--shard",
              "--model", "--override", "--mpp", "--runtime"]),
         (["prepare"], ["bcss", "bcss_wsss", "demo"]),
@@ -25,9 +25,10 @@ CLI = ("python", "-m", "lightmuseg.cli")
         ),
         (["prepare", "bcss-wsss"], ["SOURCE", "OUTPUT", "--pseudo_labels", "train_PM/PM_bn7", "--check"]),
         (["stats"], ["DATASET", "--output"]),
+        (["verify"], ["FOLDER"]),
         (["prepare", "demo"], ["--output", "--wheels"]),
         (["segment"], ["SLIDES", "--output", "--model", "--bundle", "--mpp", "--output_mpp", "--region", "--resume",
-             "--runtime"]),
+             "--changed", "--runtime"]),
         (["quantize"], ["DATASET", "--model", "--override", "--max_drop"]),
     ],
 )  # fmt: skip

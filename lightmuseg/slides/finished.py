@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lightmuseg.errors import InputError
@@ -46,6 +47,8 @@ def fault_of(folder: Path, hashes: bool = False) -> str | None:
     try:
         record = read_json(folder / RECORD, "delete it", MOST_RECORD_BYTES)
         listed = record.get("files", {name: None for name, _ in _files(folder)})
+        if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in listed):
+            return f"{RECORD} is damaged"
         faults = [said for name, about in listed.items() if (said := _fault(folder / name, about, hashes))]
     except FileNotFoundError:
         return f"{RECORD} is missing"
@@ -120,7 +123,10 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 def _fault(path: Path, about: dict[str, Any] | None, hashes: bool) -> str:
     """What is wrong with a file; "" where nothing is."""
     try:
-        size = path.stat().st_size
+        state = path.stat()
+        size = state.st_size
+        if not stat.S_ISREG(state.st_mode):
+            return f"{path.name} is no file"
         if about is None:
             return "" if size else f"{path.name} is empty"
         if size != about["bytes"]:

@@ -177,6 +177,15 @@ def test_verify_reads_every_byte_and_names_each_broken_result(slide, out, write_
     assert folders_of_results(out) == [out / "A", out / "B", out / "C"]
 
 
+@pytest.mark.parametrize("name", ["../A/overlay.png", "/dev/zero", "pipe", "a\0b"])
+def test_a_record_that_leads_elsewhere_is_damaged_and_nothing_else_is_read(out, name):
+    record = record_of(out / "A")
+    os.mkfifo(out / "A" / "pipe")
+    record["files"][name] = {"bytes": 0, "sha256": "0"}
+    (out / "A" / "run.json").write_text(json.dumps(record))
+    assert fault_of(out / "A", hashes=True) in ("run.json is damaged", "pipe is no file")
+
+
 def swapped(slide, write_plain_slide, seed=5, keep_times=False):
     """Another slide of the same size in its place."""
     state = slide.stat()

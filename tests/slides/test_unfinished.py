@@ -1,9 +1,12 @@
+import errno
 import multiprocessing
 import os
 import signal
+import time
 
 import pytest
 
+from lightmuseg import lock
 from lightmuseg.errors import InputError
 from lightmuseg.slides.unfinished import MAX_DEATHS, Busy, Unfinished
 
@@ -84,3 +87,54 @@ def test_many_processes_that_claim_and_let_go_are_never_two_at_once(tmp_path):
     assert [process.exitcode for process in processes] == [0] * 6
     assert len(list(marks.iterdir())) > 50
     assert not (tmp_path / ".a.partial").exists()
+
+
+@pytest.fixture
+def no_locks(monkeypatch):
+    """A file system without locks."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(descriptor, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(lock, "LEASE_S", 0.6)
+
+
+def test_without_locks_a_slide_is_held_by_one_process_and_nothing_is_left(tmp_path, no_locks):
+    with Unfinished(tmp_path / "a", True).claimed():
+        with pytest.raises(Busy), Unfinished(tmp_path / "a", True).claimed():
+            pytest.fail("two are at it")
+        # nor does one wait whom somebody watches, since the holder is known to live
+        with pytest.raises(Busy), Unfinished(tmp_path / "a", False).claimed():
+            pytest.fail("two are at it")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_locks_a_slide_of_a_process_that_died_elsewhere_is_free_again(tmp_path, no_locks):
+    killed(tmp_path / "a", rows=1)
+    held = tmp_path / ".a.partial" / "lock.held"
+    held.write_text("abcdef 1 elsewhere 0123")
+    with pytest.raises(Busy), Unfinished(tmp_path / "a", True).claimed():
+        pytest.fail("was taken at once")
+    with Unfinished(tmp_path / "a", False).claimed():
+        pass
+    # a cohort, which looks again and again
+    held.write_text("abcdef 1 elsewhere 4567")
+    for _ in range(100):
+        try:
+            with Unfinished(tmp_path / "a", True).claimed():
+                break
+        except Busy:
+            time.sleep(0.05)
+    else:
+        pytest.fail("is never free")
+
+
+def test_who_lost_a_slide_shows_no_results_of_it(tmp_path, no_locks):
+    unfinished = Unfinished(tmp_path / "a", True)
+    with unfinished.claimed():
+        unfinished.require_held()
+        (unfinished.path / "lock.held").write_text("abcdef 1 elsewhere 0123")
+        with pytest.raises(Busy, match="another process took this slide"):
+            unfinished.require_held()
