@@ -327,9 +327,7 @@ def test_a_loss_that_is_no_number_or_explodes_stops_the_training(tmp_path, value
     training = Training(tmp_path, 3, scores=scores)
     # three iterations an epoch
     loss_becomes(training, 8, value)
-    said = (
-        r"\Atraining stopped in epoch 3, iteration 8: the loss is (nan|inf|10000, 100 times)[^\n]* rate of 0.01; give a"
-    )
+    said = r"\Atraining stopped in epoch 3, iteration 8: the loss is (nan|inf|10000, 100 times)[^\n]* of 0.01; give a"
     with pytest.raises(InputError, match=said + r" smaller --learning_rate[^\n]*\Z"):
         training.run()
     assert same(load(tmp_path / "model.pt"), best)
