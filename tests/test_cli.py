@@ -1,4 +1,5 @@
 import json
+import zlib
 from functools import cache
 
 import numpy as np
@@ -78,7 +79,8 @@ def write_spoilt(source, output):
     pixels = np.array(Image.open(output / tile["image"]))
     pixels[0, 0] ^= 1
     Image.fromarray(pixels).save(output / tile["image"])
-    tile["image_bytes"] = (output / tile["image"]).stat().st_size
+    written = (output / tile["image"]).read_bytes()
+    tile |= {"image_bytes": len(written), "image_crc32": zlib.crc32(written)}
     (output / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 

@@ -15,6 +15,7 @@ _MODULES = {
     "load_tiles": "manifest",
     "manifest_hash": "manifest",
     "output_ending": "folder",
+    "warn_of_absent_classes": "manifest",
 }
 __all__ = list(_MODULES)
 

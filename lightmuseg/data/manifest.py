@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path, PurePosixPath
 from types import NoneType
 from typing import Any
@@ -11,6 +16,8 @@ from lightmuseg.record import read_json, sha256_of
 
 from .bcss import CODE_NAMES
 from .split import SPLITS
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 FORMAT = 2
@@ -84,8 +91,8 @@ def load_tiles(dataset_dir: str | Path, split: str) -> list[dict[str, Any]]:
     ``region_width`` and ``region_height``, by which predictions can be put together again. Tiles of a region stand
     together, row by row.
 
-    Every file is checked to be there with the size it was written with, so that a broken dataset shows before
-    training starts.
+    Every file is read once and compared with the size and the CRC-32 that it was written with, so that a broken
+    dataset shows before training starts. Manifests that ``prepare`` wrote before it noted CRC-32 have sizes alone.
 
     Args:
         dataset_dir: what ``lightmuseg prepare`` wrote.
@@ -106,8 +113,9 @@ def load_tiles(dataset_dir: str | Path, split: str) -> list[dict[str, Any]]:
         )
     if "image" not in tiles[0]:
         raise InputError(f"{root}: holds no tile files (--tile_files none); train on it with train_wsi.json.")
-    for tile in tiles:
-        check_tile(root, tile)
+    # side by side, since a network's disk answers slowly
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(partial(check_tile, root), tiles))
     sources = {source["roi"]: source for source in manifest["sources"]}
     return [
         {"image": str(root / tile["image"]), "label": str(root / tile["mask"]), **place_of(tile, sources[tile["roi"]])}
@@ -122,7 +130,7 @@ def place_of(tile: dict[str, Any], source: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_tile(root: Path, tile: dict[str, Any]) -> None:
-    """Raise an InputError unless both files of a tile are there with the size they were written with."""
+    """Raise an InputError unless both files of a tile are there as they were written."""
     for kind in ("image", "mask"):
         name = PurePosixPath(tile[kind])
         if name.is_absolute() or ".." in name.parts:
@@ -132,6 +140,10 @@ def check_tile(root: Path, tile: dict[str, Any]) -> None:
         if size != tile[f"{kind}_bytes"]:
             state = "is missing" if size is None else f"has {size} bytes, not {tile[f'{kind}_bytes']}"
             raise InputError(f"{path}: {state}; delete {root} and prepare the dataset again.")
+        if f"{kind}_crc32" in tile and zlib.crc32(path.read_bytes()) != tile[f"{kind}_crc32"]:
+            raise InputError(
+                f"{path}: differs from what was written (CRC-32); delete {root} and prepare the dataset again."
+            )
 
 
 def manifest_hash(dataset_dir: str | Path) -> str:
@@ -142,3 +154,36 @@ def manifest_hash(dataset_dir: str | Path) -> str:
     """
     read_manifest(dataset_dir)
     return sha256_of(Path(dataset_dir) / MANIFEST)
+
+
+def warn_of_absent_classes(
+    dataset_dir: str | Path,
+    splits: Sequence[str],
+    classes: Mapping[str, Sequence[int]],
+    merged_codes: Mapping[str, int] | None = None,
+) -> None:
+    """Log a warning for each class that no tile of a split holds.
+
+    Args:
+        dataset_dir: what ``lightmuseg prepare`` wrote.
+        splits: to look at.
+        classes, merged_codes: as of :class:`.CodesToClassesd`.
+
+    Raises:
+        InputError: where there is no manifest.
+    """
+    merged = {int(code): int(other) for code, other in (merged_codes or {}).items()}
+    tiles = read_manifest(dataset_dir)["tiles"]
+    for split in dict.fromkeys(splits):
+        found = {int(code) for tile in tiles if tile["split"] == split for code in tile["code_pixels"]}
+        found = {merged.get(code, code) for code in found}
+        for name, codes in classes.items():
+            if found.isdisjoint(codes):
+                what = (
+                    "the network cannot learn it" if split == "train" else
+                    "its scores are nan where nothing is to be scored, and are left out of the means"
+                )  # fmt: skip
+                logger.warning(
+                    "%s: no tile of the split %r holds the class %s (codes %s): %s.",
+                    dataset_dir, split, name, ", ".join(map(str, codes)), what,
+                )  # fmt: skip

@@ -226,4 +226,5 @@ def _written(output: Path, name: str, kind: str, pixels: np.ndarray) -> dict[str
     # Stained tissue has no repeats for zlib to find: run lengths alone give the same size in a fourth of the time.
     how = {"compress_type": zlib.Z_RLE} if kind == "image" and name.endswith(".png") else {}
     Image.fromarray(pixels).save(output / name, **how)
-    return {kind: name, f"{kind}_bytes": (output / name).stat().st_size}
+    written = (output / name).read_bytes()
+    return {kind: name, f"{kind}_bytes": len(written), f"{kind}_crc32": zlib.crc32(written)}

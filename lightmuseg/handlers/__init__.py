@@ -12,11 +12,13 @@ from .processes import SharedBuffers, report_faults_once, synchronised
 from .progress import Progress
 from .regions import RegionMaps
 from .run_record import RunRecord
+from .sane import FiniteLoss, require_trainable
 from .seed import EpochSeed
 
 __all__ = [
     "EnhancedAlignmentMeasureHandler",
     "EpochSeed",
+    "FiniteLoss",
     "MeanAbsoluteErrorHandler",
     "PerClassMetric",
     "Progress",
@@ -28,5 +30,6 @@ __all__ = [
     "WeightedFMeasureHandler",
     "WeightsLoader",
     "report_faults_once",
+    "require_trainable",
     "synchronised",
 ]

@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 
 from lightmuseg.errors import InputError
 from lightmuseg.networks.saved import read_saved
-from lightmuseg.networks.weights import check_fit, load_weights
+from lightmuseg.networks.weights import check_fit, load_weights, read_state_dict
 from lightmuseg.record import write_csv, write_whole
 
 from .processes import by_first
@@ -132,7 +132,34 @@ class TrainingCheckpoint:
                     "choose another --output_dir, or give the same options to resume it."
                 )
         check_fit(self.network.state_dict(), state["network"], path)
+        self._save_best(state)
         return state
+
+    def _save_best(self, state: dict[str, Any]) -> None:
+        """See that ``model.pt`` is whole; where it is not, write it anew if these are the weights that ``last.pt`` has.
+
+        Raises:
+            InputError: where the best weights are damaged and nowhere else.
+        """
+        path, best = self.output_dir / "model.pt", state["best"]
+        fault = f"{path}: is gone"
+        if path.is_file():
+            try:
+                check_fit(self.network.state_dict(), read_state_dict(path), path)
+                return
+            except InputError as error:
+                fault = str(error).removesuffix(".")
+        lost = self.keep == "best" and best["epoch"] not in (0, state["epoch"])
+        if lost and path.is_file():
+            raise InputError(
+                f"{fault}. It held the best weights, of epoch {best['epoch']}, which are nowhere else: put a copy "
+                "of it back; or delete it to go on without them."
+            )
+        if lost:
+            state["best"] = {"value": -math.inf, "epoch": 0}
+            fault += f" with the best weights, of epoch {best['epoch']}"
+        logger.warning("%s; written anew with the weights of epoch %d, from last.pt.", fault, state["epoch"])
+        _write_checkpoint(path, state["network"])
 
     def _start_epoch(self, engine: Engine) -> None:
         self._losses = []
@@ -160,10 +187,10 @@ class TrainingCheckpoint:
         if validated and self.metric not in validated:
             raise InputError(f"metric={self.metric!r} is not among the evaluator's: {', '.join(validated)}.")
         value = row.get(self.metric, math.nan)
-        better = value > self.best["value"] or (self.metric in row and self.best["epoch"] == 0)
+        better = value > self.best["value"]
         if better:
-            self.best = {"value": value if not math.isnan(value) else -math.inf, "epoch": epoch}
-        # until the first validation the latest weights are the best known
+            self.best = {"value": value, "epoch": epoch}
+        # until a validation gives a number the latest weights are the best known
         by_first(lambda: self._write(engine, better or self.keep == "last" or self.best["epoch"] == 0))
 
     def _write(self, engine: Engine, to_use: bool) -> None:

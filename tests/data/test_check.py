@@ -1,5 +1,6 @@
 import json
 import re
+import zlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,7 +33,9 @@ class Prepared(SimpleNamespace):
         pixels = np.array(Image.open(path))
         pixels[TILE - 1, TILE - 2] ^= 1
         Image.fromarray(pixels).save(path)
-        self.edit(lambda manifest: manifest["tiles"][number].update({f"{kind}_bytes": path.stat().st_size}))
+        written = path.read_bytes()
+        about = {f"{kind}_bytes": len(written), f"{kind}_crc32": zlib.crc32(written)}
+        self.edit(lambda manifest: manifest["tiles"][number].update(about))
         return path
 
 

@@ -1,12 +1,13 @@
 import hashlib
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lightmuseg.data import load_tiles, manifest, manifest_hash
+from lightmuseg.data import load_tiles, manifest, manifest_hash, warn_of_absent_classes
 from lightmuseg.data.prepare import prepare_bcss
 from lightmuseg.data.stats import class_shares
 from lightmuseg.errors import InputError
@@ -161,3 +162,46 @@ def test_entries_that_are_no_objects_are_refused(place, dataset):
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=f"{path}: .*prepare the dataset again"):
         load_tiles(dataset, "train")
+
+
+def test_a_tile_that_was_changed_to_the_same_size_is_refused(dataset):
+    for kind in ("image", "label"):
+        path = Path(load_tiles(dataset, "val")[0][kind])
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:])
+        with pytest.raises(InputError, match=f"{path}: differs from what was written .*prepare the dataset again"):
+            load_tiles(dataset, "val")
+        path.write_bytes(whole)
+    load_tiles(dataset, "val")
+
+
+def test_a_manifest_without_check_sums_is_taken(dataset):
+    path = dataset / "manifest.json"
+    content = json.loads(path.read_text())
+    for tile in content["tiles"]:
+        assert tile.pop("image_crc32") == zlib.crc32((dataset / tile["image"]).read_bytes())
+        assert tile.pop("mask_crc32") == zlib.crc32((dataset / tile["mask"]).read_bytes())
+    path.write_text(json.dumps(content))
+    assert load_tiles(dataset, "val")
+
+
+def test_a_class_that_is_nowhere_is_named(dataset, caplog):
+    path = dataset / "manifest.json"
+    content = json.loads(path.read_text())
+    for tile in content["tiles"]:
+        tile["code_pixels"].pop("5", None)
+    path.write_text(json.dumps(content))
+    warn_of_absent_classes(dataset, ["train", "val"], {"here": [1]})
+    assert caplog.messages == []
+    warn_of_absent_classes(dataset, ["train", "val", "val"], {"here": [1, 5], "nowhere": [5]})
+    assert caplog.messages == [
+        f"{dataset}: no tile of the split 'train' holds the class nowhere (codes 5): the network cannot learn it.",
+        f"{dataset}: no tile of the split 'val' holds the class nowhere (codes 5): its scores are nan where nothing is "
+        "to be scored, and are left out of the means.",
+    ]
+    caplog.clear()
+    # merged codes count as the other ones
+    warn_of_absent_classes(dataset, ["train"], {"merged": [5]}, {"1": 5})
+    assert caplog.messages == []
+    warn_of_absent_classes(dataset, ["train"], {"gone": [1]}, {"1": 5})
+    assert len(caplog.messages) == 1

@@ -128,7 +128,7 @@ def test_without_tile_files_there_is_the_manifest_only_and_no_image_is_read(with
 
 
 def test_without_tile_files_the_tiles_are_the_same(prepared, without_files):
-    files = ("image", "image_bytes", "mask", "mask_bytes")
+    files = ("image", "image_bytes", "image_crc32", "mask", "mask_bytes", "mask_crc32")
     expected = [{key: tile[key] for key in tile if key not in files} for tile in prepared.manifest["tiles"]]
     assert without_files.manifest["tiles"] == expected
 

@@ -1,6 +1,7 @@
 import csv
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from monai.utils import set_determinism
 from torch import nn
 
 from lightmuseg.errors import InputError
-from lightmuseg.handlers import EpochSeed, Progress, TrainingCheckpoint, WeightsLoader
+from lightmuseg.handlers import EpochSeed, FiniteLoss, Progress, TrainingCheckpoint, WeightsLoader, require_trainable
 from lightmuseg.losses import StructureLoss
 
 OPTIONS = {"learning_rate": 0.01, "seed": 42, "classes": {"tumor": [1]}}
@@ -58,6 +59,7 @@ class Training:
             loss_function=StructureLoss(window=3),
             train_handlers=[
                 EpochSeed(42, dataset),
+                FiniteLoss(self.network, optimizer),
                 ValidationHandler(interval=interval, validator=self.evaluator, epoch_level=True),
                 self.checkpoint,
                 Progress("training", self.evaluator),
@@ -259,6 +261,114 @@ def test_score_that_is_no_number_is_never_the_best_of_several(tmp_path):
     training = Training(tmp_path, 3, scores=[float("nan"), 0.1, float("nan")]).run()
     assert training.checkpoint.best == {"value": 0.1, "epoch": 2}
     assert same(load(tmp_path / "model.pt"), training.weights_by_epoch[2])
+
+
+def test_while_no_score_is_a_number_the_latest_weights_are_kept(tmp_path):
+    training = Training(tmp_path, 3, scores=[float("nan")] * 3).run()
+    assert training.checkpoint.best["epoch"] == 0
+    assert same(load(tmp_path / "model.pt"), training.weights_by_epoch[3])
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_best_weights_that_are_damaged_are_not_lost_in_silence(tmp_path):
+    scores = [0.2, 0.9, 0.5, 0.95]
+    best = Training(tmp_path, 3, scores=scores).run().weights_by_epoch[2]
+    whole = (tmp_path / "model.pt").read_bytes()
+    cut(tmp_path / "model.pt")
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match=r"model.pt: is damaged.*best weights, of epoch 2, .*put a copy of it back"):
+        Training(tmp_path, 4, scores=scores).run()
+    assert contents(tmp_path) == before
+    (tmp_path / "model.pt").write_bytes(whole)
+    Training(tmp_path, 3, scores=scores).run()
+    assert same(load(tmp_path / "model.pt"), best)
+
+
+def test_best_weights_that_were_deleted_are_said_and_the_next_best_are_kept(tmp_path, caplog):
+    scores = [0.2, 0.9, 0.5, 0.4]
+    Training(tmp_path, 3, scores=scores).run()
+    (tmp_path / "model.pt").unlink()
+    resumed = Training(tmp_path, 4, scores=scores).run()
+    assert (
+        "model.pt: is gone with the best weights, of epoch 2; written anew with the weights of epoch 3" in caplog.text
+    )
+    assert resumed.checkpoint.best == {"value": 0.4, "epoch": 4}
+    assert same(load(tmp_path / "model.pt"), resumed.weights_by_epoch[4])
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+@pytest.mark.parametrize("spoil", [cut, Path.unlink])
+def test_a_damaged_model_is_written_anew_where_the_checkpoint_has_its_weights(tmp_path, caplog, keep, spoil):
+    scores = [0.2, 0.9] if keep == "best" else [0.9, 0.2]
+    weights = Training(tmp_path, 2, keep=keep, scores=scores).run().weights_by_epoch[2]
+    spoil(tmp_path / "model.pt")
+    Training(tmp_path, 2, keep=keep, scores=scores).run()
+    assert same(load(tmp_path / "model.pt"), weights)
+    assert "written anew with the weights of epoch 2, from last.pt" in caplog.text
+
+
+def loss_becomes(training, iteration, value):
+    @training.trainer.on(Events.ITERATION_COMPLETED(once=iteration))
+    def spoil(engine):
+        engine.state.output[0]["loss"] = torch.tensor(value)
+
+    # before the handlers of the training
+    handlers = training.trainer._event_handlers[Events.ITERATION_COMPLETED]
+    handlers.insert(0, handlers.pop())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e4])
+def test_a_loss_that_is_no_number_or_explodes_stops_the_training(tmp_path, value):
+    scores = [0.9, 0.2, 0.95]
+    best = Training(tmp_path, 2, scores=scores).run().weights_by_epoch[1]
+    training = Training(tmp_path, 3, scores=scores)
+    # three iterations an epoch
+    loss_becomes(training, 8, value)
+    said = r"\Atraining stopped in epoch 3, iteration 8: the loss is (nan|inf|10000, 100 times)[^\n]* of 0.01; give a"
+    with pytest.raises(InputError, match=said + r" smaller --learning_rate[^\n]*\Z"):
+        training.run()
+    assert same(load(tmp_path / "model.pt"), best)
+    assert load(tmp_path / "last.pt")["epoch"] == 2
+
+
+def test_weights_that_are_no_numbers_are_never_written(tmp_path):
+    training = Training(tmp_path, 2)
+
+    @training.trainer.on(Events.ITERATION_COMPLETED(once=3))
+    def spoil(engine):
+        with torch.no_grad():
+            training.network[0].weight.fill_(float("nan"))
+
+    with pytest.raises(InputError, match="epoch 1, iteration 3: weights are not finite"):
+        training.run()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_learning_rate_that_is_too_high_stops_the_training_by_itself(tmp_path):
+    training = Training(tmp_path, 3)
+    training.checkpoint.optimizer.param_groups[0]["lr"] = 1e30
+    with pytest.raises(InputError, match=r"training stopped in epoch 1, .* learning rate of 1e\+30"):
+        training.run()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "value", [-1, 0, float("nan"), float("inf"), 1e30, "fast", "0.001", None, True, [0.1]], ids=str
+)
+def test_a_learning_rate_that_cannot_be_is_refused_in_one_line(value):
+    with pytest.raises(InputError, match=rf"\A--learning_rate {re.escape(str(value))}: [^\n]*give a number"):
+        require_trainable(value, 1e-4)
+    if value != 0:
+        with pytest.raises(InputError, match=r"\A--weight_decay [^\n]*give a number"):
+            require_trainable(1e-3, value)
+
+
+def test_learning_rates_that_can_be_are_taken():
+    for value in (1e-6, 0.001, 1, 10.0):
+        require_trainable(value, 0)
 
 
 def test_epochs_without_validation_have_no_metric_and_are_not_the_best(tmp_path):

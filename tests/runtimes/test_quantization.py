@@ -80,6 +80,22 @@ def test_another_networks_model_is_refused(quantized, tmp_path):
         make_runtime(LightMuSeg(encoder_weights=None), "openvino_int8", SIDE, int8=tmp_path)
 
 
+@pytest.mark.parametrize("says_its_stride", [True, False], ids=["recorded", "of an older record"])
+def test_a_model_of_another_output_stride_is_refused(quantized, network, tmp_path, says_its_stride):
+    folder = shutil.copytree(quantized[0], tmp_path / "model_int8")
+    record = json.loads((folder / "quantization.json").read_text())
+    assert record["output_stride"] == 2
+    if not says_its_stride:
+        del record["output_stride"]
+        (folder / "quantization.json").write_text(json.dumps(record))
+    finer = LightMuSeg(encoder_weights=None, output_stride=1).eval()
+    finer.load_state_dict(network.state_dict())
+    with pytest.raises(
+        InputError, match="at an output stride of 2 pixels, and this --output_mpp needs 1; give another"
+    ):
+        make_runtime(finer, "openvino_int8", SIDE, int8=folder)
+
+
 @pytest.mark.parametrize("name", ["model.xml", "model.bin"])
 def test_files_that_are_not_as_they_were_made_are_refused(quantized, network, tmp_path, name):
     folder = shutil.copytree(quantized[0], tmp_path / "model_int8")
