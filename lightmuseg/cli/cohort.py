@@ -25,7 +25,8 @@ def cohort(
     """Segment all slides that have no results in OUTPUT yet; the same command goes on after any stop.
 
     Args:
-        slides: a folder, a glob in quotes, or a CSV file with a column slide and, if known, mpp, patient and stain.
+        slides: a folder, a glob in quotes, or a table (.csv, .tsv, .txt) with a column slide and, where known,
+            mpp, patient and stain.
         output: folder of the folders of results, and of cohort.csv and cohort.html.
         engine: local, one process a device of this machine; or ray.
         address: of a Ray cluster, such as auto; without it Ray is begun on this machine.
@@ -34,7 +35,7 @@ def cohort(
         shard: i/n does the i-th of n parts, counted from 1, for arrays of jobs.
     """
     if not slides:
-        raise InputError("lightmuseg cohort: no slide is given; name a folder, a glob or a CSV manifest.")
+        raise InputError("lightmuseg cohort: no slide is given; name a folder, a glob or a table of slides.")
     bundle, override, values = engine_options(**options)
     at_once = number("slides_at_once", slides_at_once, int)
     share = number("gpus_per_worker", gpus_per_worker, float)
