@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from lightmuseg.errors import InputError, first_line
 from lightmuseg.record import is_file
+from lightmuseg.slides.job import result_name
 
 from .manifest import SUFFIXES, read_manifest
 from .search import search
@@ -131,7 +132,7 @@ def _slide(path: Path, root: Path, mpp: float | None = None, patient: str = "", 
     """A slide whose results are called as it is below ``root``, or behind what it has in common with it."""
     try:
         path, inner = _placed(path, root)
-        name = str(inner if path.is_dir() else inner.with_suffix("")) if inner.name else ""
+        name = str(inner if path.is_dir() else inner.with_name(result_name(path))) if inner.name else ""
         size, fault = _size(path), ""
     except (OSError, RuntimeError, ValueError) as error:
         return CohortSlide(path.absolute(), path.name, mpp, patient, stain, 0, f"{path}: {first_line(error)}")

@@ -11,6 +11,7 @@ import pytest
 
 import lightmuseg.cohort.agenda
 import lightmuseg.slides.bundle
+from lightmuseg.cohort import segment_cohort
 from lightmuseg.cohort.worker import SlideWorker
 from lightmuseg.errors import InputError
 from lightmuseg.record import read_csv, write_csv
@@ -154,6 +155,15 @@ def test_each_slide_of_the_proof_is_read_by_its_own_um_per_pixel(cohort, make_sl
     cohort(tmp_path / "slides" / "list.csv", values={"slide_mpp": 0.3})
     slides = tmp_path / "slides"
     assert given == [([(str(slides / "a.tif"), 0.5), (str(slides / "b.tif"), None)], 0.3)]
+
+
+def test_um_per_pixel_of_an_override_hold_where_the_manifest_says_nothing(make_slide, tmp_path, root, override):
+    for name in "ab":
+        make_slide(f"{name}.tif")
+    (tmp_path / "slides" / "list.csv").write_text("slide,mpp\na.tif,0.3\nb.tif,\n")
+    segment_cohort([str(tmp_path / "slides" / "list.csv")], tmp_path / "out", root / "bundle", override(slide_mpp=0.5))
+    mpps = [json.loads((tmp_path / "out" / name / "run.json").read_text())["level0_mpp"] for name in "ab"]
+    assert mpps == [0.3, 0.5]
 
 
 def test_a_cohort_begun_by_other_options_is_not_gone_on_with(cohort, make_slide, tmp_path):
