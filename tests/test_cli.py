@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightmuseg.cli.slides import engine_options
 from lightmuseg.data.prepare import prepare_bcss
 
 CLI = ("python", "-m", "lightmuseg.cli")
@@ -242,3 +243,7 @@ def test_quantize_refuses_what_is_no_share(run, tmp_path, drop):
     status, _, stderr = run(*CLI, "quantize", tmp_path / "tiles", "--max_drop", drop)
     assert status == 1
     assert f"--max_drop {drop}" in stderr.splitlines()[-1] or f"--max_drop {float(drop)}" in stderr.splitlines()[-1]
+
+
+def test_a_region_that_is_too_long_for_a_path_is_a_text():
+    assert engine_options(region="1," * 3000)[2]["region"] == "1," * 3000

@@ -18,8 +18,11 @@ from lightmuseg.record import (
     read_json,
     require_space,
     sha256_of,
+    text_of,
+    unescaped,
     write_csv,
     write_json,
+    write_text,
     write_whole,
 )
 
@@ -237,3 +240,23 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 def test_json_is_read_with_and_without_a_byte_order_mark(tmp_path):
     (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + '{"é": [1, 2.5]}'.encode())
     assert read_json(tmp_path / "a.json", "") == {"é": [1, 2.5]}
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "cp1252", "latin-1"]
+)
+def test_text_of_other_programs_is_read_in_their_encoding(encoding):
+    assert text_of("slide;Pr\u00e4parat, \u00b5m\r\n".encode(encoding)) == "slide;Pr\u00e4parat, \u00b5m\r\n"
+
+
+def test_every_byte_has_a_letter_in_text_that_is_no_unicode():
+    # of Latin-1 where cp1252 has none
+    text = text_of(b"x " + bytes(range(128, 256)))[2:]
+    assert text[:3] == "\u20ac\x81\u201a"
+    assert text[32:] == bytes(range(160, 256)).decode("latin-1")
+
+
+def test_a_name_that_is_no_unicode_is_the_same_after_it_was_written(tmp_path):
+    name = os.fsdecode(b"Pr\xe4 \\udx.tif")
+    write_text(tmp_path / "a.txt", name)
+    assert unescaped((tmp_path / "a.txt").read_text(encoding="utf-8")) == name

@@ -26,7 +26,8 @@ def cohort(
     """Segment all slides that have no results in OUTPUT yet; the same command goes on after any stop.
 
     Args:
-        slides: a folder, a glob in quotes, or a CSV file with a column slide and, if known, mpp, patient and stain.
+        slides: a folder, a glob in quotes, or a table (.csv, .tsv, .txt) with a column slide and, where known,
+            mpp, patient and stain.
         output: folder of the folders of results, and of cohort.csv and cohort.html.
         engine: local, one process a device of this machine; or ray.
         address: of a Ray cluster, such as auto; without it Ray is begun on this machine.
@@ -36,7 +37,7 @@ def cohort(
         changed: do slides again whose file changed since; the former results are kept as .NAME.kept-1.
     """
     if not slides:
-        raise InputError("lightmuseg cohort: no slide is given; name a folder, a glob or a CSV manifest.")
+        raise InputError("lightmuseg cohort: no slide is given; name a folder, a glob or a table of slides.")
     bundle, override, values = engine_options(**options)
     values["changed"] = truth("changed", changed)
     at_once = number("slides_at_once", slides_at_once, int)

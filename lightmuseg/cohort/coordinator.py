@@ -66,7 +66,7 @@ def segment_cohort(
     """Segment slides that have no results yet, and write cohort.csv and cohort.html of all.
 
     Args:
-        sources: folders, globs, CSV manifests, or slides.
+        sources: folders, globs, tables of slides, or slides.
         output: folder of the results, which are called as the slides are below the folder that is searched.
         bundle, override, values: of the network and the options, as :func:`.run_bundle` takes them.
         engine: "local", processes of this machine; or "ray".

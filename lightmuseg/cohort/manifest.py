@@ -148,9 +148,8 @@ def _path(manifest: Path, slide: str, place: str) -> Path:
     if len(found) > 1 and slashes in found[1:] and "\\" in slide:
         raise InputError(f"{place}: {slide} names two files, {found[0]} and {slashes}; rename one.")
     if not found:
-        raise InputError(
-            f"{place}: {slide}: no such file, seen from {manifest.parent.absolute()}; correct or delete the line."
-        )
+        remedy = "correct or delete the line" if slide.isascii() else "correct the line, or export it as CSV in UTF-8"
+        raise InputError(f"{place}: {slide}: no such file, seen from {manifest.parent.absolute()}; {remedy}.")
     return found[0]
 
 

@@ -47,7 +47,7 @@ def work_list(sources: Sequence[str], output: Path) -> list[CohortSlide]:
     """The slides that are named, the largest first: begun last, a large one would keep all other workers waiting.
 
     Args:
-        sources: folders, globs, CSV manifests, or slides.
+        sources: folders, globs, tables of slides, or slides.
         output: the cohort's folder, which is not searched.
 
     Raises:
@@ -61,7 +61,7 @@ def work_list(sources: Sequence[str], output: Path) -> list[CohortSlide]:
             found.setdefault(slide.path, slide)
     if not found:
         raise InputError(
-            f"{', '.join(sources) or 'SLIDES'}: no slide is there; name a folder, a glob or a CSV manifest."
+            f"{', '.join(sources) or 'SLIDES'}: no slide is there; name a folder, a glob or a table of slides."
         )
     return _apart(sorted(found.values(), key=lambda slide: (-slide.size, slide.name)))
 

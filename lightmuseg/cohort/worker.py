@@ -19,7 +19,7 @@ from .work_list import CohortSlide
 
 READY, REFUSED, BROKEN = "ready", "refused", "broken"
 # They say where and how fast it is made, which workers need not have in common.
-FREE = ("output_dir", "resume", "changed", "workers", "slide_mpp")
+FREE = ("output_dir", "resume", "changed", "workers")
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,16 @@ class SlideWorker:
             if fault is None:
                 raise
             raise InputError(fault) from error
-        # an override may say it
-        self._mpp = self._segmenter.options.slide_mpp
         options = {name: value for name, value in self._segmenter.options.plain().items() if name not in FREE}
         model = {name: value for name, value in self._segmenter.model.items() if name != "threads"}
-        self._state.begin({**options, "slide_mpp": self._mpp, **model})
+        self._state.begin({**options, **model})
 
     def __call__(self, slide: CohortSlide) -> Report:
         """Segment a slide, and note where it failed; a folder of results says itself that it is done."""
         options = dataclasses.replace(
             self._segmenter.options,
             output_dir=self._state.results(slide).parent,
-            slide_mpp=self._mpp if slide.mpp is None else slide.mpp,
+            slide_mpp=self._segmenter.options.slide_mpp if slide.mpp is None else slide.mpp,
             resume=True,
         )
         job = SlideJob(slide.path, self._segmenter.runtime, options, self._segmenter.model, unattended=True)

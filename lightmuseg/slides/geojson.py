@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,10 +63,9 @@ def _unzipped(path: Path, name: str) -> bytes:
             with archive.open(files[0]) as file:
                 # not what the archive says of its size, which may be anything
                 content = file.read(MAX_BYTES + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        # RuntimeError of a password, NotImplementedError of an unknown compression
+    except InputError:
+        raise
+    except Exception as error:  # each compression has errors of its own
         raise InputError(f"{name}: cannot be unpacked ({first_line(error)}); export it again.") from error
     _refuse_size(len(content), name)
     return content

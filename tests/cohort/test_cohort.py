@@ -11,17 +11,12 @@ import pydicom
 import pytest
 
 import lightmuseg.cohort.agenda
+import lightmuseg.slides.bundle
 import lightmuseg.slides.job
+from lightmuseg.cohort import segment_cohort
 from lightmuseg.cohort.worker import SlideWorker
 from lightmuseg.errors import InputError
 from lightmuseg.record import read_csv, write_csv
-from lightmuseg.slides import sample
-
-# the network that costs nothing, made after a look at the slides as others are
-SAMPLED = (
-    "Green() if __import__('lightmuseg.slides.sample', fromlist=['']).sample_tiles(@slides, @options, @tile_size) "
-    "is not None else None"
-)
 
 
 def refused(*words):
@@ -199,15 +194,26 @@ def test_each_slide_of_the_proof_is_read_by_its_own_um_per_pixel(cohort, make_sl
     for name, side in (("a", 900), ("b", 700)):
         make_slide(f"{name}.tif", side=side)
     (tmp_path / "slides" / "list.csv").write_text("slide,mpp\na.tif,0.5\nb.tif,\n")
-    opened = []
+    given = []
 
-    def open_nothing(path, backend, mpp, *rest):
-        opened.append((path.stem, mpp))
-        raise InputError("not now")
+    def load(bundle, override, slides, output, values, load=lightmuseg.slides.bundle.load_segmenter):
+        segmenter = load(bundle, override, slides, output, values)
+        given.append((sorted(slides), segmenter.options.slide_mpp))
+        return segmenter
 
-    monkeypatch.setattr(sample, "open_slide", open_nothing)
-    cohort(tmp_path / "slides" / "list.csv", values={"slide_mpp": 0.3}, runtime=SAMPLED)
-    assert opened == [("a", 0.5), ("b", 0.3)]
+    monkeypatch.setattr(lightmuseg.slides.bundle, "load_segmenter", load)
+    cohort(tmp_path / "slides" / "list.csv", values={"slide_mpp": 0.3})
+    slides = tmp_path / "slides"
+    assert given == [([(str(slides / "a.tif"), 0.5), (str(slides / "b.tif"), None)], 0.3)]
+
+
+def test_um_per_pixel_of_an_override_hold_where_the_manifest_says_nothing(make_slide, tmp_path, root, override):
+    for name in "ab":
+        make_slide(f"{name}.tif")
+    (tmp_path / "slides" / "list.csv").write_text("slide,mpp\na.tif,0.3\nb.tif,\n")
+    segment_cohort([str(tmp_path / "slides" / "list.csv")], tmp_path / "out", root / "bundle", override(slide_mpp=0.5))
+    mpps = [json.loads((tmp_path / "out" / name / "run.json").read_text())["level0_mpp"] for name in "ab"]
+    assert mpps == [0.3, 0.5]
 
 
 def test_a_cohort_begun_by_other_options_is_not_gone_on_with(cohort, make_slide, tmp_path):
@@ -392,3 +398,18 @@ def test_a_dicom_segmentation_that_cannot_be_fails_before_the_slides_work(
     rows = table(tmp_path / "out")
     assert "is no DICOM whole-slide image" in rows["plain"]["message"]
     assert "lacks FrameOfReferenceUID" in rows["nowhere"]["message"]
+
+
+@pytest.mark.cohort
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_a_name_that_is_no_unicode_reaches_workers_in_other_processes(command, make_slide, tmp_path, engine):
+    pytest.importorskip("ray")
+    good, odd = make_slide("good.tif"), os.fsdecode(b"caf\xe9.tif")
+    try:
+        good.rename(good.with_name(odd))
+    except OSError:
+        pytest.skip("this file system has no such names")
+    make_slide("good.tif")
+    words = (tmp_path / "slides", "--output", tmp_path / "out", "--engine", engine, "--slides-at-once", "2")
+    assert command(*words).wait(300) == 0, (tmp_path / "said.txt").read_text()
+    assert sorted(row["status"] for row in read_csv(tmp_path / "out" / "cohort.csv")) == ["done", "done"]

@@ -1,5 +1,7 @@
 """The tiles that a runtime is proven on."""
 
+from dataclasses import replace
+
 import numpy as np
 import tifffile
 
@@ -30,3 +32,13 @@ def test_slides_that_cannot_be_read_are_passed_over(tmp_path):
     assert sample_tiles([str(tmp_path / "broken.tif"), str(tmp_path / "absent.tif")], options, 128).shape[0] == 0
     good = slide_with_structure_at(tmp_path / "a.tif", 0, 0)
     assert len(sample_tiles([str(tmp_path / "broken.tif"), str(good)], options, 128)) == TAKEN
+
+
+def test_each_slide_is_read_at_its_own_um_per_pixel(tmp_path, write_plain_slide):
+    slide = str(write_plain_slide(tmp_path / "a.tif", 1, 900))
+    options = Options(output_dir=tmp_path, class_names=("tumor",), slide_mpp=0.25)
+    alone = sample_tiles([slide], options, 128)
+    expected = sample_tiles([slide], replace(options, slide_mpp=0.5), 128)
+    assert not np.array_equal(alone, expected)
+    assert np.array_equal(sample_tiles([(str(tmp_path / "absent.tif"), 0.3), (slide, 0.5)], options, 128), expected)
+    assert np.array_equal(sample_tiles([(slide, None)], options, 128), alone)

@@ -1,7 +1,9 @@
 import contextlib
 import csv
 import json
+import os
 import re
+import shutil
 import subprocess
 import threading
 from types import SimpleNamespace
@@ -163,6 +165,30 @@ def test_region_alone_is_segmented(slide, tmp_path):
     assert np.array_equal(classes, np.where(inside, expected_classes(slide, 1), 0))
     measured = {row["measure"]: row["value"] for row in csv.DictReader((tmp_path / "out/A 1/measurements.csv").open())}
     assert float(measured["analysed_tissue_area"]) == pytest.approx(300 * 400 * 0.0625e-6)
+
+
+@pytest.mark.parametrize("ending", ["tif", "jpg"])
+def test_a_name_that_is_no_unicode_is_a_name(slide, tmp_path, ending):
+    odd = tmp_path / os.fsdecode(b"Pr\xe4parat." + ending.encode())
+    try:
+        odd.write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    plain = tmp_path / f"plain.{ending}"
+    if ending == "tif":
+        shutil.copy(slide, plain)
+    else:
+        Image.fromarray(tifffile.imread(slide)[:600, :600]).save(plain)
+    shutil.copy(plain, odd)
+    rows = segment([str(plain), str(odd)], tmp_path / "out", slide_mpp=0.25)
+    assert [row["status"] for row in rows] == ["done", "done"]
+    maps = [(tmp_path / "out" / path.stem / "classes.tif").read_bytes() for path in (plain, odd)]
+    assert maps[0] == maps[1]
+    # text that any program reads
+    listed = [row["slide"] for row in csv.DictReader((tmp_path / "out" / "report.csv").open(encoding="utf-8"))]
+    assert listed[1].endswith(f"Pr\\udce4parat.{ending}")
+    assert "Pr\\udce4parat" in (tmp_path / "out" / odd.stem / "report.html").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "out" / odd.stem / "run.json").read_bytes())["slide"] == str(odd)
 
 
 def test_failing_slides_are_reported_and_the_others_go_on(tmp_path, capsys, write_plain_slide):
