@@ -50,7 +50,7 @@ def warnings_of(
     found = [
         _scale(view.reader),
         _coarse(view),
-        _nuclei(view, nuclei_um(*fields_at(view, _tissue_corners(view, area, plan), plan.tile_size))),
+        _nuclei(view.reader.mpp, *fields_at(view, _tissue_corners(view, area, plan), plan.tile_size)),
         _tissue(sum(counts.analysed) * mm2),
         _focus(places_blur(view, area, plan)),
         _unread(unread_tiles, counts.unread * mm2),
@@ -129,10 +129,13 @@ def _coarse(view: ModelView) -> str:
     )
 
 
-def _nuclei(view: ModelView, um: float | None) -> str:
+def _nuclei(mpp: float, fields: list[np.ndarray], field_mpp: float) -> str:
+    um = nuclei_um(fields, field_mpp)
     if um is None or LEAST_UM <= um <= MOST_UM:
         return ""
-    mpp = view.reader.mpp
+    # what is out of focus swells; pixels finer than they are said to be look a little blurred too
+    if um > MOST_UM and np.median([blur_effect(field, channel_axis=-1) for field in fields]) > BLURRED:
+        return ""
     return (
         f"scale: at {mpp:g} um per pixel its nuclei are {um:.2g} um thick, {USUAL_UM:g} is usual; by them it has rather "
         f"{mpp * USUAL_UM / um:.1g}. Measure something of known size, and give the right value with --mpp."
