@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from lightmuseg.slides.plan import plan_tiles
-from lightmuseg.slides.quality import _nuclei, _tissue_corners
+from lightmuseg.slides.quality import nuclei_warning, tissue_corners
 from lightmuseg.slides.readers.opening import open_slide
 from lightmuseg.slides.scale import fields_at, nuclei_um
 from lightmuseg.slides.tissue import tissue_of
@@ -44,8 +44,8 @@ def told(path: Path, mpp: float) -> tuple[str, float | None]:
         view = ModelView(reader, MODEL_MPP)
         area = tissue_of(reader)
         plan = plan_tiles((view.width, view.height), view.scale, area, TILE, 0.0, 2)
-        fields, field_mpp = fields_at(view, _tissue_corners(view, area, plan), TILE)
-        return _nuclei(mpp, fields, field_mpp), nuclei_um(fields, field_mpp)
+        fields, field_mpp = fields_at(view, tissue_corners(view, area, plan), TILE)
+        return nuclei_warning(mpp, fields, field_mpp), nuclei_um(fields, field_mpp)
 
 
 def main(names: list[str]) -> None:
