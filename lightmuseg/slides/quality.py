@@ -56,7 +56,7 @@ def warnings_of(
         *area.warnings,
         _scale(view.reader),
         _coarse(view),
-        _nuclei(view, nuclei_um(*fields_at(view, _tissue_corners(view, area, plan), plan.tile_size))),
+        nuclei_warning(view.reader.mpp, *fields_at(view, tissue_corners(view, area, plan), plan.tile_size)),
         _tissue(sum(counts.analysed) * mm2),
         _focus(places_blur(view, area, plan)),
         _tissue_level(picture, view.reader.mpp),
@@ -83,7 +83,7 @@ def places_blur(view: ModelView, area: Area, plan: Plan) -> list[float]:
         Crete et al., The blur effect: perception and estimation with a new no-reference perceptual blur metric,
         Proc. SPIE 6492, 2007, doi:10.1117/12.702790.
     """
-    tissue = _tissue_corners(view, area, plan)
+    tissue = tissue_corners(view, area, plan)
     half = max(1, round(BLUR_MPP / (view.scale * view.reader.mpp)))
     found = []
     for (xm, ym), tile in zip(tissue, view.read_batch(tissue, plan.tile_size)):
@@ -96,17 +96,18 @@ def places_blur(view: ModelView, area: Area, plan: Plan) -> list[float]:
     return found
 
 
-def _tissue_corners(view: ModelView, area: Area, plan: Plan) -> list[tuple[int, int]]:
-    """Of up to 32 tiles of tissue from all over a slide."""
+def tissue_corners(view: ModelView, area: Area, plan: Plan) -> list[tuple[int, int]]:
+    """Corners (xm, ym) of up to 32 tiles of tissue from all over a slide."""
     corners_m = [plan.corner_m(tile) for tile in _evenly(plan.tiles, 4 * PLACES)]
     tissue = [corner_m for corner_m in corners_m if _analysed_share(view, area, plan, corner_m) >= LEAST_SHARE]
     return _evenly(tissue, PLACES)
 
 
 def _analysed_share(view: ModelView, area: Area, plan: Plan, corner_m: tuple[int, int]) -> float:
-    """Of a tile, by 16 x 16 points."""
+    """Of what a tile has of the slide, by 16 x 16 points."""
     x0, y0 = (place * view.scale for place in corner_m)
-    return area.mask(x0, y0, plan.tile_size * view.scale / 16, 16, 16).mean()
+    width, height = (min(1, (side - at) / plan.tile_size) for side, at in zip((view.width, view.height), corner_m))
+    return area.mask(x0, y0, plan.tile_size * view.scale / 16, 16, 16).mean() / (width * height)
 
 
 def _evenly(items: tuple | list, count: int) -> list:
@@ -144,18 +145,27 @@ def _coarse(view: ModelView) -> str:
         return ""
     return (
         f"scale: {view.reader.mpp:g} um per pixel is {times:.2g} times coarser than the model's "
-        f"{view.scale * view.reader.mpp:g}; it is enlarged, but nuclei as the model knows them are not in it, so do not "
-        "rely on the map: take a finer scan, or give --mpp where that is wrong."
+        f"{view.scale * view.reader.mpp:g}; it is enlarged, but nuclei as the model knows them are not in it, so do "
+        "not rely on the map: take a finer scan, or give --mpp where that is wrong."
     )
 
 
-def _nuclei(view: ModelView, um: float | None) -> str:
+def nuclei_warning(mpp: float, fields: list[np.ndarray], field_mpp: float) -> str:
+    """The warning of a scale that the nuclei contradict, else nothing.
+
+    Args:
+        mpp: um/px of level 0.
+        fields, field_mpp: of :func:`.scale.fields_at`.
+    """
+    um = nuclei_um(fields, field_mpp)
     if um is None or LEAST_UM <= um <= MOST_UM:
         return ""
-    mpp = view.reader.mpp
+    # what is out of focus swells; pixels finer than they are said to be look a little blurred too
+    if um > MOST_UM and np.median([blur_effect(field, channel_axis=-1) for field in fields]) > BLURRED:
+        return ""
     return (
-        f"scale: at {mpp:g} um per pixel its nuclei are {um:.2g} um thick, {USUAL_UM:g} is usual; by them it has rather "
-        f"{mpp * USUAL_UM / um:.1g}. Measure something of known size, and give the right value with --mpp."
+        f"scale: at {mpp:g} um per pixel its nuclei are {um:.2g} um thick, {USUAL_UM:g} is usual; by them it has "
+        f"rather {mpp * USUAL_UM / um:.1g}. Measure something of known size, and give the right value with --mpp."
     )
 
 
