@@ -94,8 +94,9 @@ class DicomReader(SlideReader):
         )
         self._levels[0].refuse_unreadable()
         orderless = any(part.orderless for part in parts)
+        order = None
         for grid in self._levels:
-            grid.prove_order(orderless)
+            order = grid.prove_order(orderless, order) or order
         self.stated_mpps = None if any(part.scaleless for part in parts) else (base.mpp.width, base.mpp.height)
 
     def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:

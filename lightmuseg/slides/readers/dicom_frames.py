@@ -133,27 +133,35 @@ class FrameGrid:
                 fault = fault or self._faults[divmod(int(place), self.columns)]
         raise InputError(f"{self._path}: none of its frames that were tried can be decoded ({fault}); export it again.")
 
-    def prove_order(self, orderless: bool) -> None:
+    def prove_order(self, orderless: bool, known: str | None = None) -> str | None:
         """Find the order of frames by their seams where it is not told, and compare it with what is told.
+
+        Args:
+            orderless: whether the file does not say where its frames lie.
+            known: of ORDERS, that of a finer level, for a level whose seams prove nothing.
+
+        Returns:
+            The order, where it had to be found.
 
         Raises:
             InputError: where the seams prove none, or another one than is told.
         """
         last = self.width - (self.columns - 1) * self.tile[0], self.height - (self.rows - 1) * self.tile[1]
-        seams = Seams(self._readable, self.rows, self.columns, last)
+        found = None
         if orderless:
-            order = proven_order(seams, self.rows, self.columns)
-            if order is None:
+            found = proven_order(Seams(self._readable, self.rows, self.columns, last), self.rows, self.columns) or known
+            if found is None:
                 raise InputError(
                     f"{self._path}: does not say where its {self.rows * self.columns} frames lie, and their borders "
                     "prove no order of rows or columns; export it again with their positions."
                 )
-            self._order = ORDERS[order]
-        elif contradicted(seams):
+            self._order = ORDERS[found]
+        if contradicted(Seams(self._readable, self.rows, self.columns, last)):
             raise InputError(
                 f"{self._path}: the {self.columns} x {self.rows} frames of its level of {self.width} x {self.height} "
                 "pixels do not fit together where it says that they lie; export it again."
             )
+        return found
 
     def box(self, xl: int, yl: int, width: int, height: int) -> np.ndarray:
         """uint8 [height, width, 3] of a box that lies inside the level.

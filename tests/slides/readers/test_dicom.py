@@ -104,6 +104,17 @@ def test_frames_without_places_are_refused_where_their_borders_prove_nothing(sli
     assert read(change(path, DimensionOrganizationType="TILED_FULL")).min() == 240
 
 
+def test_a_level_that_proves_nothing_has_the_order_of_a_finer_one(tmp_path, pyramid, write_dicom):
+    levels = pyramid(*SIZE)
+    folder = write_dicom(tmp_path / "slide", levels)
+    for number, (rows, columns) in enumerate(((5, 6), (3, 3), (2, 2))):
+        frames = [row * columns + column for column in range(columns) for row in range(rows)]
+        change(folder / f"{number}.dcm", frames, DimensionOrganizationType=None)
+    with open_slide(folder) as slide:
+        for level, pixels in enumerate(levels):
+            assert np.array_equal(slide.read(level, 0, 0, *pixels.shape[1::-1]), pixels)
+
+
 def test_frames_in_one_column_need_no_proof(tmp_path, write_dicom):
     path = write_dicom(tmp_path / "slide", [np.full((290, 60, 3), 245, np.uint8)]) / "0.dcm"
     assert (read(change(path, DimensionOrganizationType=None)) == 245).all()
