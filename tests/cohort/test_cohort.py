@@ -9,6 +9,7 @@ import filelock
 import pytest
 
 import lightmuseg.cohort.agenda
+from lightmuseg.cohort import segment_cohort
 from lightmuseg.cohort.worker import SlideWorker
 from lightmuseg.errors import InputError
 from lightmuseg.record import read_csv
@@ -97,6 +98,12 @@ def test_a_cohort_begun_by_other_options_is_not_gone_on_with(cohort, make_slide,
     assert not (tmp_path / "out" / "b").exists()
     cohort(values={"overlap": 0.25, "workers": 1})
     assert (tmp_path / "out" / "b" / "run.json").is_file()
+
+
+def test_an_overrides_um_per_pixel_hold(make_slide, tmp_path, root, override):
+    make_slide("HE.tif")
+    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", root / "bundle", override(slide_mpp=0.5))
+    assert json.loads((tmp_path / "out" / "HE" / "run.json").read_text())["level0_mpp"] == 0.5
 
 
 def test_a_slide_that_another_process_holds_is_looked_at_again(cohort, make_slide, tmp_path, monkeypatch):
