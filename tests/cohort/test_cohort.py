@@ -231,3 +231,13 @@ def test_a_name_that_is_no_unicode_stops_no_other_slide(cohort, make_slide, tmp_
     }  # fmt: skip
     assert json.loads((tmp_path / "out" / odd / "run.json").read_text())["slide"].endswith(f"{odd}.tif")
     assert "./caf%E9/report.html" in (tmp_path / "out" / "cohort.html").read_text(encoding="utf-8")
+
+
+def test_a_slide_whose_name_is_too_long_fails_alone(make_slide, cohort, tmp_path):
+    long = "n" * 249
+    make_slide(f"{long}.tif"), make_slide("HE.tif")
+    for _ in range(2):
+        run = cohort()
+        assert (run.done, run.failed) == (1, 1)
+    said = {row["results"]: row["message"] for row in read_csv(tmp_path / "out" / "cohort.csv")}
+    assert "has 249 bytes, and at most 246 fit here; give the slide a shorter name" in said[long]
