@@ -231,6 +231,12 @@ def test_a_cohort_begun_by_other_options_is_not_gone_on_with(cohort, make_slide,
     assert (tmp_path / "out" / "b" / "run.json").is_file()
 
 
+def test_an_overrides_um_per_pixel_hold(make_slide, tmp_path, root, override):
+    make_slide("HE.tif")
+    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", root / "bundle", override(slide_mpp=0.5))
+    assert json.loads((tmp_path / "out" / "HE" / "run.json").read_text())["level0_mpp"] == 0.5
+
+
 def test_a_slide_that_another_process_holds_is_looked_at_again(cohort, make_slide, tmp_path, monkeypatch):
     monkeypatch.setattr(lightmuseg.cohort.agenda, "AGAIN_S", 0.2)
     make_slide("held.tif", side=750)
@@ -413,3 +419,13 @@ def test_a_name_that_is_no_unicode_reaches_workers_in_other_processes(command, m
     words = (tmp_path / "slides", "--output", tmp_path / "out", "--engine", engine, "--slides-at-once", "2")
     assert command(*words).wait(300) == 0, (tmp_path / "said.txt").read_text()
     assert sorted(row["status"] for row in read_csv(tmp_path / "out" / "cohort.csv")) == ["done", "done"]
+
+
+def test_a_slide_whose_name_is_too_long_fails_alone(make_slide, cohort, tmp_path):
+    long = "n" * 249
+    make_slide(f"{long}.tif"), make_slide("HE.tif")
+    for _ in range(2):
+        run = cohort()
+        assert (run.done, run.failed) == (1, 1)
+    said = {row["results"]: row["message"] for row in read_csv(tmp_path / "out" / "cohort.csv")}
+    assert "has 249 bytes, and at most 246 fit here; give the slide a shorter name" in said[long]
