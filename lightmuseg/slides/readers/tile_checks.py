@@ -13,7 +13,7 @@ import tifffile
 from lightmuseg.errors import InputError, first_line
 
 from .reader import NotForThisReader
-from .tile_faults import deflate_fault, jpeg2000_fault, jpeg_colours, jpeg_fault, with_tables
+from .tile_faults import jpeg2000_fault, jpeg_colours, jpeg_fault, with_tables
 
 JPEG = tifffile.COMPRESSION.JPEG
 # In Aperio's first kind the pixels are YCbCr, whatever the tags say.
@@ -24,6 +24,7 @@ DEFLATE = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
 NONE = tifffile.COMPRESSION.NONE
 # Those whose decoders give bytes, of which a wrong number shows damage, and those that give pixels and raise of damage.
 _BYTES = (
+    *DEFLATE,
     tifffile.COMPRESSION.LZW, tifffile.COMPRESSION.PACKBITS, tifffile.COMPRESSION.ZSTD,
     tifffile.COMPRESSION.ZSTD_DEPRECATED, tifffile.COMPRESSION.LZMA,
 )  # fmt: skip
@@ -48,7 +49,7 @@ def check_compression(path: Path, page: tifffile.TiffPage) -> None:
         NotForThisReader: where a package is missing that decodes it.
     """
     compression = page.compression
-    if compression not in (JPEG, *JPEG2000, *DEFLATE, NONE, *_BYTES, *_PIXELS):
+    if compression not in (JPEG, *JPEG2000, NONE, *_BYTES, *_PIXELS):
         raise InputError(
             f"{path}: of its compression, {getattr(compression, 'name', compression)}, damage would not be seen; save "
             "it as JPEG, JPEG 2000 or deflate."
@@ -85,8 +86,6 @@ def tile_fault(
         return fault or _colour_fault(page, data)
     if compression in JPEG2000:
         return jpeg2000_fault(data, width, height)
-    if compression in DEFLATE:
-        return deflate_fault(data, size)
     if compression == NONE:
         if len(data) != size:
             return "it has another number of bytes"

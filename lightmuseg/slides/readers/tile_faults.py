@@ -12,7 +12,6 @@ References: ITU-T T.81, annex B (JPEG); ITU-T T.800, annex A (JPEG 2000).
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator
 
 from lightmuseg.data.jpeg import strict_jpeg_fault
@@ -114,20 +113,6 @@ def jpeg2000_fault(data: bytes, width: int, height: int) -> str | None:
         at += 2 + length
     # some leave the end's marker out, and DICOM makes the length even
     return None if data[at:].rstrip(b"\0") in (b"\xff\xd9", b"") else "its data is damaged"
-
-
-def deflate_fault(data: bytes, size: int) -> str | None:
-    """Why ``data`` is no whole zlib stream of ``size`` bytes; None where nothing is wrong with it."""
-    inflating, inflated = zlib.decompressobj(), 0
-    try:
-        while data and not inflating.eof and inflated <= size:
-            inflated += len(inflating.decompress(data, 1 << 20))
-            data = inflating.unconsumed_tail
-    except zlib.error as error:
-        return str(error)
-    if inflated != size:
-        return "it has another number of bytes"
-    return None if inflating.eof else "it ends too early"
 
 
 def jpeg_colours(data: bytes) -> str | None:
