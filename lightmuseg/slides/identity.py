@@ -6,8 +6,14 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from lightmuseg.errors import InputError
+
+from .readers import dicom_series
+from .readers.dicom_series import is_dicom
 
 # Bytes that are read of a slide: head and tail of each of its files, and places between.
 PLACES, MOST_BYTES, LEAST_BYTES = 16, 1 << 20, 4096
@@ -17,7 +23,11 @@ MOST_LIST_BYTES = 1 << 20
 
 
 def files_of(slide: Path) -> list[Path]:
-    """The files that a slide consists of: one, all in the folder of a DICOM series, or a file and its companions."""
+    """The files that a slide consists of: one, those of a DICOM series, or a file and its companions."""
+    if slide.is_dir() or is_dicom(slide):
+        # what cannot be read as one is refused by who opens it
+        with suppress(InputError):
+            return sorted(dicom_series.files_of(slide))
     if slide.is_dir():
         found = [Path(folder, name) for folder, _, names in os.walk(slide) for name in names]
         return sorted(path for path in found if path.is_file())
