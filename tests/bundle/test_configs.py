@@ -2,11 +2,15 @@
 
 import json
 import re
+import sys
 
 import jsonschema
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
+
+from lightmuseg.errors import user_fault
+from lightmuseg.slides.bundle import configured
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +59,23 @@ def test_monais_workflow_finds_its_properties(root, config, kind, dataset, tmp_p
     workflow = ConfigWorkflow(str(path), workflow_type=kind, logging_file=False, encoder_weights=None, **folders)
     workflow.initialize()
     assert workflow.check_properties() == []
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"learning_rate": 1e30}, "--learning_rate 1e+30: give a number"),
+        ({"learning_rate": "fast"}, "--learning_rate fast: give a number"),
+        ({"device": torch.device("cuda:99")}, "--device cuda:99: cannot compute here"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_before_a_training_reads_its_data(root, tmp_path, monkeypatch, values, said):
+    # which the config's first step replaces
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    values = {"dataset_dir": str(tmp_path / "none"), "output_dir": str(tmp_path / "out"), **values}
+    config = configured([root / "bundle" / "configs" / "train.json"], root / "bundle", values)
+    with pytest.raises(Exception) as error:  # as MONAI passes it on
+        config.get_parsed_content("training")
+    assert user_fault(error.value).startswith(said)
+    assert list(tmp_path.iterdir()) == []
