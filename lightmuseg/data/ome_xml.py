@@ -53,12 +53,13 @@ class OmeImage:
         stated = [self._mpp(axis) for axis in "XY" if f"PhysicalSize{axis}" in self.pixels]
         return None if not stated or None in stated else (stated[0], stated[-1])
 
-    def planes(self, file_uuid: str, samples: int) -> dict[tuple[int, int], list[int]]:
-        """The pages of each z and t, in the order of their channels.
+    def planes(self, file_uuid: str, samples: int, following: int) -> dict[tuple[int, int], list[int]]:
+        """The numbers of the pages of each z and t, in the order of their channels.
 
         Args:
-            file_uuid: of this TIFF; planes in other files are left out.
+            file_uuid: of this TIFF, if it has one; planes in other files are left out.
             samples: of a page.
+            following: the page at which it begins where it does not say so.
         """
         counts = {
             "C": max(1, self._count("SizeC") // (samples or 1)),
@@ -69,13 +70,13 @@ class OmeImage:
         total = min(MAX_PLANES, math.prod(max(1, count) for count in counts.values()))
         found: dict[tuple[int, int], dict[int, int]] = {}
         for place in self.places or [{}]:
-            if place.get("UUID", file_uuid) != file_uuid:
+            if file_uuid and place.get("UUID", file_uuid) != file_uuid:
                 continue
             start, step = 0, 1
             for axis in order:
                 start += step * _whole(place.get(f"First{axis}"), 0)
                 step *= max(1, counts[axis])
-            first = _whole(place.get("IFD"), 0)
+            first = _whole(place.get("IFD"), following)
             count = _whole(place.get("PlaneCount"), 1 if "IFD" in place else total)
             for number in range(max(0, min(count, total - start))):
                 at, rest = {}, start + number

@@ -18,6 +18,8 @@ from .tiff import UNREADABLE_TAGS, is_contiguous
 
 # Pixels of the finer page along a side of a place, at most.
 MAX_SIDE = 2048
+# Of a tile that is decoded.
+MAX_TILE_SIDE = 8192
 # Tiles without compression that are looked into for structure.
 SAMPLED = 64
 # Blocks along a side in which a place is compared, and pixels of the coarser page to a block, at least: what is lost
@@ -33,7 +35,7 @@ _PILLOWS = (
     tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.JPEG2000, tifffile.COMPRESSION.APERIO_JP2000_RGB,
     tifffile.COMPRESSION.APERIO_JP2000_YCBC,
 )  # fmt: skip
-_DECODING = (*UNREADABLE_TAGS, RuntimeError, SyntaxError)
+_DECODING = (*UNREADABLE_TAGS, RuntimeError, SyntaxError, Image.DecompressionBombError)
 
 
 def shows_the_same(fine: Sequence[tifffile.TiffPage], coarse: Sequence[tifffile.TiffPage]) -> bool | None:
@@ -51,6 +53,8 @@ def shows_the_same(fine: Sequence[tifffile.TiffPage], coarse: Sequence[tifffile.
         fine, coarse: pages of one level, one or, of one channel each, three.
     """
     same, plain = [], []
+    if any(not _is_sound(page) for page in (*fine, *coarse)):
+        return None
     for box in _places(fine[0], coarse[0]):
         blocks = min(BLOCKS, int(min(box[1][2:]) / BLOCK))
         if blocks < LEAST_BLOCKS:
@@ -72,9 +76,23 @@ def shows_the_same(fine: Sequence[tifffile.TiffPage], coarse: Sequence[tifffile.
     return float(np.mean(votes)) >= LEAST_SHARE if votes else None
 
 
+def _is_sound(page: tifffile.TiffPage) -> bool:
+    """Whether its tiles are of a size that can be decoded, and as many as they should be."""
+    if not (min(page.tilewidth, page.tilelength) >= 1 and max(page.tilewidth, page.tilelength) <= MAX_TILE_SIDE):
+        return False
+    rows, columns = _grid(page)
+    tiles = rows * columns * (1 if is_contiguous(page) else page.samplesperpixel)
+    return tiles == len(page.dataoffsets) == len(page.databytecounts)
+
+
+def _grid(page: tifffile.TiffPage) -> tuple[int, int]:
+    """Rows and columns of its tiles."""
+    return math.ceil(page.imagelength / page.tilelength), math.ceil(page.imagewidth / page.tilewidth)
+
+
 def _structure(page: tifffile.TiffPage) -> np.ndarray:
     """[rows, columns] how much there is in each tile, by its bytes."""
-    rows, columns = math.ceil(page.imagelength / page.tilelength), math.ceil(page.imagewidth / page.tilewidth)
+    rows, columns = _grid(page)
     counts = np.asarray(page.databytecounts[: rows * columns], np.int64).reshape(rows, columns)
     if page.compression != tifffile.COMPRESSION.NONE:
         return counts
@@ -133,8 +151,7 @@ def _brightness(pages: Sequence[tifffile.TiffPage], box: tuple[float, float, flo
 def _grey(pages: Sequence[tifffile.TiffPage], row: int, column: int) -> np.ndarray:
     """float32 [tile's height, tile's width]; 255 where a tile has no bytes."""
     page = pages[0]
-    columns = math.ceil(page.imagewidth / page.tilewidth)
-    rows = math.ceil(page.imagelength / page.tilelength)
+    rows, columns = _grid(page)
     planes = 1 if is_contiguous(page) else page.samplesperpixel
     grey = np.full((page.tilelength, page.tilewidth), 255, np.float32)
     parts = []
@@ -162,6 +179,8 @@ def _tile(page: tifffile.TiffPage, number: int, data: bytes) -> np.ndarray:
         # without optional packages; which colours the file means plays no part here
         tables = page.jpegtables
         with Image.open(io.BytesIO(tables[:-2] + data[2:] if tables else data)) as image:
+            if max(image.size) > max(page.tilewidth, page.tilelength):
+                raise ValueError("its tile is larger than it says")
             pixels = np.asarray(image)
     else:
         pixels = page.decode(data, number)[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,10 @@ _NOT_TISSUE = re.compile(rf"(?:^|\n)\s*({_KINDS})\b|<ImageType>\s*({_KINDS})\b",
 _NOT_TISSUE_OME = re.compile(rf"^\W*({_KINDS})\b|\b({_KINDS})(?: image)?\W*$", re.IGNORECASE)
 # Bits of NewSubfileType: a mask, and what Aperio marks its macro with.
 _NO_SLIDE_BITS = 4 | 8
+# Pairs of pages whose comparison is remembered.
+MAX_KNOWN = 4096
 Pages = tuple[tifffile.TiffPage, ...]
+_compared: dict[tuple, bool | None] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,37 +83,43 @@ def declared_pictures(path: Path, file: tifffile.TiffFile) -> Iterator[Picture]:
         file: opened.
     """
     pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage)]
-    found, taken = [], set()
+    found = _named_by_ome(path, pages)
+    if not found and _is_imagej_rgb(pages):
+        found = [Picture("page 0", "", (tuple(pages),))]
+    taken = {page.offset for picture in found for page in picture.levels[0]}
+    found += [
+        Picture(f"page {number}", _kind_of(page), ((page,),))
+        for number, page in enumerate(pages)
+        if page.offset not in taken
+    ]
+    order = {page.offset: number for number, page in enumerate(pages)}
+    for picture in sorted(found, key=lambda picture: order[picture.base.offset]):
+        yield from _with_subifds(picture)
+
+
+def _named_by_ome(path: Path, pages: Sequence[tifffile.TiffPage]) -> list[Picture]:
+    """The pictures of OME-XML, each z and t one; an image that contradicts the pages is left out with a warning."""
     text = description_of(pages[0])
     images, uuid = ome_images(path, text) if re.search(r"<(\w+:)?OME\b", text) else ([], "")
+    found, taken = [], set()
     for image in images:
-        for place, numbers in image.planes(uuid, _samples(image, pages)).items():
-            if any(number >= len(pages) or number in taken for number in numbers):
-                logger.warning(f"{path}: the OME-XML of {image.name!r} names pages that are not there; it is left out.")
-                break
-            planes = tuple(pages[number] for number in numbers)
-            sizes = {(page.imagewidth, page.imagelength) for page in planes}
-            if sizes != {image.size}:
-                logger.warning(
-                    f"{path}: the OME-XML of {image.name!r} says {image.size[0]} x {image.size[1]} pixels, its page "
-                    f"{planes[0].imagewidth} x {planes[0].imagelength}; it is left out."
-                )
-                break
-            if len(planes) == 3 and not image.is_in_colours:
-                continue
-            kind = _kind(_NOT_TISSUE_OME, image.name) or _kind_of(planes[0])
-            name = image.name + (" z {}, t {}".format(*place) if place != (0, 0) else "")
-            found.append((numbers[0], Picture(name, kind, (planes,), image)))
+        fault, own = "", []
+        for (z, t), numbers in image.planes(uuid, _samples(image, pages), len(taken)).items():
+            planes = tuple(pages[number] for number in numbers if number < len(pages) and number not in taken)
+            if len(set(planes)) < len(numbers):
+                fault = "it names pages that are not there, or twice"
+            elif any((page.imagewidth, page.imagelength) != image.size for page in planes):
+                fault = "it says {} x {} pixels, its pages say others".format(*image.size)
+            name = f"{image.name} z {z} t {t}" if (z, t) != (0, 0) else image.name
+            in_colours = len(planes) == 3 and is_rgb(planes) and image.is_in_colours
+            for one in [planes] if in_colours else [(page,) for page in planes]:
+                own.append(Picture(name, _kind(_NOT_TISSUE_OME, image.name) or _kind_of(one[0]), (one,), image))
             taken.update(numbers)
-    if not found and _is_imagej_rgb(pages):
-        found.append((0, Picture("page 0", "", (tuple(pages[:3]),))))
-        taken.update(range(3))
-    found += [
-        (number, Picture(f"page {number}", _kind_of(page), ((page,),)))
-        for number, page in enumerate(pages) if number not in taken
-    ]  # fmt: skip
-    for _, picture in sorted(found, key=lambda item: item[0]):
-        yield from _with_subifds(picture)
+        if fault:
+            logger.warning(f"{path}: the OME-XML of {image.name!r} is left out: {fault}.")
+            continue
+        found += own
+    return found
 
 
 def _samples(image: OmeImage, pages: Sequence[tifffile.TiffPage]) -> int:
@@ -181,15 +191,27 @@ def joined_pictures(pictures: Sequence[Picture]) -> list[Picture]:
             nearest = min(
                 (pages for pages in own if pages[0].imagewidth >= part.size[0]), key=lambda pages: pages[0].imagewidth
             )
-            same = shows_the_same(nearest, part.levels[0])
+            same = _same(nearest, part.levels[0])
             if same is None and nearest is not own[0]:
-                same = shows_the_same(own[0], part.levels[0])
+                same = _same(own[0], part.levels[0])
             if same:
                 own += [pages for pages in part.levels if (pages[0].imagewidth, pages[0].imagelength) not in sizes]
                 gone.add(id(part))
     return [
         replace(picture, levels=_finest_first(levels[id(picture)])) for picture in pictures if id(picture) not in gone
     ]
+
+
+def _same(fine: Pages, coarse: Pages) -> bool | None:
+    """What :func:`.shows_the_same` says, asked once for each file: servers and readers in turn open it many times."""
+    file = fine[0].parent.filehandle
+    state = os.fstat(file.fileno())
+    key = (file.path, state.st_ino, state.st_size, state.st_mtime_ns, fine[0].offset, coarse[0].offset)
+    if key not in _compared:
+        if len(_compared) == MAX_KNOWN:
+            _compared.clear()
+        _compared[key] = shows_the_same(fine, coarse)
+    return _compared[key]
 
 
 def _finest_first(levels: Sequence[Pages]) -> tuple[Pages, ...]:

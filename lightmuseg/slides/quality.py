@@ -101,7 +101,7 @@ def _picture(reader: SlideReader) -> str:
     if reader.picture is None or not reader.picture["could_be_meant"]:
         return ""
     number, name, (width, height) = (reader.picture[key] for key in ("series", "name", "size"))
-    others = ", ".join(map(str, reader.picture["could_be_meant"]))
+    others = ", ".join(map(str, reader.picture["could_be_meant"][:10]))
     return (
         f"picture: of several in the file number {number} ({name}, {width} x {height} pixels) was taken; --series "
         f"chooses another ({others})."

@@ -22,6 +22,7 @@ from lightmuseg.data.manifest import FORMAT, MANIFEST, read_manifest
 from lightmuseg.data.prepare import prepare_bcss
 from lightmuseg.data.slide_tiles import load_slide_tiles, rendered_mpp
 from lightmuseg.data.slide_transforms import LoadMaskTiled, LoadSlideTiled, SlideTile, opened
+from lightmuseg.data.tiff_slide import slide_page
 from lightmuseg.errors import InputError
 from lightmuseg.record import sha256_of
 
@@ -519,3 +520,19 @@ def test_backend_that_is_not_installed_is_refused_with_its_package(monkeypatch, 
     monkeypatch.setattr(builtins, "__import__", without)
     with refused(f"backend={backend!r}", "pip install", f"--backend {other}"):
         LoadSlideTiled("image", backend)
+
+
+@pytest.mark.parametrize("how", ["label first", "other page", "planes"])
+def test_slide_of_which_a_library_could_take_another_page_is_refused(tmp_path, how):
+    pixels, path = picture(640, 480, 1), tmp_path / "slide.tif"
+    options = {"tile": (128, 128), "photometric": "rgb", "compression": "adobe_deflate"}
+    with tifffile.TiffWriter(path) as file:
+        if how == "label first":
+            file.write(picture(100, 90, 2), photometric="rgb")
+        if how == "planes":
+            pixels, options["planarconfig"] = np.ascontiguousarray(pixels.transpose(2, 0, 1)), "separate"
+        file.write(pixels, **options)
+        if how == "other page":
+            file.write(picture(320, 240, 3), **options)
+    with refused(str(path), "save it alone"):
+        slide_page(path)

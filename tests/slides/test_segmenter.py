@@ -19,6 +19,8 @@ from shapely.geometry import shape
 from lightmuseg.errors import InputError
 from lightmuseg.runtimes import Parity
 from lightmuseg.slides import Options, SlideSegmenter
+from lightmuseg.view.results import Results
+from lightmuseg.view.slide_tiles import open_result_slide
 
 MULTI = ("tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris")
 
@@ -360,3 +362,30 @@ def test_the_proof_of_the_runtime_is_recorded(tmp_path, write_plain_slide):
     segment(str(slide), tmp_path / "out", runtime)
     record = json.loads((tmp_path / "out" / "A 1" / "run.json").read_text())
     assert record["parity"] == {"precision": "float32", "tiles": 4, "error": 1e-6, "changed": 0.0}
+
+
+def test_another_picture_of_a_tiff_is_chosen_and_the_choice_is_recorded(tmp_path):
+    rng = np.random.default_rng(0)
+    scenes = [np.kron(rng.integers(0, 256, (side // 20, side // 20, 3)), np.ones((20, 20, 1))).astype(np.uint8)
+              for side in (300, 400)]  # fmt: skip
+    slide = tmp_path / "slide.tif"
+    with tifffile.TiffWriter(slide) as file:
+        for pixels in scenes:
+            file.write(pixels, tile=(128, 128), photometric="rgb", resolution=(4e4, 4e4), resolutionunit="CENTIMETER")
+    for series, number, others in ((None, 1, [0]), (0, 0, [1])):
+        output = tmp_path / f"out{number}"
+        segment(str(slide), output, series=series)
+        record = json.loads((output / "slide" / "run.json").read_text())
+        expected = (scenes[number][1::2, 1::2, 1] < 128).astype(np.uint8)
+        assert np.array_equal(tifffile.imread(output / "slide" / "classes.tif"), expected)
+        assert record["options"]["series"] == series
+        assert (record["picture"]["series"], record["picture"]["of"]) == (number, 2)
+        assert record["picture"]["could_be_meant"] == others
+        assert any(warning.startswith("picture: ") for warning in record["warnings"])
+        result = Results(output).refresh()[0]
+        with open_result_slide(result) as reader:
+            assert np.array_equal(reader.read(0, 0, 0, 300, 300), scenes[number][:300, :300])
+    with refused("slide.tif", "no picture 2", "0 page 0", "1 page 1"):
+        segment(str(slide), tmp_path / "none", series=2)
+    with refused("--series -1"):
+        segment(str(slide), tmp_path / "none", series=-1)

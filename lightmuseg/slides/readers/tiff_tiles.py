@@ -89,8 +89,10 @@ class TiffTiles:
             self.levels = tuple(self._level(pages, choice.picture.base) for pages in choice.picture.levels)
             self._check_length()
             self._mark_places()
-            for level in self._stored():
-                self._check_colours(level)
+            for level in self.levels:
+                # of one channel a JPEG says no colours
+                if not level.channels:
+                    self._check_colours(level)
         except InputError:
             self.file.close()
             raise

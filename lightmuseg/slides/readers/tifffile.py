@@ -56,6 +56,22 @@ class TifffileReader(SlideReader):
             raise NotForThisReader(
                 f"{path}: tifffile cannot decode it ({first_line(error)}); pip install 'lightmuseg[slides]'."
             ) from error
+        try:
+            self._refuse_transparent()
+        except InputError:
+            self.close()
+            raise
+
+    def _refuse_transparent(self) -> None:
+        """Refuse a slide with transparent pixels in a corner or the middle; elsewhere they are refused when read."""
+        level = self.levels[-1]
+        places = ((0, level.width // 2, level.width - 1), (0, level.height // 2, level.height - 1))
+        for xl, yl in itertools.product(*places) if level.samples == 4 else ():
+            try:
+                box = self._tiles.read(level, (xl, yl, 1, 1), lambda at=(xl, yl): self._assembled(level, *at, 1, 1))
+            except (*UNREADABLE_TAGS, RuntimeError):
+                continue
+            self._opaque(box)
 
     def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
         try:

@@ -235,6 +235,25 @@ def test_planes_and_opaque_alpha_are_read(tmp_path, slide, other):
         opens(save(tmp_path / "alphastrips.tif", (alpha[0], {**extra, **STRIPS})), slide[:1])
 
 
+def test_planes_and_channels_in_jpeg_are_read(tmp_path, slide):
+    planes = np.ascontiguousarray(slide[0].transpose(2, 0, 1))
+    path = save(tmp_path / "planes.tif", (planes, {"planarconfig": "separate", "compression": "jpeg"}))
+    same(levels_of(path), [tifffile.imread(path).transpose(1, 2, 0)])
+    about = {"axes": "CYX"}
+    path = save(tmp_path / "channels.ome.tif", (planes, {"photometric": "minisblack", "compression": "jpeg",
+                                                         "metadata": about}), ome=True)  # fmt: skip
+    same(levels_of(path), [tifffile.imread(path).transpose(1, 2, 0)])
+
+
+def test_slide_with_a_transparent_corner_is_refused_when_it_is_opened(tmp_path, slide):
+    alpha = [np.dstack([level, np.full(level.shape[:2], 255, np.uint8)]) for level in slide]
+    for level in alpha:
+        level[-10:, -10:, 3] = 0
+    path = save(tmp_path / "slide.tif", *((level, {"extrasamples": ["unassalpha"]}) for level in alpha))
+    with pytest.raises(InputError, match="transparent"):
+        open_slide(path, mpp=0.25)
+
+
 def test_transparent_pixels_are_refused(tmp_path, slide):
     pixels = np.dstack([slide[0], np.full(slide[0].shape[:2], 255, np.uint8)])
     pixels[300, 400, 3] = 254
@@ -327,3 +346,21 @@ def test_real_slides_keep_their_levels_and_name_their_other_pictures(data, name)
         assert opened.picture["could_be_meant"] == []
         kinds = [one["kind"] for one in opened.picture["others"]]
         assert kinds == (["slide", "label", "macro"] if name.startswith("CMU") else ["slide"])
+
+
+def test_images_of_ome_xml_that_name_no_pages_follow_each_other(tmp_path, slide, other, caplog):
+    about = 'PhysicalSizeX="0.25"'
+    text = OME.format(
+        "".join(
+            IMAGE.format(number=number, name=name, width=width, height=height, z=1, more=more, places="")
+            for number, (name, width, height, more) in enumerate((("a", 320, 240, ""), ("b", *SIZE, about)))
+        )
+    )
+    path = save(tmp_path / "slide.ome.tif", (other(2), {"description": text}), slide[0])
+    with open_slide(path) as opened:
+        assert (opened.picture["name"], opened.mpp, opened.levels[0].width) == ("b", 0.25, 640)
+    twice = text.replace('SamplesPerPixel="3"/>', 'SamplesPerPixel="3"/><TiffData IFD="0"/>')
+    path = save(tmp_path / "twice.ome.tif", (other(2), {"description": twice}), slide[0])
+    with caplog.at_level(logging.WARNING):
+        opens(path, slide[:1])
+    assert "'b' is left out: it names pages that are not there, or twice" in caplog.text
