@@ -27,5 +27,6 @@ def strict_jpeg_fault(data: bytes, width: int, height: int, channels: int | None
         space = "CMYK" if _CHANNELS.get(space) == 4 else "GRAY"
         simplejpeg.decode_jpeg(data, space, min_height=1, min_width=1, min_factor=8, strict=True)
     except ValueError as error:
-        return str(error)
+        # less the name of the function
+        return str(error).rpartition("(): ")[2]
     return None

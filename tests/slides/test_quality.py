@@ -61,6 +61,17 @@ def test_good_slide_has_no_warnings(sharp):
     assert warnings(sharp) == []
 
 
+def test_format_in_which_damage_can_pass_unseen_is_told(sharp):
+    class Hamamatsu(ModelView):
+        def __init__(self, reader, mpp):
+            reader.unchecked = "hamamatsu"
+            super().__init__(reader, mpp)
+
+    (warning,) = warnings(sharp, view_of=Hamamatsu)
+    assert warning.startswith("checked: ")
+    assert "hamamatsu" in warning
+
+
 def test_slide_out_of_focus_is_told_whatever_its_brightness(sharp, tmp_path):
     for number, (factor, plus) in enumerate([(1, 0), (0.3, 150)]):
         # sigma 2 um

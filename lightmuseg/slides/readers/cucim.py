@@ -18,7 +18,7 @@ from .tile_checks import APERIO_RGB, APERIO_YCBCR, DEFLATE, JPEG, JPEG2000, NONE
 
 logger = logging.getLogger(__name__)
 
-# Those that it knows and decodes right.
+# Those that it knows; of LZW it gives what it has.
 COMPRESSIONS = (NONE, JPEG, APERIO_RGB, APERIO_YCBCR, *DEFLATE)
 # Those of which it takes the tag Predictor, in any page.
 PREDICTED = (NONE, JPEG, *JPEG2000, tifffile.COMPRESSION.LZW)

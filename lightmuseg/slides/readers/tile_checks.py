@@ -83,7 +83,7 @@ def tile_fault(
         return "it lies where the file's header is"
     if compression == JPEG:
         fault = jpeg_fault(data, page.jpegtables, width, height, channels)
-        return fault or _colour_fault(page, data)
+        return fault or (_colour_fault(page, data) if channels > 1 else None)
     if compression in JPEG2000:
         return jpeg2000_fault(data, width, height)
     if compression == NONE:
@@ -126,7 +126,7 @@ def _decoded_fault(compression: int, data: bytes, shape: tuple[int, int], size: 
     decode = tifffile.TIFF.DECOMPRESSORS[compression]
     try:
         # room for one byte more shows what is too long
-        decoded = decode(data, out=size + 1) if compression in _BYTES else decode(data)
+        decoded = decode(data, out=int(size) + 1) if compression in _BYTES else decode(data)
     # the errors of codecs derive from RuntimeError
     except (RuntimeError, ValueError, OSError, EOFError, MemoryError) as error:
         return first_line(error)
