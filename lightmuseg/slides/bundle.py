@@ -53,7 +53,8 @@ def load_segmenter(
         slides: paths, and um/px where given by hand; on the first that can be read the runtime is proven.
     """
     config = _filled(bundle, override, slides, output, values)
-    config.get_parsed_content("checks")
+    if "checks" in config:
+        config.get_parsed_content("checks")
     load_weights(config.get_parsed_content("network"), config.get_parsed_content("checkpoint"))
     return config.get_parsed_content("segmenter")
 

@@ -7,6 +7,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.color import rgb_from_hed
 
+from lightmuseg.slides.damage import Damage
 from lightmuseg.slides.plan import plan_tiles
 from lightmuseg.slides.quality import warnings_of
 from lightmuseg.slides.readers.opening import open_slide
@@ -42,7 +43,7 @@ def scale_warnings(path, mpp=None):
         view = ModelView(reader, 0.25)
         area = tissue_of(reader)
         plan = plan_tiles((view.width, view.height), view.scale, area, 512, 0.0, 2)
-        said = warnings_of(view, area, plan, Counts([1, 0], 0), Entropies.of(["tumor"]), 0.5, 0)
+        said = warnings_of(view, area, plan, Counts([1, 0], 0), Entropies.of(["tumor"]), 0.5, Damage())
         return [line for line in said if line.startswith("scale: ") and "given by hand" not in line]
 
 
