@@ -95,7 +95,7 @@ def _slides(source: str, output: Path) -> Iterator[CohortSlide]:
     if path.is_dir():
         path = path.resolve()
         for slide in search(path, output, unseen=note):
-            yield _slide(slide, path)
+            yield _found(slide, path)
     elif _is_manifest(source):
         for row in read_manifest(path):
             if row.path is None:
@@ -115,10 +115,15 @@ def _slides(source: str, output: Path) -> Iterator[CohortSlide]:
         for slide in search(root, output, pictures=True, unseen=note):
             # a folder stands for the files of a slide in DICOM
             if any(_matches(path.relative_to(root).parts, pattern) for path in (slide, *_inside(slide))):
-                yield _slide(slide, root)
+                yield _found(slide, root)
     else:
         raise InputError(f"{source}: no such folder, glob, manifest or slide; name one that is there.")
     yield from unseen
+
+
+def _found(path: Path, root: Path) -> CohortSlide:
+    """A slide that a search of ``root`` found, which may be that folder itself where it is a slide in DICOM."""
+    return _slide(path, root.parent if path == root else root)
 
 
 def _inside(path: Path) -> Iterable[Path]:
@@ -137,8 +142,7 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 def _slide(path: Path, root: Path, mpp: float | None = None, patient: str = "", stain: str = "") -> CohortSlide:
     """A slide whose results are called as it is below ``root``, or behind what it has in common with it."""
     try:
-        # the root itself may be the folder of a slide in DICOM
-        path, inner = _placed(path, root.parent if path == root else root)
+        path, inner = _placed(path, root)
         name = str(inner if path.is_dir() else inner.with_name(result_name(path))) if inner.name else ""
         size, fault = _size(path), ""
     except (OSError, RuntimeError, ValueError) as error:

@@ -24,7 +24,7 @@ from .finished import RECORD, fault_of, is_changed, list_files, set_aside
 from .heap import large_arrays_mapped
 from .identity import content_of, has_changed, identity_of
 from .limits import require_names_that_fit
-from .low_power import Picture, thumbnail
+from .low_power import LowPower, thumbnail
 from .options import Options
 from .plan import Plan, plan_tiles
 from .quality import warnings_of
@@ -178,7 +178,7 @@ class SlideJob:
         yield
         self._seconds[stage] = round(time.monotonic() - started, 2)
 
-    def _area(self, view: ModelView) -> tuple[Area, Picture | None]:
+    def _area(self, view: ModelView) -> tuple[Area, LowPower | None]:
         """What is analysed, and the picture in which tissue was looked for."""
         level0, picture = view.reader.levels[0], None
         areas: list[Area] = [WholeSlide(level0.width, level0.height)]

@@ -21,7 +21,7 @@ BLOCK = 2048
 
 
 @dataclass(frozen=True)
-class Picture:
+class LowPower:
     """A slide or a part of it at low power, each pixel the mean of those it covers.
 
     Attributes:
@@ -41,7 +41,7 @@ class Picture:
     reasons: tuple[str, ...]
 
 
-def thumbnail(reader: SlideReader, max_mpp: float, max_side: int) -> Picture:
+def thumbnail(reader: SlideReader, max_mpp: float, max_side: int) -> LowPower:
     """The whole slide, from the coarsest level that is as fine or finer.
 
     Args:
@@ -58,12 +58,12 @@ def thumbnail(reader: SlideReader, max_mpp: float, max_side: int) -> Picture:
     # the slack is for a quotient's last bit
     width, height = (max(1, math.ceil(size / factor - 1e-6)) for size in (base.width, base.height))
     index = level_for([level.downsample for level in reader.levels], factor * (1 + 1e-9))
-    return picture_of(reader, index, factor, (0, 0, width, height))
+    return low_power_of(reader, index, factor, (0, 0, width, height))
 
 
-def picture_of(
+def low_power_of(
     reader: SlideReader, index: int, factor: float, box: tuple[int, int, int, int], coarser: bool = True
-) -> Picture:
+) -> LowPower:
     """A box of the slide, block by block.
 
     What its level cannot give is taken from another one: of the finer ones from the next, then from coarser ones.
@@ -104,7 +104,7 @@ def picture_of(
         if not unread.any():
             break
     elsewhere = lost - int(np.count_nonzero(unread))
-    return Picture(pixels, unread, factor, index, elsewhere, tuple(dict.fromkeys(reasons)))
+    return LowPower(pixels, unread, factor, index, elsewhere, tuple(dict.fromkeys(reasons)))
 
 
 def _bounds(mask: np.ndarray) -> tuple[int, int, int, int] | None:

@@ -8,7 +8,7 @@ from skimage.measure import blur_effect
 
 from .area import Area
 from .damage import Damage
-from .low_power import Picture
+from .low_power import LowPower
 from .plan import Plan
 from .readers import SlideReader, UnreadablePixels
 from .scale import LEAST_UM, MOST_UM, USUAL_UM, fields_at, nuclei_um
@@ -37,7 +37,7 @@ BLURRED, BLURRED_SHARE = 0.6, 0.25
 
 def warnings_of(
     view: ModelView, area: Area, plan: Plan, counts: Counts, entropies: Entropies, map_mpp: float, damage: Damage,
-    picture: Picture | None = None,
+    picture: LowPower | None = None,
 ) -> list[str]:  # fmt: skip
     """Everything that a reader of the results should know of the slide before he believes them.
 
@@ -184,7 +184,7 @@ def _focus(blurs: list[float]) -> str:
     return f"focus: {blurred} of {len(blurs)} places of the tissue that were looked at are blurred; scan it again."
 
 
-def _tissue_level(picture: Picture | None, mpp0: float) -> str:
+def _tissue_level(picture: LowPower | None, mpp0: float) -> str:
     if picture is None or not picture.elsewhere:
         return ""
     mm2 = picture.elsewhere * (picture.factor * mpp0 / 1000) ** 2

@@ -7,7 +7,7 @@ from scipy import ndimage
 from skimage.morphology import disk, remove_small_objects
 
 from .area import TissueMask
-from .low_power import Picture, thumbnail
+from .low_power import LowPower, thumbnail
 from .readers import SlideReader
 
 # Of the picture in which tissue is looked for: um/px, and pixels of its longer side, at most, with which it takes no
@@ -57,7 +57,7 @@ MARGIN_UM = 32.0
 BAND = 512
 
 
-def seen(reader: SlideReader) -> Picture:
+def seen(reader: SlideReader) -> LowPower:
     """The picture of a slide, whose ``mpp`` is known, that tissue is looked for in."""
     return thumbnail(reader, THUMBNAIL_MPP, THUMBNAIL_SIDE)
 

@@ -15,7 +15,7 @@ from PIL import Image
 from lightmuseg.data.pictures import hatched
 from lightmuseg.data.resampling import level_for
 from lightmuseg.errors import InputError
-from lightmuseg.slides.low_power import picture_of
+from lightmuseg.slides.low_power import low_power_of
 from lightmuseg.slides.readers import SlideReader, open_slide
 
 from .results import Result
@@ -98,7 +98,7 @@ def slide_tile(reader: SlideReader, factor: int, box: tuple[int, int, int, int])
 
     What neither its level nor a finer one gives is striped.
     """
-    picture = picture_of(reader, _index(reader, factor), factor, box, coarser=False)
+    picture = low_power_of(reader, _index(reader, factor), factor, box, coarser=False)
     buffer = io.BytesIO()
     shown = Image.fromarray(hatched(picture.pixels, picture.unread))
     shown.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)

@@ -15,11 +15,11 @@ from lightmuseg.errors import InputError
 from lightmuseg.label.prediction import predicted
 from lightmuseg.slides import Options, SlideSegmenter
 from lightmuseg.slides.job import SlideJob
+from lightmuseg.slides.low_power import thumbnail
 from lightmuseg.slides.readers.frame import frame_of
 from lightmuseg.slides.readers.opening import open_slide
 from lightmuseg.slides.readers.reader import Frame
 from lightmuseg.slides.tissue import tissue_of
-from lightmuseg.slides.view import thumbnail
 from lightmuseg.view.results import Results
 from lightmuseg.view.slide_tiles import open_result_slide
 
@@ -190,10 +190,10 @@ def test_tissue_and_thumbnail_are_of_the_frame(tmp_path):
     levels = [np.full((500, 700, 3), (200, 100, 190), np.uint8)]
     levels[0][:, :350] = 255
     with open_slide(write_scn(tmp_path / "a.scn", levels, (400, 320))) as slide:
-        pixels, factor = thumbnail(slide, 2.0, 1000)
-        assert factor == 8
-        assert pixels.shape == (63, 88, 3)
-        assert np.array_equal(pixels[10, [10, 80]], [[255] * 3, (200, 100, 190)])
+        picture = thumbnail(slide, 2.0, 1000)
+        assert picture.factor == 8
+        assert picture.pixels.shape == (63, 88, 3)
+        assert np.array_equal(picture.pixels[10, [10, 80]], [[255] * 3, (200, 100, 190)])
         # but for its margin, of 32 um
         assert tissue_of(slide).mask(0, 0, 50, 14, 10)[5, [0, 1, 2, 3, 7, 9, 13]].tolist() == [False] * 4 + [True] * 3
 

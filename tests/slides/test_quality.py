@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from lightmuseg.slides.area import TissueMask, WholeSlide
 from lightmuseg.slides.damage import Damage
-from lightmuseg.slides.low_power import Picture
+from lightmuseg.slides.low_power import LowPower
 from lightmuseg.slides.plan import plan_tiles
 from lightmuseg.slides.quality import BLURRED, PLACES, places_blur, warnings_of
 from lightmuseg.slides.readers import UnreadablePixels
@@ -167,8 +167,8 @@ def test_levels_that_another_one_stands_for_are_told(sharp):
         "level: parts of level 0 could not be read; a finer one stands for it in 2 tiles."
     ]
     # 1000 pixels of 8 um
-    picture = Picture(None, None, 32.0, 1, 1000, ())
+    picture = LowPower(None, None, 32.0, 1, 1000, ())
     assert warnings(sharp, picture=picture) == [
         "level: of level 1 0.064 mm2 could not be read; tissue was looked for there in other levels."
     ]
-    assert warnings(sharp, picture=Picture(None, None, 32.0, 1, 0, ("corrupt",))) == []
+    assert warnings(sharp, picture=LowPower(None, None, 32.0, 1, 0, ("corrupt",))) == []

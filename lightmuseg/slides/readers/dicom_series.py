@@ -23,7 +23,7 @@ _NO_SLIDE = "holds no picture of a whole slide in DICOM; name the slide's file, 
 
 
 @dataclass(frozen=True)
-class Picture:
+class LevelFile:
     """A file with a picture of a whole slide, a level of its pyramid.
 
     Attributes:
@@ -53,7 +53,7 @@ def is_dicom(path: Path) -> bool:
     return False
 
 
-def picture_of(path: Path) -> Picture | None:
+def level_file_of(path: Path) -> LevelFile | None:
     """The picture of a whole slide in a file; None where it is DICOM of something else.
 
     Raises:
@@ -73,7 +73,7 @@ def picture_of(path: Path) -> Picture | None:
         instance = str(header.get("SOPInstanceUID"))
         whole = str(header.get("ConcatenationUID") or instance)
         # an error where the file ends before it
-        return Picture(path, slide, instance, whole, int(header.TotalPixelMatrixColumns))
+        return LevelFile(path, slide, instance, whole, int(header.TotalPixelMatrixColumns))
     # pydicom raises errors of many kinds of files that are damaged
     except Exception as error:
         raise InputError(f"{path}: not DICOM that can be read ({first_line(error)}); copy it again.") from error
@@ -84,11 +84,11 @@ def slides_among(files: Iterable[Path]) -> tuple[list[list[Path]], dict[Path, In
 
     Copies of a file are the same picture; where all files of a slide have a changed copy, these are a slide too.
     """
-    slides: dict[tuple[str, str], list[dict[str, Picture]]] = {}
+    slides: dict[tuple[str, str], list[dict[str, LevelFile]]] = {}
     unreadable = {}
     for path in files:
         try:
-            picture = picture_of(path)
+            picture = level_file_of(path)
         except InputError as error:
             unreadable[path] = error
             continue
@@ -126,13 +126,13 @@ def files_of(path: Path) -> list[Path]:
         if not slides:
             raise InputError(f"{path}: {_NO_SLIDE}")
         return slides[0]
-    own = picture_of(path)
+    own = level_file_of(path)
     if own is None:
         raise InputError(f"{path}: {_NO_SLIDE}")
     pictures = {own.instance: own}
     for other in _dicom_files(path.parent):
         try:
-            picture = picture_of(other) if other.name != path.name else None
+            picture = level_file_of(other) if other.name != path.name else None
         except InputError:
             # a neighbour's damage is its own matter
             continue
@@ -164,5 +164,5 @@ def _dicom_files(folder: Path) -> list[Path]:
     return [path for path in files if is_dicom(path)]
 
 
-def _finest_first(pictures: Iterable[Picture]) -> list[Path]:
+def _finest_first(pictures: Iterable[LevelFile]) -> list[Path]:
     return [picture.path for picture in sorted(pictures, key=lambda one: (-one.columns, one.path.name))]
