@@ -30,3 +30,8 @@ def strict_jpeg_fault(data: bytes, width: int, height: int, channels: int | None
         # less the name of the function
         return str(error).rpartition("(): ")[2]
     return None
+
+
+def with_tables(data: bytes, tables: bytes | None) -> bytes:
+    """A JPEG of its own, of a tile and of the tables that the file holds once for all tiles."""
+    return data[:2] + tables[2 : tables.rfind(b"\xff\xd9")] + data[2:] if tables else data

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 # A description of very many planes has some MB.
 MAX_CHARACTERS = 64_000_000
-MAX_PLANES = 1000
+MAX_PLANES, MAX_PLACES = 1000, 100_000
 _UM_PER_UNIT = {
     "pm": 1e-6, "nm": 1e-3, "um": 1.0, "\u00b5m": 1.0, "\u03bcm": 1.0, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6,
     "in": 25_400.0, "\u00c5": 1e-4, "thou": 25.4, "mil": 25.4,
@@ -69,6 +69,7 @@ class OmeImage:
         order = [axis for axis in self.pixels.get("DimensionOrder", "XYCZT")[2:] if axis in counts]
         total = min(MAX_PLANES, math.prod(max(1, count) for count in counts.values()))
         found: dict[tuple[int, int], dict[int, int]] = {}
+        steps = 0
         for place in self.places or [{}]:
             if file_uuid and place.get("UUID", file_uuid) != file_uuid:
                 continue
@@ -78,7 +79,8 @@ class OmeImage:
                 step *= max(1, counts[axis])
             first = _whole(place.get("IFD"), following)
             count = _whole(place.get("PlaneCount"), 1 if "IFD" in place else total)
-            for number in range(max(0, min(count, total - start))):
+            for number in range(max(0, min(count, total - start, MAX_PLANES - steps))):
+                steps += 1
                 at, rest = {}, start + number
                 for axis in order:
                     rest, at[axis] = divmod(rest, max(1, counts[axis]))
@@ -130,6 +132,8 @@ def ome_images(path: Path, text: str) -> tuple[list[OmeImage], str]:
             images[-1].channels.append(attributes.get("Name", ""))
         elif (parent, tag) == ("Pixels", "TiffData"):
             images[-1].places.append(attributes)
+            if len(images[-1].places) > MAX_PLACES:
+                raise ValueError(f"it places more than {MAX_PLACES} pages")
 
     def end(tag: str) -> None:
         if inside.pop() == "UUID" and inside and inside[-1] == "TiffData":

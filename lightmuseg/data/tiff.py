@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import lzma
 import math
 import re
 import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import tifffile
+from PIL import Image
 
 from lightmuseg.errors import InputError
 
@@ -29,6 +32,11 @@ _IMAGEJ_UNIT = re.compile(r"^unit=(.+)$", re.MULTILINE)
 UNREADABLE_TAGS = (
     tifffile.TiffFileError, OSError, IndexError, ValueError, KeyError, TypeError, AttributeError, OverflowError,
     MemoryError, struct.error,
+)  # fmt: skip
+# What decoders raise of damaged pixels: imagecodecs' and simplejpeg's errors derive from RuntimeError and ValueError,
+# the standard library's, which tifffile falls back on, are their own.
+UNDECODABLE = (
+    *UNREADABLE_TAGS, RuntimeError, EOFError, SyntaxError, Image.DecompressionBombError, zlib.error, lzma.LZMAError,
 )  # fmt: skip
 # Their decoders turn YCbCr into RGB; in others it is another picture.
 _YCBCR = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.APERIO_JP2000_YCBC)

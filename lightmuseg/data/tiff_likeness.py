@@ -14,7 +14,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from .tiff import UNREADABLE_TAGS, is_contiguous
+from .jpeg import with_tables
+from .tiff import UNDECODABLE, is_contiguous
 
 # Pixels of the finer page along a side of a place, at most.
 MAX_SIDE = 2048
@@ -35,7 +36,6 @@ _PILLOWS = (
     tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.JPEG2000, tifffile.COMPRESSION.APERIO_JP2000_RGB,
     tifffile.COMPRESSION.APERIO_JP2000_YCBC,
 )  # fmt: skip
-_DECODING = (*UNREADABLE_TAGS, RuntimeError, SyntaxError, Image.DecompressionBombError)
 
 
 def shows_the_same(fine: Sequence[tifffile.TiffPage], coarse: Sequence[tifffile.TiffPage]) -> bool | None:
@@ -61,7 +61,7 @@ def shows_the_same(fine: Sequence[tifffile.TiffPage], coarse: Sequence[tifffile.
             continue
         try:
             a, b = (_brightness(pages, part, blocks) for pages, part in zip((fine, coarse), box))
-        except _DECODING:
+        except UNDECODABLE:
             continue
         spread = max(a.std(), b.std())
         alike = abs(a.mean() - b.mean()) <= PLAIN
@@ -177,8 +177,7 @@ def _tile(page: tifffile.TiffPage, number: int, data: bytes) -> np.ndarray:
     """The mean of a tile's channels, without its alpha."""
     if page.compression in _PILLOWS:
         # without optional packages; which colours the file means plays no part here
-        tables = page.jpegtables
-        with Image.open(io.BytesIO(tables[:-2] + data[2:] if tables else data)) as image:
+        with Image.open(io.BytesIO(with_tables(data, page.jpegtables))) as image:
             if max(image.size) > max(page.tilewidth, page.tilelength):
                 raise ValueError("its tile is larger than it says")
             pixels = np.asarray(image)

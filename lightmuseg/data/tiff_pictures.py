@@ -207,11 +207,15 @@ def _same(fine: Pages, coarse: Pages) -> bool | None:
     file = fine[0].parent.filehandle
     state = os.fstat(file.fileno())
     key = (file.path, state.st_ino, state.st_size, state.st_mtime_ns, fine[0].offset, coarse[0].offset)
-    if key not in _compared:
-        if len(_compared) == MAX_KNOWN:
-            _compared.clear()
-        _compared[key] = shows_the_same(fine, coarse)
-    return _compared[key]
+    try:
+        return _compared[key]
+    except KeyError:
+        # another thread may do the same meanwhile
+        same = shows_the_same(fine, coarse)
+    if len(_compared) >= MAX_KNOWN:
+        _compared.clear()
+    _compared[key] = same
+    return same
 
 
 def _finest_first(levels: Sequence[Pages]) -> tuple[Pages, ...]:

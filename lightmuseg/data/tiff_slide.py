@@ -15,7 +15,7 @@ import tifffile
 
 from lightmuseg.errors import InputError, first_line
 
-from .tiff import UNREADABLE_TAGS, check_pixels, is_contiguous, is_rgb
+from .tiff import UNREADABLE_TAGS, check_pixels, is_contiguous, is_rgb, raise_bug
 from .tiff_pictures import MAX_PAGES, Picture, declared_pictures, joined_pictures
 
 # Pixels of a slide's longer side, at least.
@@ -70,6 +70,7 @@ def opened(path: Path) -> tifffile.TiffFile:
         raise
     except UNREADABLE_TAGS as error:
         file.close()
+        raise_bug(error)
         raise InputError(f"{path}: not a TIFF that can be read ({first_line(error)}); export it again.") from error
     return file
 
@@ -123,6 +124,7 @@ def slide_page(path: Path) -> tuple[tifffile.TiffPage, tuple[float, float] | Non
         except InputError:
             raise
         except UNREADABLE_TAGS as error:
+            raise_bug(error)
             raise InputError(f"{path}: its tags cannot be read ({first_line(error)}); export it again.") from error
         picture = choice.picture
     if not alone:

@@ -14,9 +14,8 @@ from scipy.special import expit, softmax
 
 from lightmuseg.data.tiles import tile_starts
 from lightmuseg.slides.area import Area
-from lightmuseg.slides.readers import UnreadablePixels
 from lightmuseg.slides.tissue import tissue_of
-from lightmuseg.slides.view import ModelView
+from lightmuseg.slides.view import ModelView, whole
 
 from .network import BundleNetwork
 from .prediction import Box, opened
@@ -75,8 +74,8 @@ def score_patches(path: Path, network: BundleNetwork, method: str, most: int = M
         level0 = reader.levels[0]
         rows = []
         for corner in patches_of(view, size, most):
-            (pixels,) = view.read_batch([corner], size)
-            if isinstance(pixels, UnreadablePixels):
+            pixels = whole(*view.read_batch([corner], size))
+            if pixels is None:
                 continue
             # what lies over the edge of a small image is no tissue of it
             height, width = (min(size, limit - start) for limit, start in zip((view.height, view.width), corner[::-1]))

@@ -16,8 +16,7 @@ from lightmuseg.data.bcss import Region, read_mask
 from lightmuseg.data.tiles import Cut, write_dataset
 from lightmuseg.errors import InputError
 from lightmuseg.networks.weights import load_weights
-from lightmuseg.slides.readers import UnreadablePixels
-from lightmuseg.slides.view import ModelView
+from lightmuseg.slides.view import ModelView, whole
 
 from .ground_truth import UNKNOWN, GroundTruth, read_ground_truth
 from .network import BundleNetwork
@@ -156,10 +155,11 @@ def _write_region(region: Region, view: ModelView, part: _Part, truth: GroundTru
     corners = [(x, y) for y in range(0, part.height, BLOCK) for x in range(0, part.width, BLOCK)]
     read = view.read_batch([(part.xm + x, part.ym + y) for x, y in corners], BLOCK)
     for (x, y), block in zip(corners, read):
-        if isinstance(block, UnreadablePixels):
+        read_block = whole(block)
+        if read_block is None:
             raise block
         here = pixels[y : y + BLOCK, x : x + BLOCK]
-        here[:] = block[: here.shape[0], : here.shape[1]]
+        here[:] = read_block[: here.shape[0], : here.shape[1]]
     Image.fromarray(pixels).save(region.image, compress_level=1)
     codes = truth.codes(part.xm * view.scale, part.ym * view.scale, view.scale, part.width, part.height)
     Image.fromarray(codes).save(region.mask)

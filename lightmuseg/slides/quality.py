@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 from skimage.measure import blur_effect
@@ -10,10 +12,10 @@ from .area import Area
 from .damage import Damage
 from .low_power import LowPower
 from .plan import Plan
-from .readers import SlideReader, UnreadablePixels
+from .readers import SlideReader
 from .scale import LEAST_UM, MOST_UM, USUAL_UM, fields_at, nuclei_um
 from .uncertainty import Entropies
-from .view import ModelView
+from .view import ModelView, whole
 from .writers.measurements import Counts
 
 # Stated and given um/px that differ less mean the same.
@@ -37,7 +39,7 @@ BLURRED, BLURRED_SHARE = 0.6, 0.25
 
 def warnings_of(
     view: ModelView, area: Area, plan: Plan, counts: Counts, entropies: Entropies, map_mpp: float, damage: Damage,
-    picture: LowPower | None = None,
+    low_power: LowPower | None = None,
 ) -> list[str]:  # fmt: skip
     """Everything that a reader of the results should know of the slide before he believes them.
 
@@ -48,18 +50,18 @@ def warnings_of(
         counts, entropies: of the whole map.
         map_mpp: um per pixel of the map.
         damage: what could not be read.
-        picture: in which tissue was looked for.
+        low_power: in which tissue was looked for.
     """
-    mm2 = (map_mpp / 1000) ** 2
+    mm2, tissue = (map_mpp / 1000) ** 2, tissue_corners(view, area, plan)
     found = [
         _picture(view.reader),
         *area.warnings,
         _scale(view.reader),
         _coarse(view),
-        nuclei_warning(view.reader.mpp, *fields_at(view, tissue_corners(view, area, plan), plan.tile_size)),
+        nuclei_warning(view.reader.mpp, *fields_at(view, tissue, plan.tile_size)),
         _tissue(sum(counts.analysed) * mm2),
-        _focus(places_blur(view, area, plan)),
-        _tissue_level(picture, view.reader.mpp),
+        _focus(places_blur(view, tissue, plan.tile_size)),
+        _tissue_level(low_power, view.reader.mpp),
         _model_level(view.index, damage.finer),
         _unread(damage.tiles, counts.unread * mm2),
         _unchecked(view.reader),
@@ -67,8 +69,8 @@ def warnings_of(
     return [warning for warning in found if warning]
 
 
-def places_blur(view: ModelView, area: Area, plan: Plan) -> list[float]:
-    """The blur of up to 32 tiles of tissue from all over a slide, 0 (sharp) to 1.
+def places_blur(view: ModelView, corners_m: Sequence[tuple[int, int]], tile_size: int) -> list[float]:
+    """The blur of tiles of tissue at ``corners_m`` (xm, ym), 0 (sharp) to 1.
 
     The perceptual blur metric of Crete et al. compares an image with its own blurred copy, so brightness and contrast
     of the stain cancel out. It was measured on 71 tiles of 128 um, at 0.5 um/px: of two regions of BCSS, two slides in
@@ -83,11 +85,11 @@ def places_blur(view: ModelView, area: Area, plan: Plan) -> list[float]:
         Crete et al., The blur effect: perception and estimation with a new no-reference perceptual blur metric,
         Proc. SPIE 6492, 2007, doi:10.1117/12.702790.
     """
-    tissue = tissue_corners(view, area, plan)
     half = max(1, round(BLUR_MPP / (view.scale * view.reader.mpp)))
     found = []
-    for (xm, ym), tile in zip(tissue, view.read_batch(tissue, plan.tile_size)):
-        if isinstance(tile, UnreadablePixels):
+    for (xm, ym), box in zip(corners_m, view.read_batch(corners_m, tile_size)):
+        tile = whole(box)
+        if tile is None:
             continue
         # what lies beyond the slide's edge is white, and its border sharp
         inside = Image.fromarray(tile[: view.height - ym, : view.width - xm]).reduce(half)
@@ -184,13 +186,11 @@ def _focus(blurs: list[float]) -> str:
     return f"focus: {blurred} of {len(blurs)} places of the tissue that were looked at are blurred; scan it again."
 
 
-def _tissue_level(picture: LowPower | None, mpp0: float) -> str:
-    if picture is None or not picture.elsewhere:
+def _tissue_level(low_power: LowPower | None, mpp0: float) -> str:
+    if low_power is None or not low_power.elsewhere:
         return ""
-    mm2 = picture.elsewhere * (picture.factor * mpp0 / 1000) ** 2
-    return (
-        f"level: of level {picture.level} {mm2:.2g} mm2 could not be read; tissue was looked for there in other levels."
-    )
+    mm2 = low_power.elsewhere * (low_power.factor * mpp0 / 1000) ** 2
+    return f"level: of level {low_power.level} {mm2:.2g} mm2 could not be read; other levels were looked at for tissue."
 
 
 def _model_level(index: int, tiles: int) -> str:

@@ -10,9 +10,8 @@ import numpy as np
 from lightmuseg.errors import InputError
 
 from .options import Options
-from .readers import UnreadablePixels
 from .readers.opening import open_slide
-from .view import ModelView
+from .view import ModelView, whole
 
 # places of a slide that are looked at, in a grid, and how many of them are taken
 GRID, TAKEN = 7, 4
@@ -48,7 +47,7 @@ def sample_tiles(
         except InputError:
             # the segmenter says so when it comes to this slide
             continue
-        read = [tile for tile in tiles if not isinstance(tile, UnreadablePixels)]
+        read = [tile for tile in map(whole, tiles) if tile is not None]
         if read:
             read.sort(key=lambda tile: float(tile[::4, ::4].std()), reverse=True)
             return np.stack(read[:TAKEN])

@@ -9,8 +9,7 @@ from scipy import ndimage
 from skimage.color import hed_from_rgb
 from skimage.filters import threshold_otsu
 
-from .readers import UnreadablePixels
-from .view import ModelView
+from .view import ModelView, whole
 
 # Fields that are looked at: how many, pixels of a side, of the least side, and um/px; coarser slides are taken as they
 # are. 24 of them take about a second.
@@ -99,8 +98,9 @@ def fields_at(view: ModelView, corners_m: Sequence[tuple[int, int]], tile_size: 
 
 
 def _inside(view: ModelView, corners: list[tuple[int, int]]) -> Iterator[np.ndarray]:
-    for (x, y), field in zip(corners, view.read_batch(corners, FIELD_SIDE)):
-        if not isinstance(field, UnreadablePixels):
+    for (x, y), box in zip(corners, view.read_batch(corners, FIELD_SIDE)):
+        field = whole(box)
+        if field is not None:
             field = field[: view.height - y, : view.width - x]
             if min(field.shape[:2]) >= LEAST_SIDE:
                 yield field

@@ -32,6 +32,13 @@ class PartlyRead(UnreadablePixels):
         self.pixels, self.unread = pixels, unread
 
 
+def whole(box: np.ndarray | UnreadablePixels) -> np.ndarray | None:
+    """The pixels of a box of which everything was read, from whichever level; else None."""
+    if isinstance(box, PartlyRead) and not box.unread.any():
+        return box.pixels
+    return None if isinstance(box, UnreadablePixels) else box
+
+
 class ModelView:
     """A slide at one um/px: as its level is where one has it, else resampled from the next finer level.
 

@@ -12,7 +12,7 @@ from lightmuseg.slides.area import TissueMask, WholeSlide
 from lightmuseg.slides.damage import Damage
 from lightmuseg.slides.low_power import LowPower
 from lightmuseg.slides.plan import plan_tiles
-from lightmuseg.slides.quality import BLURRED, PLACES, places_blur, warnings_of
+from lightmuseg.slides.quality import BLURRED, PLACES, places_blur, tissue_corners, warnings_of
 from lightmuseg.slides.readers import UnreadablePixels
 from lightmuseg.slides.readers.opening import open_slide
 from lightmuseg.slides.uncertainty import Entropies
@@ -112,11 +112,12 @@ def test_real_slide_is_sharp_until_it_is_blurred(data, name):
         dark = np.asarray(Image.fromarray(reader.read(0, 0, 0, int(area.bounds0[2]), int(area.bounds0[3]))).reduce(32))
         area = TissueMask(dark.min(2) < 200, 32.0)
         plan = plan_tiles((view.width, view.height), view.scale, area, 512, 0.0, 2)
-        before = places_blur(view, area, plan)
+        corners_m = tissue_corners(view, area, plan)
+        before = places_blur(view, corners_m, plan.tile_size)
         other = SimpleNamespace(
             reader=reader, scale=view.scale, width=view.width, height=view.height, read_batch=blurred
         )
-        after = places_blur(other, area, plan)
+        after = places_blur(other, corners_m, plan.tile_size)
     assert 3 < len(before) <= PLACES
     assert max(before) < BLURRED < min(after)
 
@@ -169,6 +170,6 @@ def test_levels_that_another_one_stands_for_are_told(sharp):
     # 1000 pixels of 8 um
     picture = LowPower(None, None, 32.0, 1, 1000, ())
     assert warnings(sharp, picture=picture) == [
-        "level: of level 1 0.064 mm2 could not be read; tissue was looked for there in other levels."
+        "level: of level 1 0.064 mm2 could not be read; other levels were looked at for tissue."
     ]
     assert warnings(sharp, picture=LowPower(None, None, 32.0, 1, 0, ("corrupt",))) == []

@@ -93,10 +93,9 @@ class DicomReader(SlideReader):
             for grid in self._levels
         )
         self._levels[0].refuse_unreadable()
-        orderless = any(part.orderless for part in parts)
-        order = None
+        orderless, order = {part.columns for part in parts if part.orderless}, None
         for grid in self._levels:
-            order = grid.prove_order(orderless, order) or order
+            order = grid.prove_order(grid.width in orderless, order) or order
         self.stated_mpps = None if any(part.scaleless for part in parts) else (base.mpp.width, base.mpp.height)
 
     def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:

@@ -80,7 +80,7 @@ def completed(path: Path, open_: ExitStack) -> Part:
         raise InputError(f"{path}: lacks entries of a slide's DICOM, or tells wrong colours; export it again.")
     logger.warning(
         f"{path}: lacks entries of a slide's DICOM{f', and its pixels are {said}, not what it says' * relabelled}; "
-        f"it is read as one level{' of frames in the order that their borders prove' * orderless}."
+        f"a completed copy is read{', its frames in the order that their borders prove' * orderless}."
     )
     whole = pydicom.dcmread(path)
     for name in lacking:

@@ -156,6 +156,9 @@ class FrameGrid:
                     "prove no order of rows or columns; export it again with their positions."
                 )
             self._order = ORDERS[found]
+            # what is known so far is of frames in another order
+            self._checked[:] = False
+            self._faults.clear()
         if contradicted(Seams(self._readable, self.rows, self.columns, last)):
             raise InputError(
                 f"{self._path}: the {self.columns} x {self.rows} frames of its level of {self.width} x {self.height} "

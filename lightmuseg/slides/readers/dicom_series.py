@@ -9,6 +9,7 @@ import filecmp
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,8 @@ SUFFIX = ".dcm"
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 # what lies behind these groups may be long: a place for each frame, and the pixels
 PER_FRAME = 0x52009230
+# files whose headers are remembered
+KNOWN = 100_000
 _Named = TypeVar("_Named", str, Path)
 _NO_SLIDE = "holds no picture of a whole slide in DICOM; name the slide's file, or the folder of its series."
 
@@ -59,6 +62,16 @@ def level_file_of(path: Path) -> LevelFile | None:
     Raises:
         InputError: where it cannot be read as DICOM.
     """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); copy it again.") from error
+    return _level_file_of(path, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(KNOWN)
+def _level_file_of(path: Path, *_: int) -> LevelFile | None:
+    """Headers are read once for each state of a file: each slide of a folder asks for all of them."""
     try:
         from pydicom.filereader import read_partial
     except ImportError as error:
@@ -149,12 +162,16 @@ def files_of(path: Path) -> list[Path]:
 def one_of_each(paths: Iterable[_Named]) -> list[_Named]:
     """Paths without those that are another file of a slide named before, as ``SERIES/*.dcm`` gives them."""
     first: dict[Path, _Named] = {}
+    finest: dict[Path, dict[Path, Path]] = {}
     for named in paths:
         key = Path(named)
-        if is_dicom(key):
-            # what cannot be read is refused by who opens it
-            with suppress(InputError, OSError):
-                key = files_of(key)[0]
+        # what cannot be read is refused by who opens it
+        with suppress(OSError, ValueError):
+            if not key.is_dir() and is_dicom(key):
+                if key.parent not in finest:
+                    slides, _ = slides_among(_dicom_files(key.parent))
+                    finest[key.parent] = {path: slide[0] for slide in slides for path in slide}
+                key = finest[key.parent].get(key, key)
         first.setdefault(key, named)
     return list(first.values())
 

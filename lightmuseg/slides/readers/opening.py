@@ -66,7 +66,9 @@ def open_slide(
         raise InputError(f"{path}: nothing opens it as a slide: {' '.join(reasons)}")
     try:
         if series and reader.picture is None:
-            raise InputError(f"{path}: --series {series} chooses a picture of a TIFF, which this is not; leave it out.")
+            raise InputError(
+                f"{path}: --series {series} is for pictures of a plain TIFF, which this is not; leave it out."
+            )
         reader.mpp = checked_mpp(path, mpp if mpp is not None else _stated(reader) or default_mpp, "--mpp")
     except InputError:
         reader.close()

@@ -32,6 +32,11 @@ def format_of(path: Path) -> str | None:
         return None
 
 
+def _is_tiff(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return is_tiff(file.read(4))
+
+
 class OpenSlideReader(SlideReader):
     """Boxes read by OpenSlide; what a slide leaves out is white.
 
@@ -64,10 +69,8 @@ class OpenSlideReader(SlideReader):
         vendor, self._tiles, self._scanner = format_of(path), None, None
         if vendor in PLAIN:
             self._tiles = TiffTiles(path, series=series)
-        elif vendor is not None and path.is_file() and is_tiff(path.open("rb").read(4)):
+        elif vendor is not None and _is_tiff(path):
             self._scanner = ScannerTiff(path)
-        if vendor is not None and vendor not in (*PLAIN, *MAPPED):
-            self.unchecked = vendor
         try:
             self._slide = self._open(path)
         except (*self._failures, ValueError) as error:
@@ -79,6 +82,10 @@ class OpenSlideReader(SlideReader):
             self.levels = tuple(Level(*size, downsample) for size, downsample in zip(sizes, downsamples))
         else:
             self.levels = tuple(self.frame.in_level(downsample) for downsample in downsamples)
+        self._is_mapped = self._scanner is not None and vendor in MAPPED
+        if vendor not in (None, *PLAIN):
+            covered = self._is_mapped and self._scanner.covers(self._slide.properties, downsamples)
+            self.unchecked = "" if covered else vendor
         self._indices = list(range(len(self.levels)))
         if self._tiles is not None:
             self.levels = self._tiles.levels
@@ -99,7 +106,7 @@ class OpenSlideReader(SlideReader):
         def decode() -> np.ndarray:
             origin0 = (self.frame.x0, self.frame.y0) if self.frame is not None else (0, 0)
             corner0 = tuple(start + round(n * self._downsamples[level]) for start, n in zip(origin0, (xl, yl)))
-            if self._scanner is not None and not self.unchecked:
+            if self._is_mapped:
                 self._scanner.check(self._slide.properties, corner0, self._downsamples[level], (width, height))
             return self._box(corner0, self._indices[level], (width, height))
 

@@ -82,6 +82,7 @@ class SlideReader(ABC):
         frame: the part of the file's own level 0 that level 0 shows; None where it is all of it.
         stated_mpps: um/px of level 0 along x and y as the file states them; None where it does not.
         mpp: um/px of level 0; known once :func:`.opening.open_slide` has opened the slide.
+        unchecked: the kind of file, where it is one of which damage can pass unseen.
         workers: threads that read a batch.
         picture: which picture of a TIFF the slide is and what the others are, as plain values; None of other files.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +109,14 @@ class ScannerTiff:
                 columns = _touched(left, size[0], page.tilewidth)
                 for row, column in np.argwhere(state[rows, columns] != _GOOD):
                     self._check_tile(index, rows.start + row, columns.start + column, area0, downsample)
+
+    def covers(self, properties: Mapping[str, str], downsamples: Sequence[float]) -> bool:
+        """Whether the tiles of all levels are among those that :meth:`check` looks at."""
+        return all(
+            self._of_size(*(side / downsample for side in area0[2:]))
+            for downsample in downsamples
+            for area0 in _areas(properties)
+        )
 
     def _of_size(self, width: float, height: float) -> list[int]:
         """The pages whose size is this one, or as much larger as what fills their last tiles."""

@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from lightmuseg.data.tiff import UNREADABLE_TAGS, raise_bug
+from lightmuseg.data.tiff import UNDECODABLE, UNREADABLE_TAGS, raise_bug
 from lightmuseg.errors import InputError, first_line
 
 from .reader import NotForThisReader, SlideReader, UnreadablePixels
@@ -69,7 +69,8 @@ class TifffileReader(SlideReader):
         for xl, yl in itertools.product(*places) if level.samples == 4 else ():
             try:
                 box = self._tiles.read(level, (xl, yl, 1, 1), lambda at=(xl, yl): self._assembled(level, *at, 1, 1))
-            except (*UNREADABLE_TAGS, RuntimeError):
+            except UNDECODABLE as error:
+                raise_bug(error)
                 continue
             self._opaque(box)
 
@@ -83,8 +84,7 @@ class TifffileReader(SlideReader):
             return np.concatenate(parts, axis=2) if at.channels else self._opaque(parts[0])
         except InputError:
             raise
-        # the errors of codecs derive from RuntimeError
-        except (*UNREADABLE_TAGS, RuntimeError) as error:
+        except UNDECODABLE as error:
             raise_bug(error)
             raise self.unreadable(level, xl, yl, width, height, error) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import numpy as np
 import simplejpeg
 import tifffile
 
+from lightmuseg.data.jpeg import with_tables
+from lightmuseg.data.tiff import UNDECODABLE
 from lightmuseg.errors import InputError, first_line
 
 from .reader import NotForThisReader
-from .tile_faults import jpeg2000_fault, jpeg_colours, jpeg_fault, with_tables
+from .tile_faults import jpeg2000_fault, jpeg_colours, jpeg_fault
 
 JPEG = tifffile.COMPRESSION.JPEG
 # In Aperio's first kind the pixels are YCbCr, whatever the tags say.
@@ -123,12 +126,19 @@ def _lost_block(data: bytes, offset: int, shape: tuple[int, int, int], shown: tu
 
 
 def _decoded_fault(compression: int, data: bytes, shape: tuple[int, int], size: int) -> str | None:
-    decode = tifffile.TIFF.DECOMPRESSORS[compression]
     try:
         # room for one byte more shows what is too long
-        decoded = decode(data, out=int(size) + 1) if compression in _BYTES else decode(data)
-    # the errors of codecs derive from RuntimeError
-    except (RuntimeError, ValueError, OSError, EOFError, MemoryError) as error:
+        if compression in DEFLATE:
+            # tifffile's, where imagecodecs is not installed, knows no bound
+            inflating = zlib.decompressobj()
+            decoded = inflating.decompress(data, size + 1)
+            if not inflating.eof:
+                return "it has another number of bytes"
+        elif compression in _BYTES:
+            decoded = tifffile.TIFF.DECOMPRESSORS[compression](data, out=size + 1)
+        else:
+            decoded = tifffile.TIFF.DECOMPRESSORS[compression](data)
+    except UNDECODABLE as error:
         return first_line(error)
     if compression in _BYTES:
         return None if len(decoded) == size else "it has another number of bytes"
@@ -142,7 +152,7 @@ def is_plain(page: tifffile.TiffPage, data: bytes, number: int) -> bool:
             pixels = simplejpeg.decode_jpeg(with_tables(data, page.jpegtables), "RGB")
         else:
             pixels = page.decode(data, number)[0]
-    except (RuntimeError, ValueError, OSError, KeyError, TypeError):
+    except UNDECODABLE:
         return False
     pixels = pixels.reshape(-1, pixels.shape[-1])
     return bool((np.ptp(pixels, axis=0) <= _PLAIN).all())

@@ -4,7 +4,7 @@ Decoders hide damage: of a broken JPEG or JPEG 2000 tile cuCIM, imagecodecs and 
 have by then. So JPEG is decoded by libjpeg-turbo that stops where it would warn, but for a run of zeros, which can be
 valid data. OpenJPEG does not warn, so of JPEG 2000 the markers are looked at: in its data a byte 0xff is followed by
 few others, so that bytes of something else soon give themselves away, 4 kB of noise all but surely, 500 bytes in two
-cases of three. What is not seen is damage that leaves valid data, such as one changed bit.
+cases of three. What is not seen is damage that leaves valid data, such as every other changed bit in JPEG.
 
 References: ITU-T T.81, annex B (JPEG); ITU-T T.800, annex A (JPEG 2000).
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from lightmuseg.data.jpeg import strict_jpeg_fault
+from lightmuseg.data.jpeg import strict_jpeg_fault, with_tables
 
 # In JPEG 2000's packets by at most 0x8f, but for the start of a packet (SOP) and the end of its header (EPH).
 _JPEG2000_MARKER = re.compile(rb"\xff[\x90\x93-\xff]")
@@ -53,11 +53,6 @@ def jpeg_fault(data: bytes, tables: bytes | None, width: int, height: int, chann
     if zeros >= 0 and not (progressive or _zeros_are_flat(huffman)):
         return f"it has nothing but zeros at byte {zeros}"
     return None
-
-
-def with_tables(data: bytes, tables: bytes | None) -> bytes:
-    """A JPEG of its own, of a tile and of the tables that the file holds once for all tiles."""
-    return data[:2] + tables[2 : tables.rfind(b"\xff\xd9")] + data[2:] if tables else data
 
 
 def _zeros_are_flat(huffman: list[bytes]) -> bool:
