@@ -22,6 +22,10 @@ from .tiff_pictures import MAX_PAGES, Picture, declared_pictures, joined_picture
 LEAST_SIDE = 64
 
 
+# Of the XMP of Ventana's scanners.
+_VENTANA = b"<iScan"
+
+
 @dataclass(frozen=True, eq=False)
 class Choice:
     """The picture that is taken for the slide.
@@ -86,6 +90,10 @@ def chosen(path: Path, file: tifffile.TiffFile, series: int | None = None) -> Ch
     Raises:
         InputError: where none is 8-bit RGB, or there is none of this number.
     """
+    if any(_VENTANA in _xmp(page) for page in file.pages):
+        raise InputError(
+            f"{path}: is a Ventana slide, whose tiles overlap; read it by OpenSlide: pip install 'lightmuseg[slides]'."
+        )
     declared = list(declared_pictures(path, file))
     pictures = tuple(joined_pictures([picture for picture in declared if is_rgb(picture.levels[0])]))
     slides = [number for number, picture in enumerate(pictures) if not picture.kind] or list(range(len(pictures)))
@@ -108,6 +116,11 @@ def chosen(path: Path, file: tifffile.TiffFile, series: int | None = None) -> Ch
     # what is in strips beside tiles are thumbnails and labels
     rivals = [other for other in slides if other != number and pictures[other].base.is_tiled >= is_tiled]
     return Choice(pictures, number, tuple(other for other in rivals if max(pictures[other].size) >= LEAST_SIDE))
+
+
+def _xmp(page: tifffile.TiffPage | tifffile.TiffFrame) -> bytes:
+    found = page.tags.valueof("XMP") if isinstance(page, tifffile.TiffPage) else None
+    return found if isinstance(found, bytes) else str(found or "").encode()
 
 
 def slide_page(path: Path) -> tuple[tifffile.TiffPage, tuple[float, float] | None]:

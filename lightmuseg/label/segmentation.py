@@ -68,7 +68,7 @@ class Segmentation(InferTask):
         with opened(path, network) as reader:
             if not 0 <= level < len(reader.levels):
                 raise InputError(f"level {level}: the image has levels 0 to {len(reader.levels) - 1}.")
-            downsample = reader.levels[level].downsample
+            downsample, picture = reader.levels[level].downsample, reader.picture
         with predicted(path, network, request) as prediction:
             annotations = [Annotation(*one) for one in prediction.polygons(least)]
             box = prediction.box
@@ -76,7 +76,7 @@ class Segmentation(InferTask):
                 **network.describe(),
                 "label_names": {name: index for index, name in enumerate(network.class_names, start=1)},
                 "location": [box.x0, box.y0], "size": [box.width0, box.height0],
-                "unread_tiles": prediction.unread_tiles,
+                "unread_tiles": prediction.unread_tiles, "picture": picture,
             }  # fmt: skip
             title = f"LightMuSeg {network.sha256[:8]}"
             ending, write = WRITERS.get(output, (".png", None))

@@ -364,3 +364,12 @@ def test_images_of_ome_xml_that_name_no_pages_follow_each_other(tmp_path, slide,
     with caplog.at_level(logging.WARNING):
         opens(path, slide[:1])
     assert "'b' is left out: it names pages that are not there, or twice" in caplog.text
+
+
+def test_tiles_that_overlap_are_not_put_side_by_side(tmp_path):
+    xmp = (700, "B", 0, b"<EncodeInfo><iScan Magnification='40'/></EncodeInfo>", True)
+    path = tmp_path / "slide.bif"
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3)).astype(np.uint8)
+    tifffile.imwrite(path, pixels, tile=(128, 128), photometric="rgb", extratags=[xmp])
+    with pytest.raises(InputError, match=r"slide.bif: is a Ventana slide, whose tiles overlap"):
+        open_slide(path, "tifffile", 0.5)
