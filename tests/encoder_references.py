@@ -26,7 +26,11 @@ def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def filled_mobilenet() -> MobileNetV2Encoder:
-    """Our encoder with known weights, whose batch norms are wide enough for ReLU6 to cut."""
+    """Our encoder with known weights, whose batch norms are wide enough for ReLU6 to cut.
+
+    From layer to layer they multiply a difference by a hundred, so in float32 the last map depends on how a processor
+    rounds; in float64 it does not.
+    """
     encoder = MobileNetV2Encoder().eval()
     with torch.no_grad():
         for seed, module in enumerate(encoder.modules()):
@@ -39,12 +43,12 @@ def filled_mobilenet() -> MobileNetV2Encoder:
                 module.bias.copy_(0.3 * bias)
                 module.running_mean.copy_(0.3 * mean)
                 module.running_var.copy_(1.25 + 0.75 * variance.tanh())
-    return encoder
+    return encoder.double()
 
 
 def picture(height: int, width: int) -> torch.Tensor:
-    """[2, 3, H, W]."""
-    return numbers(2, 3, height, width, seed=1)
+    """float64 [2, 3, H, W]."""
+    return numbers(2, 3, height, width, seed=1).double()
 
 
 def positions() -> torch.Tensor:
@@ -54,7 +58,7 @@ def positions() -> torch.Tensor:
 
 def kept(values: torch.Tensor) -> np.ndarray:
     """Of the values what the file keeps."""
-    return values.detach().flatten()[::EACH].numpy()
+    return values.detach().flatten()[::EACH].float().numpy()
 
 
 def _reference_name(name: str) -> str:
@@ -77,7 +81,7 @@ def _mobilenet_references() -> dict[str, np.ndarray]:
 
     # PyTorch's padding and batch-norm epsilon, not TensorFlow's
     config = MobileNetV2Config(tf_padding=False, layer_norm_eps=1e-5, first_layer_is_expansion=True)
-    model = MobileNetV2Model(config, add_pooling_layer=False).eval()
+    model = MobileNetV2Model(config, add_pooling_layer=False).eval().double()
     weights = {_reference_name(name): value for name, value in filled_mobilenet().state_dict().items()}
     missing, unexpected = model.load_state_dict(weights, strict=False)
     assert not unexpected
