@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -154,11 +155,13 @@ def is_gone(process: int) -> bool:
 @cache
 def processes_here() -> str:
     """Six hexadecimal digits of the machine or container whose process numbers are ours."""
-    try:
-        space = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        space = ""
-    return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:6]
+    words = [socket.gethostname()]
+    with suppress(OSError):
+        # two machines may have one name
+        words.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+    with suppress(OSError):
+        words.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:6]
 
 
 def read_at(descriptor: int, count: int, offset: int) -> bytes:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from lightmuseg.errors import InputError
+from lightmuseg.errors import first_line, user_fault
 
 from .options import Options
 from .readers import UnreadablePixels
 from .readers.opening import open_slide
 from .view import ModelView
+
+logger = logging.getLogger(__name__)
 
 # places of a slide that are looked at, in a grid, and how many of them are taken
 GRID, TAKEN = 7, 4
@@ -45,8 +48,9 @@ def sample_tiles(
                     for size in (view.width, view.height)
                 )
                 tiles = view.read_batch([(x, y) for y in ys for x in xs], tile_size)
-        except InputError:
-            # the segmenter says so when it comes to this slide
+        except Exception as error:
+            # the segmenter says so when it comes to this slide, which fails alone
+            logger.warning("%s: no tiles were taken of it (%s)", path, user_fault(error) or first_line(error))
             continue
         read = [tile for tile in tiles if not isinstance(tile, UnreadablePixels)]
         if read:
