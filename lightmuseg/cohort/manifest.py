@@ -125,7 +125,9 @@ def _records(lines: Sequence[str], start: int, delimiter: str) -> Iterator[tuple
 
 def _row(manifest: Path, place: str, columns: Sequence[str], cells: list[str] | csv.Error) -> Row:
     if isinstance(cells, csv.Error):
-        return Row(place, None, fault=f"{place}: its quotes do not fit, or a cell is too long ({cells}); correct the line.")
+        return Row(
+            place, None, fault=f"{place}: its quotes do not fit, or a cell is too long ({cells}); correct the line."
+        )
     texts = {name: text.strip() for name, text in zip(columns, cells) if name in COLUMNS}
     slide, mpp, patient, stain = (texts.get(name, "") for name in COLUMNS)
     if not slide:
