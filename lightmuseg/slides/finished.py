@@ -11,7 +11,7 @@ from typing import Any
 
 from lightmuseg.errors import InputError
 from lightmuseg.files import show, sync_tree
-from lightmuseg.record import is_file, read_json, sha256_of
+from lightmuseg.record import is_file, read_csv, read_json, sha256_of, unescaped
 
 from .identity import is_same
 
@@ -130,6 +130,28 @@ def folders_of_results(root: Path, unseen: Callable[[OSError], None] | None = No
             found.append(Path(folder))
             folders.clear()
     return found
+
+
+def said_done(root: Path) -> list[Path]:
+    """The folders of results that the tables of ``segment`` and ``cohort`` in a folder say are there."""
+    found = []
+    for row in _rows(root / "cohort.csv"):
+        name = PurePosixPath(unescaped(row.get("results", "")))
+        # nothing outside is meant
+        is_inner = name.parts and not name.is_absolute() and ".." not in name.parts
+        if row.get("status") in ("done", "changed", "not named") and is_inner:
+            found.append(root / name)
+    for row in _rows(root / "report.csv"):
+        slide = Path(unescaped(row.get("slide", "")))
+        if row.get("status") == "done" and slide.name not in ("", ".."):
+            # of a slide that is gone nobody knows whether it was a folder
+            names = [root / slide.name, root / slide.stem]
+            found.append(next((path for path in names if is_file(path / RECORD)), names[1]))
+    return list(dict.fromkeys(found))
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    return read_csv(table) if is_file(table) else []
 
 
 def verified(folder: Path) -> tuple[str | None, bool]:

@@ -1,5 +1,6 @@
 """Results that are whole, broken, of a slide that changed; and what is done about it."""
 
+import errno
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import pytest
 
 from lightmuseg.cli.verify import verify
 from lightmuseg.errors import InputError
-from lightmuseg.record import read_csv, sha256_of
+from lightmuseg.record import read_csv, sha256_of, write_csv
 from lightmuseg.slides import Options, SlideSegmenter
 from lightmuseg.slides.finished import fault_of, folders_of_results, is_done, name_aside
 
@@ -231,6 +232,35 @@ def test_verify_reads_every_byte_and_names_each_broken_result(slide, out, write_
         verify(str(out / "nowhere"))
     (out / "C" / "run.json").unlink()
     assert folders_of_results(out) == [out / "A", out / "B", out / "C"]
+
+
+def test_verify_misses_what_a_table_says_is_done(slide, out, capsys):
+    write_csv(
+        out / "cohort.csv",
+        [
+            {"slide": "a", "results": "p1/D", "status": "done"}, {"slide": "b", "results": "p1/E", "status": "waiting"},
+            {"slide": "c", "results": "../F", "status": "done"},
+        ],
+    )  # fmt: skip
+    shutil.rmtree(out / "A")
+    with refused("2 of 2 results are broken"):
+        verify(str(out))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{out / 'A'}: run.json is missing", f"{out / 'p1' / 'D'}: run.json is missing"]
+
+
+def test_verify_names_a_folder_that_cannot_be_looked_into(out, monkeypatch, capsys):
+    walk = os.walk
+
+    def half(root, onerror=None):
+        if root == out:
+            onerror(PermissionError(errno.EACCES, "Permission denied", str(out / "locked")))
+        return walk(root)
+
+    monkeypatch.setattr("lightmuseg.slides.finished.os.walk", half)
+    with refused("1 folders cannot be looked into", str(out / "locked")):
+        verify(str(out))
+    assert f"{out / 'locked'}: cannot be looked into (Permission denied)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["../A/overlay.png", "/dev/zero", "pipe", "a\0b"])
