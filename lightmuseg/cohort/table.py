@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lightmuseg.errors import InputError
-from lightmuseg.record import is_file, is_folder, read_csv, read_json, unescaped, write_csv
+from lightmuseg.record import is_folder, read_csv, read_json, unescaped, write_csv
 from lightmuseg.slides.finished import fault_of
 from lightmuseg.slides.outcome import CHANGED_SINCE, DONE, FAILED
 
@@ -59,7 +59,10 @@ class CohortTable:
 
     def _read_again(self) -> None:
         path = self._state.folder / TABLE
-        written_at = path.stat().st_mtime_ns if is_file(path) else None
+        try:
+            written_at = path.stat().st_mtime_ns
+        except OSError:
+            written_at = None
         if written_at != self._read_at:
             self._read_at = written_at
             self._not_named = [row for row in _written(path) if row["results"] not in self._named]

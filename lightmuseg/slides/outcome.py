@@ -43,7 +43,7 @@ class Outcome:
 
 def attempt(
     slide: Path, runtime: Runtime, options: Options, model: dict[str, Any], unattended: bool = False
-) -> Outcome:  # fmt: skip
+) -> Outcome:
     """Make and run a :class:`.SlideJob`; an error becomes its outcome."""
     try:
         return _run(SlideJob(slide, runtime, options, model, unattended))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lightmuseg.errors import first_line, user_fault
+from lightmuseg.errors import InputError, first_line, user_fault
 
 from .options import Options
 from .readers import UnreadablePixels
@@ -50,7 +50,8 @@ def sample_tiles(
                 tiles = view.read_batch([(x, y) for y in ys for x in xs], tile_size)
         except Exception as error:
             # the segmenter says so when it comes to this slide, which fails alone
-            logger.warning("%s: no tiles were taken of it (%s)", path, user_fault(error) or first_line(error))
+            if not isinstance(error, InputError):
+                logger.warning("%s: no tiles were taken of it (%s)", path, user_fault(error) or first_line(error))
             continue
         read = [tile for tile in tiles if not isinstance(tile, UnreadablePixels)]
         if read:
