@@ -109,8 +109,9 @@ def show_instead(results: Path, folder: Path, kept: Path) -> None:
     folder.rename(kept)
     try:
         show(results, folder)
-    except OSError:
-        kept.rename(folder)
+    except BaseException:
+        if not folder.exists():
+            kept.rename(folder)
         raise
 
 

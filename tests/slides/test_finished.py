@@ -198,6 +198,20 @@ def test_results_stay_in_their_place_until_new_ones_are_whole(slide, out, write_
     assert sorted(path.name for path in out.iterdir()) == [".A.kept-1", "A", "report.csv"]
 
 
+def test_results_come_back_where_new_ones_cannot_be_shown(slide, out, write_plain_slide, monkeypatch):
+    before = contents(out / "A")
+    swapped(slide, write_plain_slide)
+
+    def full(temporary, path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("lightmuseg.slides.finished.show", full)
+    with pytest.raises(InputError, match="Input/output error"):
+        segment(slide, out, resume=True, changed=True)
+    assert contents(out / "A") == before
+    assert not list(out.glob(".A.kept*"))
+
+
 def test_results_stay_where_the_slide_that_replaced_theirs_cannot_be_read(slide, out):
     before = contents(out / "A")
     slide.write_bytes(b"II*\0nothing")
