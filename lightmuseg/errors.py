@@ -40,6 +40,9 @@ def user_fault(error: BaseException | None) -> str | None:
             return " ".join(str(error).split())
         if isinstance(error, OSError) and error.strerror:
             return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        if isinstance(error, TimeoutError):
+            # as a lock's, which another process holds
+            return first_line(error)
         if _is_missing_package(error):
             return first_line(error)
         error = error.__cause__

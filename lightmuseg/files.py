@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,23 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(path: Path) -> None:
+    """Wait until a file, or a folder with all that is in it, is on the disk.
+
+    Raises:
+        OSError: where something cannot be written.
+    """
+    if not path.is_dir():
+        sync_file(path)
+        return
+    folders = [(Path(folder), files) for folder, _, files in os.walk(path)]
+    # side by side, so that the disk takes many at once
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(sync_file, [folder / name for folder, files in folders for name in files]))
+    for folder, _ in folders:
+        sync_folder(folder)
+
+
 def show(temporary: Path, path: Path) -> None:
     """Rename a file, or a folder with all that is in it, once its bytes are on the disk; then sync the new name.
 
@@ -70,15 +88,7 @@ def show(temporary: Path, path: Path) -> None:
     Raises:
         OSError: where something cannot be written or renamed.
     """
-    if temporary.is_dir():
-        folders = [(Path(folder), files) for folder, _, files in os.walk(temporary)]
-        # side by side, so that the disk takes many at once
-        with ThreadPoolExecutor(16) as pool:
-            list(pool.map(sync_file, [folder / name for folder, files in folders for name in files]))
-        for folder, _ in folders:
-            sync_folder(folder)
-    else:
-        sync_file(temporary)
+    sync_tree(temporary)
     os.replace(temporary, path)
     sync_folder(path.parent)
 
@@ -154,11 +164,13 @@ def is_gone(process: int) -> bool:
 @cache
 def processes_here() -> str:
     """Six hexadecimal digits of the machine or container whose process numbers are ours."""
-    try:
-        space = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        space = ""
-    return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:6]
+    words = [socket.gethostname()]
+    with suppress(OSError):
+        # two machines may have one name
+        words.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+    with suppress(OSError):
+        words.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:6]
 
 
 def read_at(descriptor: int, count: int, offset: int) -> bytes:

@@ -128,9 +128,13 @@ class Lease:
 
     def _touch(self) -> None:
         while not self._end.wait(LEASE_S / 6):
-            if not self.is_held():
+            said = _read(self.path)
+            if said not in ("", self._own):
                 self._end.set()
                 return
+            if not said:
+                # that it cannot be read now does not mean that it is lost
+                continue
             with suppress(OSError):
                 os.utime(self.path)
 

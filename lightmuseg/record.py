@@ -108,6 +108,14 @@ def is_file(text: str | Path) -> bool:
         return False
 
 
+def is_folder(text: str | Path) -> bool:
+    """Whether a text is the path of a folder; as :func:`is_file`."""
+    try:
+        return Path(text).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def text_of(content: bytes) -> str:
     """The text of a file that somebody else's program wrote, without its byte order mark.
 

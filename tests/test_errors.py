@@ -145,3 +145,7 @@ def test_a_package_that_is_not_installed_is_a_users_fault():
     with pytest.raises(OptionalImportError) as missing:
         needed.anything()
     assert "not_installed" in user_fault(missing.value)
+
+
+def test_a_lock_that_another_process_holds_is_one_line():
+    assert fault("import filelock; raise filelock.Timeout('a.lock')").startswith("The file lock 'a.lock' could not")

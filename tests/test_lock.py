@@ -94,3 +94,14 @@ def test_another_fault_of_a_lock_is_no_missing_lock(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(OSError, match="Input/output error"), locked(tmp_path / "lock", 0):
         pass
+
+
+def test_a_lease_that_cannot_be_read_for_a_moment_is_touched_again(tmp_path, no_locks, monkeypatch):
+    with locked(tmp_path / "lock", 0) as is_held:
+        with monkeypatch.context() as patch:
+            patch.setattr(lock, "_read", lambda path: "")
+            time.sleep(0.4)
+        os.utime(tmp_path / "lock.held", (0, 0))
+        time.sleep(0.4)
+        assert is_held()
+        assert (tmp_path / "lock.held").stat().st_mtime > 0

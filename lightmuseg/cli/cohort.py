@@ -7,7 +7,7 @@ from typing import Any
 
 from lightmuseg.errors import InputError
 
-from .arguments import number, takes_options_of, truth
+from .arguments import number, switches, takes_options_of
 from .slides import engine_options
 
 
@@ -20,7 +20,7 @@ def cohort(
     slides_at_once: int | None = None,
     gpus_per_worker: float | None = None,
     shard: str = "",
-    changed: bool = False,
+    changed: bool | None = None,
     **options: Any,
 ) -> None:
     """Segment all slides that have no results in OUTPUT yet; the same command goes on after any stop.
@@ -39,7 +39,7 @@ def cohort(
     if not slides:
         raise InputError("lightmuseg cohort: no slide is given; name a folder, a glob or a table of slides.")
     bundle, override, values = engine_options(**options)
-    values["changed"] = truth("changed", changed)
+    values |= switches(changed=changed)
     at_once = number("slides_at_once", slides_at_once, int)
     share = number("gpus_per_worker", gpus_per_worker, float)
     from lightmuseg.cohort import segment_cohort

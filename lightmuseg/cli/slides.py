@@ -94,8 +94,6 @@ def segment(*slides: str, output: str, resume: bool | None = None, changed: bool
         raise InputError("lightmuseg segment: no slide is given; name at least one.")
     bundle, override, values = engine_options(**options)
     values |= switches(resume=resume, changed=changed)
-    if values.get("changed") and not values.get("resume"):
-        raise InputError("--changed: is of slides that are done; add --resume.")
     load_light_monai()
     from lightmuseg.slides.bundle import run_bundle
 

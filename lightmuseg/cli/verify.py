@@ -11,15 +11,20 @@ from lightmuseg.errors import InputError
 def verify(folder: str) -> None:
     """Read all files of results and compare them with the hashes in their run.json; exit status 1 where one differs.
 
+    Results that report.csv or cohort.csv in the folder say are done must be there too.
+
     Args:
         folder: of one slide's results, or the output of 'lightmuseg segment' or 'lightmuseg cohort'.
     """
     from tqdm import tqdm
 
-    from lightmuseg.slides.finished import folders_of_results, verified
+    from lightmuseg.slides.finished import folders_of_results, said_done, verified
 
     root = Path(folder)
-    found = folders_of_results(root)
+    unseen: list[OSError] = []
+    found = sorted({*folders_of_results(root, unseen.append), *said_done(root)})
+    for error in unseen:
+        print(f"{error.filename}: cannot be looked into ({error.strerror})")
     if not found:
         raise InputError(f"{root}: holds no results; name the output of 'lightmuseg segment' or 'lightmuseg cohort'.")
     broken = unlisted = 0
@@ -36,5 +41,9 @@ def verify(folder: str) -> None:
         raise InputError(
             f"{root}: {broken} of {len(found)} results are broken; the command that made them does them again, segment "
             "with --resume."
+        )
+    if unseen:
+        raise InputError(
+            f"{root}: {len(unseen)} folders cannot be looked into, such as {unseen[0].filename}; allow it."
         )
     print(f"{root}: {len(found)} results are whole")

@@ -8,11 +8,13 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightmuseg.errors import InputError, user_fault
+from lightmuseg.record import read_json
 
 from .agenda import Agenda
 from .here import Here
@@ -84,7 +86,7 @@ def segment_cohort(
     output = output.absolute()
     slides = work_list(sources, output)
     own = shard_of(slides, shard) if shard else slides
-    state = CohortState(output, bool(values.get("changed")))
+    state = CohortState(output, _does_changed_again(values, override, bundle / "configs" / "inference_wsi.json"))
     table = CohortTable(slides, state)
     agenda = Agenda(own, state)
     _say(list(agenda.failed.values()), output)
@@ -132,6 +134,18 @@ class _Log:
     def __exit__(self, *_: Any) -> None:
         if self.first:
             _write(self._table, self._output)
+
+
+def _does_changed_again(values: dict[str, Any], *configs: Path | None) -> bool:
+    """Whether slides that changed are to be done again, as the command or the first config that says it has it.
+
+    A config is asked by its text only: to parse it a library would be loaded that takes longer than all else here.
+    """
+    said = [values]
+    for path in filter(None, configs):
+        with suppress(InputError, OSError):
+            said.append(read_json(path, "correct it"))
+    return next((one["changed"] is True for one in said if isinstance(one, dict) and "changed" in one), False)
 
 
 def _check(engine: str, address: str, slides_at_once: int | None, gpus: float | None, values: dict[str, Any]) -> None:

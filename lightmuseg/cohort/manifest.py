@@ -83,7 +83,10 @@ def _header(path: Path, lines: Sequence[str], said: str | None) -> tuple[str, li
     line = lines[start] if lines else ""
     found = {}
     for delimiter in said or DELIMITERS:
-        names = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+        try:
+            names = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+        except csv.Error as error:
+            raise InputError(f"{path}: is no table ({error}); export it again as CSV.") from error
         found[delimiter] = [name.strip().lower() for name in names]
     fitting = {delimiter: names for delimiter, names in found.items() if "slide" in names}
     if not fitting:
@@ -114,14 +117,17 @@ def _records(lines: Sequence[str], start: int, delimiter: str) -> Iterator[tuple
             cells, used = error, 1
             # by hand, such as "a.tif" ;0.25
             if lines[start].count('"') % 2 == 0:
-                cells = next(csv.reader(lines[start : start + 1], **options))
+                with suppress(csv.Error):
+                    cells = next(csv.reader(lines[start : start + 1], **options))
         yield start, cells
         start += used
 
 
 def _row(manifest: Path, place: str, columns: Sequence[str], cells: list[str] | csv.Error) -> Row:
     if isinstance(cells, csv.Error):
-        return Row(place, None, fault=f"{place}: its quotes do not fit ({cells}); correct the line.")
+        return Row(
+            place, None, fault=f"{place}: its quotes do not fit, or a cell is too long ({cells}); correct the line."
+        )
     texts = {name: text.strip() for name, text in zip(columns, cells) if name in COLUMNS}
     slide, mpp, patient, stain = (texts.get(name, "") for name in COLUMNS)
     if not slide:

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lightmuseg.errors import InputError
-from lightmuseg.record import read_csv, read_json, unescaped, write_csv
-from lightmuseg.slides.finished import is_done
+from lightmuseg.record import is_folder, read_csv, read_json, unescaped, write_csv
+from lightmuseg.slides.finished import fault_of
 from lightmuseg.slides.outcome import CHANGED_SINCE, DONE, FAILED
 
 from .state import CohortState
@@ -24,7 +24,8 @@ LAST = ("warnings", "message")
 class CohortTable:
     """The rows of a cohort, read from its folder, so that whoever writes them writes the same.
 
-    Results that the last table had keep their row, though their slide is gone or is not named.
+    Results that the last table had keep their row, though their slide is gone or is not named: as are those of another
+    command that works in the same folder at the same time, for which the table is read again before it is written.
 
     Args:
         slides: of the whole cohort.
@@ -35,13 +36,15 @@ class CohortTable:
         self._slides, self._state = slides, state
         # results do not change once they are there
         self._known: dict[str, dict[str, Any]] = {}
-        named = {slide.name for slide in slides}
-        self._not_named = [row for row in _written(state.folder) if row["results"] not in named]
+        self._named = {slide.name for slide in slides}
+        self._not_named: list[dict[str, str]] = []
+        self._read_at: int | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """A row a slide in the order of their names; all have the same columns."""
         rows = [self._row(slide) for slide in self._slides]
-        rows += [self._row_not_named(row) for row in self._not_named if is_done(self._state.folder / row["results"])]
+        self._read_again()
+        rows += [self._row_not_named(row) for row in self._not_named if is_folder(self._folder_of(row))]
         rows.sort(key=lambda row: (row["results"], row["slide"]))
         middle = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in (*FIRST, *LAST)]
         # areas and ratios before seconds, whichever slide comes first
@@ -54,8 +57,25 @@ class CohortTable:
         write_csv(self._state.folder / TABLE, rows)
         return rows
 
+    def _read_again(self) -> None:
+        path = self._state.folder / TABLE
+        try:
+            written_at = path.stat().st_mtime_ns
+        except OSError:
+            written_at = None
+        if written_at != self._read_at:
+            self._read_at = written_at
+            self._not_named = [row for row in _written(path) if row["results"] not in self._named]
+
+    def _folder_of(self, row: dict[str, str]) -> Path:
+        return self._state.folder / row["results"]
+
     def _row_not_named(self, row: dict[str, str]) -> dict[str, Any]:
-        folder = self._state.folder / row["results"]
+        folder = self._folder_of(row)
+        fault = fault_of(folder)
+        if fault is not None:
+            message = f"{folder}: {fault}; give its slide again, or delete the folder."
+            return {**row, "status": FAILED, "message": message}
         message = f"{folder}: its slide is not named any more; delete the folder where it is not wanted."
         return {**row, **_measured(folder), "status": NOT_NAMED, "message": message}
 
@@ -78,10 +98,10 @@ class CohortTable:
         return {**row, "status": BEGUN if self._state.is_begun(slide) else WAITING}
 
 
-def _written(folder: Path) -> list[dict[str, str]]:
+def _written(path: Path) -> list[dict[str, str]]:
     """What the last table said of its slides; nothing where there is none, or one that others spoilt."""
     try:
-        rows = read_csv(folder / TABLE)
+        rows = read_csv(path)
     except (OSError, InputError):
         return []
     about = [{name: unescaped(row.get(name, "")) for name in ("slide", "patient", "stain", "results")} for row in rows]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from lightmuseg.errors import InputError, first_line
-from lightmuseg.record import is_file
+from lightmuseg.record import is_file, is_folder
 from lightmuseg.slides.job import result_name
 from lightmuseg.slides.readers.dicom_series import one_of_each
 
@@ -51,13 +51,13 @@ def work_list(sources: Sequence[str], output: Path) -> list[CohortSlide]:
         output: the cohort's folder, which is not searched.
 
     Raises:
-        InputError: where nothing is found, or a manifest is no table.
+        InputError: where nothing is found, the only source is not there, or a manifest is no table.
     """
     found: dict[Path, CohortSlide] = {}
     sources = one_of_each(sources)
     # what a manifest says of a slide holds wherever the slide is found again
     for source in sorted(sources, key=lambda source: not _is_manifest(source)):
-        for slide in _slides(source, output):
+        for slide in _slides(source, output, len(sources) == 1):
             found.setdefault(slide.path, slide)
     if not found:
         raise InputError(
@@ -85,14 +85,15 @@ def _is_manifest(source: str) -> bool:
     return Path(source).suffix.lower() in SUFFIXES and is_file(source)
 
 
-def _slides(source: str, output: Path) -> Iterator[CohortSlide]:
+def _slides(source: str, output: Path, alone: bool) -> Iterator[CohortSlide]:
+    """The slides of a source; of one that is not there it is a slide that failed, where it is not ``alone``."""
     path = Path(source)
     unseen: list[CohortSlide] = []
 
     def note(folder: Path, fault: str) -> None:
         unseen.append(CohortSlide(folder.absolute(), folder.name or str(folder), fault=fault))
 
-    if path.is_dir():
+    if is_folder(path):
         path = path.resolve()
         for slide in search(path, output, unseen=note):
             yield _found(slide, path)
@@ -103,13 +104,13 @@ def _slides(source: str, output: Path) -> Iterator[CohortSlide]:
             else:
                 slide = _slide(row.path, path.parent, row.mpp, row.patient, row.stain)
                 yield replace(slide, fault=row.fault or slide.fault)
-    elif path.is_file():
+    elif is_file(path):
         yield _slide(path, path.parent)
     elif glob.has_magic(source):
         parts = path.parts
         fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
         root, pattern = Path(*parts[:fixed]), parts[fixed:]
-        if not root.is_dir():
+        if not is_folder(root):
             raise InputError(f"{source}: {root} is no folder; name one that is there.")
         # glob's own ** would follow a link to a folder above again and again
         for slide in search(root, output, pictures=True, unseen=note):
@@ -117,7 +118,10 @@ def _slides(source: str, output: Path) -> Iterator[CohortSlide]:
             if any(_matches(path.relative_to(root).parts, pattern) for path in (slide, *_inside(slide))):
                 yield _found(slide, root)
     else:
-        raise InputError(f"{source}: no such folder, glob, manifest or slide; name one that is there.")
+        fault = f"{source}: no such folder, glob, manifest or slide, or none that may be read; name one that is there."
+        if alone:
+            raise InputError(fault)
+        note(path, fault)
     yield from unseen
 
 

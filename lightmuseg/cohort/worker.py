@@ -11,7 +11,6 @@ from typing import Any
 
 from lightmuseg.errors import InputError, user_fault
 from lightmuseg.light_monai import load_light_monai
-from lightmuseg.slides.job import SlideJob
 from lightmuseg.slides.outcome import DISK_FULL, DONE, FAILED, attempt, is_disk_full
 
 from .state import CohortState
@@ -70,7 +69,8 @@ class SlideWorker:
 
         from lightmuseg.slides.bundle import load_segmenter
 
-        values = dict(task.values)
+        # results that are there are left, whatever a config says
+        values = {**task.values, "resume": True}
         if task.threads is not None:
             torch.set_num_threads(task.threads)
             values.setdefault("workers", task.threads)
@@ -94,10 +94,8 @@ class SlideWorker:
             self._segmenter.options,
             output_dir=self._state.results(slide).parent,
             slide_mpp=self._segmenter.options.slide_mpp if slide.mpp is None else slide.mpp,
-            resume=True,
         )
-        job = SlideJob(slide.path, self._segmenter.runtime, options, self._segmenter.model, unattended=True)
-        outcome = attempt(job)
+        outcome = attempt(slide.path, self._segmenter.runtime, options, self._segmenter.model, unattended=True)
         try:
             if outcome.status == FAILED:
                 self._state.fail(slide, outcome.message, outcome.trace)

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lightmuseg.errors import InputError
-from lightmuseg.files import sync_folder
-from lightmuseg.record import is_file, read_json, sha256_of
+from lightmuseg.files import show, sync_tree
+from lightmuseg.record import is_file, read_csv, read_json, sha256_of, unescaped
 
 from .identity import is_same
 
 RECORD, MEASUREMENTS = "run.json", "measurements.csv"
-# with it a hundred thousand files are listed, the chunks of probabilities of a large slide
+MAPS = ("classes.tif", "classes.ome.tif")
+# ending of a folder of very many files
+ARRAYS = ".zarr"
 MOST_RECORD_BYTES = 50_000_000
 # faults of a folder that a line names
 MOST_NAMED = 3
 
 
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of each file in a folder of results, by its name with / between folders; but of the record."""
+    """Size and SHA-256 of each file in a folder of results, by its name with / between folders; but of the record.
+
+    A folder ``*.zarr``, which may hold a hundred thousand files, is one of them: with the bytes of all, and the hash of
+    their names and hashes.
+    """
     return {
-        name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        for name, path in sorted(_files(folder))
+        name: {"bytes": _bytes(path), "sha256": _sha256(path)}
+        for name, path in sorted(_files(folder, ARRAYS))
         if name != RECORD
     }
+
+
+def is_of_slide(folder: Path) -> bool:
+    """Whether a folder has the record of a slide's results, which may be damaged; a training's is none."""
+    return is_file(folder / RECORD) and not _is_other_record(folder)
 
 
 def is_done(folder: Path) -> bool:
@@ -38,7 +50,7 @@ def is_done(folder: Path) -> bool:
 def fault_of(folder: Path, hashes: bool = False) -> str | None:
     """What is wrong with a folder of results, in a few words; None where nothing is.
 
-    Results of before run.json listed files are whole where none of them is empty.
+    Results of before run.json listed files are whole where none of them is empty, and map and measurements are there.
 
     Args:
         folder: that holds a record.
@@ -46,7 +58,9 @@ def fault_of(folder: Path, hashes: bool = False) -> str | None:
     """
     try:
         record = read_json(folder / RECORD, "delete it", MOST_RECORD_BYTES)
-        listed = record.get("files", {name: None for name, _ in _files(folder)})
+        if "slide" not in record:
+            return f"{RECORD} is of no slide"
+        listed = record["files"] if "files" in record else _expected(folder)
         if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in listed):
             return f"{RECORD} is damaged"
         faults = [said for name, about in listed.items() if (said := _fault(folder / name, about, hashes))]
@@ -59,7 +73,9 @@ def fault_of(folder: Path, hashes: bool = False) -> str | None:
 
 
 def is_changed(folder: Path, slide: Path) -> bool:
-    """Whether a slide is another one than that which a folder of results is of; False where nobody can know."""
+    """Whether a slide is another one than that which a folder of results is of; False where nobody can know, as of a
+    slide that cannot be read now.
+    """
     try:
         identity = read_json(folder / RECORD, "delete it", MOST_RECORD_BYTES)["slide_identity"]
         return not is_same(slide, identity)
@@ -67,34 +83,76 @@ def is_changed(folder: Path, slide: Path) -> bool:
         return False
 
 
-def set_aside(folder: Path, slide: Path) -> Path:
-    """Give a folder of results another, hidden name, so that new ones get its own; nothing in it is lost.
+def name_aside(folder: Path, slide: Path) -> Path:
+    """The hidden name that a folder of results can be kept by when new ones get its own.
 
     Raises:
-        InputError: where it is no folder of results, or holds the slide.
+        InputError: where it is no folder of a slide's results, or holds the slide.
     """
-    if not (folder / RECORD).is_file() or folder.resolve() in (slide.resolve(), *slide.resolve().parents):
+    holds_slide = folder.resolve() in (slide.resolve(), *slide.resolve().parents)
+    if holds_slide or not is_of_slide(folder):
         raise InputError(f"{folder}: is there already and holds no results; choose another --output, or move it away.")
     number = 1
     while os.path.lexists(kept := folder.with_name(f".{folder.name}.kept-{number}")):
         number += 1
-    folder.rename(kept)
-    sync_folder(folder.parent)
     return kept
 
 
-def folders_of_results(root: Path) -> list[Path]:
+def show_instead(results: Path, folder: Path, kept: Path) -> None:
+    """Show results as ``folder``, whose former ones get the name ``kept``; nothing is lost, whatever fails.
+
+    Raises:
+        OSError: where something cannot be written or renamed.
+    """
+    # before the former ones go, for this is what may fail
+    sync_tree(results)
+    folder.rename(kept)
+    try:
+        show(results, folder)
+    except BaseException:
+        if not folder.exists():
+            kept.rename(folder)
+        raise
+
+
+def folders_of_results(root: Path, unseen: Callable[[OSError], None] | None = None) -> list[Path]:
     """The folders of results of slides in a folder, at any depth, in the order of their names; hidden ones left out.
 
     A training has a run.json too, which is left out where it can be read and tells of no slide.
+
+    Args:
+        root: where to begin.
+        unseen: takes the error of each folder that cannot be looked into; the others go on.
     """
     found = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if name[0] != "." and not name.endswith(".zarr"))
+    for folder, folders, files in os.walk(root, onerror=unseen):
+        folders[:] = sorted(name for name in folders if name[0] != "." and not name.endswith(ARRAYS))
         if MEASUREMENTS in files or (RECORD in files and not _is_other_record(Path(folder))):
             found.append(Path(folder))
             folders.clear()
     return found
+
+
+def said_done(root: Path) -> list[Path]:
+    """The folders of results that the tables of ``segment`` and ``cohort`` in a folder say are there."""
+    found = []
+    for row in _rows(root / "cohort.csv"):
+        name = PurePosixPath(unescaped(row.get("results", "")))
+        # nothing outside is meant
+        is_inner = name.parts and not name.is_absolute() and ".." not in name.parts
+        if row.get("status") in ("done", "changed", "not named") and is_inner:
+            found.append(root / name)
+    for row in _rows(root / "report.csv"):
+        slide = Path(unescaped(row.get("slide", "")))
+        if row.get("status") == "done" and slide.name not in ("", ".."):
+            # of a slide that is gone nobody knows whether it was a folder
+            names = [root / slide.name, root / slide.stem]
+            found.append(next((path for path in names if is_file(path / RECORD)), names[1]))
+    return list(dict.fromkeys(found))
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    return read_csv(table) if is_file(table) else []
 
 
 def verified(folder: Path) -> tuple[str | None, bool]:
@@ -113,25 +171,53 @@ def _is_other_record(folder: Path) -> bool:
         return False
 
 
-def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    for inner, _, names in os.walk(folder):
-        for name in names:
+def _expected(folder: Path) -> dict[str, None]:
+    """The files of results of before run.json listed them: all that are there, and those that always were."""
+    there = [name for name, _ in _files(folder)]
+    own = next((name for name in MAPS if name in there), MAPS[0])
+    return dict.fromkeys([*there, MEASUREMENTS, own])
+
+
+def _files(folder: Path, whole: str | None = None) -> Iterator[tuple[str, Path]]:
+    """The files in a folder with their names; folders that end in ``whole`` are not looked into."""
+    for inner, folders, names in os.walk(folder, onerror=_raise):
+        entire = [name for name in folders if whole and name.endswith(whole)]
+        folders[:] = [name for name in folders if name not in entire]
+        for name in (*names, *entire):
             path = Path(inner, name)
             yield path.relative_to(folder).as_posix(), path
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _bytes(path: Path) -> int:
+    return sum(file.stat().st_size for _, file in _files(path)) if path.is_dir() else path.stat().st_size
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_dir():
+        return sha256_of(path)
+    digest = hashlib.sha256()
+    for name, file in sorted(_files(path)):
+        # what is no file, as a pipe, might never end
+        digest.update(json.dumps([name, sha256_of(file) if file.is_file() else ""]).encode())
+    return digest.hexdigest()
 
 
 def _fault(path: Path, about: dict[str, Any] | None, hashes: bool) -> str:
     """What is wrong with a file; "" where nothing is."""
     try:
-        state = path.stat()
-        size = state.st_size
-        if not stat.S_ISREG(state.st_mode):
+        if not path.is_file() and (path.suffix != ARRAYS or not path.is_dir()):
+            path.stat()
             return f"{path.name} is no file"
+        size = _bytes(path)
         if about is None:
             return "" if size else f"{path.name} is empty"
         if size != about["bytes"]:
             return f"{path.name} has {size} bytes, not {about['bytes']}"
-        if hashes and sha256_of(path) != about["sha256"]:
+        if hashes and _sha256(path) != about["sha256"]:
             return f"{path.name} has other bytes"
     except FileNotFoundError:
         return f"{path.name} is missing"

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +18,38 @@ from .readers.dicom_series import is_dicom
 PLACES, MOST_BYTES, LEAST_BYTES = 16, 1 << 20, 4096
 # formats that keep pixels in a folder of the same name, and those that list the names of other files
 _FOLDERS, _LISTS = (".mrxs",), (".vms", ".vmu")
+# of a folder's look on Windows
+_NO_PARTS = ("thumbs.db", "desktop.ini")
 MOST_LIST_BYTES = 1 << 20
 
 
 def files_of(slide: Path) -> list[Path]:
-    """The files that a slide consists of: one, those of a DICOM series, or a file and its companions."""
+    """The files that a slide consists of: one, those of a DICOM series, or a file and its companions.
+
+    Raises:
+        InputError: where a DICOM series cannot be read.
+        OSError: where something cannot be looked at.
+    """
     if slide.is_dir() or is_dicom(slide):
-        # what cannot be read as one is refused by who opens it
-        with suppress(InputError):
-            return sorted(dicom_series.files_of(slide))
-    if slide.is_dir():
-        found = [Path(folder, name) for folder, _, names in os.walk(slide) for name in names]
-        return sorted(path for path in found if path.is_file())
+        return sorted(dicom_series.files_of(slide))
     ending, others = slide.suffix.lower(), []
     if ending in _FOLDERS and slide.with_suffix("").is_dir():
-        others = files_of(slide.with_suffix(""))
+        others = _inside(slide.with_suffix(""))
     elif ending in _LISTS:
         with open(slide, encoding="latin-1") as file:
             named = [line.partition("=")[2].strip() for line in file.read(MOST_LIST_BYTES).splitlines()]
         others = sorted({slide.with_name(Path(name).name) for name in named if 0 < len(Path(name).name) < 250})
         others = [path for path in others if path.is_file() and path != slide]
     return [slide, *others]
+
+
+def _inside(folder: Path) -> list[Path]:
+    """The files in a folder but those that systems put there."""
+    found = []
+    for inner, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "."]
+        found += [Path(inner, name) for name in names if name[0] != "." and name.lower() not in _NO_PARTS]
+    return sorted(path for path in found if path.is_file())
 
 
 def identity_of(slide: Path) -> dict[str, Any]:
@@ -53,7 +63,11 @@ def identity_of(slide: Path) -> dict[str, Any]:
     Raises:
         OSError: where a file cannot be read.
     """
-    files = files_of(slide)
+    try:
+        files = files_of(slide)
+    except InputError:
+        # whose files nobody knows, though it may be read
+        files = _inside(slide) if slide.is_dir() else [slide]
     states = [path.stat() for path in files]
     digest = hashlib.sha256()
     width = max(LEAST_BYTES, MOST_BYTES // len(files) // PLACES) if files else 0
@@ -89,6 +103,7 @@ def is_same(slide: Path, identity: Mapping[str, Any]) -> bool:
     """Whether a slide is the one of an identity; its bytes are looked at only where its times are others.
 
     Raises:
+        InputError: where nobody knows which files are its own.
         OSError: where a file cannot be read.
     """
     states = [path.stat() for path in files_of(slide)]

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from lightmuseg.data.pictures import hatched
 from lightmuseg.errors import InputError
 from lightmuseg.files import show
-from lightmuseg.record import environment, sha256_of, write_json
+from lightmuseg.record import environment, is_folder, sha256_of, write_json
 
 from .area import Area, Intersection, WholeSlide
 from .damage import Damage, nothing_read
 from .engine import segment_slide
-from .finished import RECORD, fault_of, is_changed, list_files, set_aside
+from .finished import RECORD, fault_of, is_changed, is_of_slide, list_files, name_aside, show_instead
 from .heap import large_arrays_mapped
 from .identity import content_of, has_changed, identity_of
 from .limits import require_names_that_fit
@@ -93,20 +93,26 @@ class SlideJob:
             reason = self._reason_to_replace()
             notes = []
             if reason is not None:
-                kept = set_aside(self.folder, self.slide)
+                kept = name_aside(self.folder, self.slide)
                 notes.append(f"{self.folder}: {reason}; it is done again, and what was there is kept as {kept.name}.")
                 logger.warning(notes[0])
+                self.unfinished.replaces = True
             with self.unfinished.counted(self.slide):
                 record = self._segmented(notes)
             self.unfinished.require_held()
-            show(self.partial / "results", self.folder)
+            # what was there may have been moved away meanwhile
+            if reason is not None and self.folder.exists():
+                show_instead(self.partial / "results", self.folder, kept)
+            else:
+                show(self.partial / "results", self.folder)
+            self.unfinished.replaces = False
         return record
 
     def _reason_to_replace(self) -> str | None:
         """Why results that are there are done again; None where none are."""
         if not self.folder.exists():
             return None
-        if self.options.resume and (self.folder / RECORD).is_file():
+        if self.options.resume and is_of_slide(self.folder):
             fault = fault_of(self.folder)
             if fault is not None:
                 return f"the results were broken ({fault})"
@@ -147,14 +153,17 @@ class SlideJob:
             damage = Damage.of(store)
             if counts.unread and not sum(counts.analysed):
                 # there is nothing to go on from
+                self.unfinished.require_held()
                 shutil.rmtree(self.partial / "rows")
                 raise nothing_read(self.slide, damage.places)
             with self._timed("checking"):
                 warnings = warnings_of(view, area, plan, counts, entropies, store.mpp, damage, picture)
             record = self._record(view, area, plan, store, counts, damage, warnings)
             with self._timed("writing"):
+                self.unfinished.require_held()
                 self._write(view, store, record, counts, entropies)
             if has_changed(slide, identity_of(self.slide)):
+                self.unfinished.require_held()
                 self.unfinished.forget_rows()
                 raise InputError(f"{self.slide}: changed while it was segmented; begin again when it is whole.")
             record |= {"slide_identity": slide, "notes": notes, "seconds": self._seconds}
@@ -260,7 +269,7 @@ class SlideJob:
 
 def result_name(slide: Path) -> str:
     """The name of a slide's folder of results."""
-    if slide.is_dir():
+    if is_folder(slide):
         return slide.name if slide.name not in ("", "..") else slide.resolve().name
     # a name of DICOM files is a UID, and its last number no ending
     return slide.name if slide.suffix[1:].isdecimal() else slide.stem

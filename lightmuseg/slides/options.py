@@ -79,6 +79,8 @@ class Options:
         for name in ("tissue_mask", "ome", "probabilities", "dicom_seg", "resume", "changed"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"--{name} {getattr(self, name)}: write True or False.")
+        if self.changed and not self.resume:
+            raise InputError("--changed: is of slides that are done; add --resume.")
         for name in ("batch_size", "workers"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -7,14 +7,18 @@ import shutil
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightmuseg.errors import InputError, user_fault
 from lightmuseg.record import require_space
 
 from .finished import is_changed, is_done
 from .job import AlreadyThere, SlideJob
+from .options import Options
 from .unfinished import NEEDED_BYTES, Busy
+
+if TYPE_CHECKING:
+    from lightmuseg.runtimes import Runtime
 
 DONE, FAILED, BUSY, DISK_FULL = "done", "failed", "busy", "disk full"
 CHANGED_SINCE = "the slide changed since it was done; --changed does it again"
@@ -37,25 +41,35 @@ class Outcome:
     trace: str = ""
 
 
-def attempt(job: SlideJob) -> Outcome:
-    """Run a job; an error becomes its outcome."""
-    if job.options.resume and (before := _done_before(job)):
-        # of a run that was killed after its last step
-        shutil.rmtree(job.partial, ignore_errors=True)
-        return before
+def attempt(
+    slide: Path, runtime: Runtime, options: Options, model: dict[str, Any], unattended: bool = False
+) -> Outcome:
+    """Make and run a :class:`.SlideJob`; an error becomes its outcome."""
     try:
-        record = job.run()
-        return Outcome(DONE, " ".join(record["notes"]), record)
+        return _run(SlideJob(slide, runtime, options, model, unattended))
     except Busy as error:
         return Outcome(BUSY, str(error))
     except Exception as error:
-        if isinstance(error, AlreadyThere) and job.options.resume and (before := _done_before(job)):
-            return before
         fault, trace = user_fault(error), ""
         if fault is None:
             trace = traceback.format_exc()
-            fault = f"{job.slide}: {type(error).__name__}: {error}"
-        return Outcome(DISK_FULL if is_disk_full(error, job.folder.parent) else FAILED, fault, trace=trace)
+            fault = f"{slide}: {type(error).__name__}: {error}"
+        return Outcome(DISK_FULL if is_disk_full(error, options.output_dir) else FAILED, fault, trace=trace)
+
+
+def _run(job: SlideJob) -> Outcome:
+    if job.options.resume and (before := _done_before(job)):
+        if before.message != CHANGED_SINCE:
+            # of a run that was killed after its last step; else it may be what is to replace the results
+            shutil.rmtree(job.partial, ignore_errors=True)
+        return before
+    try:
+        record = job.run()
+    except AlreadyThere:
+        if job.options.resume and (before := _done_before(job)):
+            return before
+        raise
+    return Outcome(DONE, " ".join(record["notes"]), record)
 
 
 def _done_before(job: SlideJob) -> Outcome | None:

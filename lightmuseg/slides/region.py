@@ -17,7 +17,7 @@ from lightmuseg.errors import InputError
 from lightmuseg.record import is_file
 
 from .area import RegionOfInterest
-from .geojson import drawn_in, read_geojson, ring_of
+from .geojson import MAX_COORDINATE, drawn_in, read_geojson, ring_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def read_region(text: str, width0: int, height0: int) -> RegionOfInterest:
     Raises:
         InputError: where it is neither, has no area, or none on the slide.
     """
-    name = f"--region {text if len(text) <= 200 else text[:200] + '...'}"
+    name = _name(text)
     warnings: list[str] = []
     if is_file(text):
         shape = _of_geojson(Path(text), name, shapely.box(0, 0, width0, height0), warnings)
@@ -135,8 +135,7 @@ def _on_slide(
     shape: shapely.Geometry, name: str, width0: int, height0: int, warnings: list[str]
 ) -> shapely.Polygon | shapely.MultiPolygon:
     """The part on the slide, without the lines and points that cutting and repairing leave."""
-    if not shape.area > 0:
-        raise InputError(f"{name}: has no area; draw a larger one.")
+    _require_area(shape, name)
     inside = shapely.intersection(shape, shapely.box(0, 0, width0, height0))
     inside = shapely.union_all([part for part in shapely.get_parts(inside) if part.geom_type.endswith("Polygon")])
     if inside.is_empty:
@@ -155,10 +154,17 @@ def check_region(text: str) -> None:
     """Refuse a region of which no slide is needed to see that it is none; see :func:`read_region`.
 
     Raises:
-        InputError: where it is no rectangle, nor GeoJSON that can be read.
+        InputError: where it is neither a rectangle nor polygons that can be read and have an area.
     """
-    name = f"--region {text[:200]}"
-    if is_file(text):
-        read_geojson(Path(text), name)
-    else:
-        _rectangle(text, name)
+    name = _name(text)
+    anywhere = shapely.box(0, 0, MAX_COORDINATE, MAX_COORDINATE)
+    _require_area(_of_geojson(Path(text), name, anywhere, []) if is_file(text) else _rectangle(text, name), name)
+
+
+def _name(text: str) -> str:
+    return f"--region {text if len(text) <= 200 else text[:200] + '...'}"
+
+
+def _require_area(shape: shapely.Geometry, name: str) -> None:
+    if not shape.area > 0:
+        raise InputError(f"{name}: has no area; draw a larger one.")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from lightmuseg.errors import InputError
+from lightmuseg.errors import InputError, first_line, user_fault
 
 from .options import Options
 from .readers.opening import open_slide
 from .view import ModelView, whole
+
+logger = logging.getLogger(__name__)
 
 # places of a slide that are looked at, in a grid, and how many of them are taken
 GRID, TAKEN = 7, 4
@@ -44,8 +47,10 @@ def sample_tiles(
                     for size in (view.width, view.height)
                 )
                 tiles = view.read_batch([(x, y) for y in ys for x in xs], tile_size)
-        except InputError:
-            # the segmenter says so when it comes to this slide
+        except Exception as error:
+            # the segmenter says so when it comes to this slide, which fails alone
+            if not isinstance(error, InputError):
+                logger.warning("%s: no tiles were taken of it (%s)", path, user_fault(error) or first_line(error))
             continue
         read = [tile for tile in map(whole, tiles) if tile is not None]
         if read:

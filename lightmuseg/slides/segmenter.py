@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lightmuseg.errors import InputError
 from lightmuseg.record import read_csv, require_space, write_csv
 
-from .job import SlideJob, result_name
+from .job import result_name
 from .options import Options
 from .outcome import CHANGED_SINCE, DONE, attempt
 from .readers.dicom_series import one_of_each
@@ -85,7 +85,7 @@ class SlideSegmenter:
 
     def _one(self, path: Path) -> dict[str, Any]:
         try:
-            outcome = attempt(SlideJob(path, self.runtime, self.options, self.model))
+            outcome = attempt(path, self.runtime, self.options, self.model)
         except KeyboardInterrupt:
             print(f"\n{path}: stopped; --resume goes on where it was", file=sys.stderr)
             raise

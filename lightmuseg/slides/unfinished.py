@@ -32,12 +32,16 @@ class Unfinished:
     Args:
         folder: of the results.
         unattended: one of very many slides; see :class:`.SlideJob`.
+
+    Attributes:
+        replaces: whether results that are there wait for these; the rows then stay until these are shown.
     """
 
     def __init__(self, folder: Path, unattended: bool) -> None:
         self.path = folder.with_name(f".{folder.name}.partial")
         self._folder, self._unattended = folder, unattended
         self._is_held: Callable[[], bool] = lambda: False
+        self.replaces = False
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -62,7 +66,8 @@ class Unfinished:
                 require_space(self.path, NEEDED_BYTES)
                 yield
             finally:
-                if self._folder.exists() or not self._rows():
+                ended = self._folder.exists() and not self.replaces
+                if self._is_held() and (ended or not self._rows()):
                     self._remove()
 
     @contextmanager
@@ -140,11 +145,12 @@ class Unfinished:
 
     def _remove(self) -> None:
         # the lock last: until it is gone nobody else can be in there
-        for path in self.path.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            elif not path.name.startswith(LOCK):
-                path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            for path in self.path.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                elif not path.name.startswith(LOCK):
+                    path.unlink(missing_ok=True)
         for path in self.path.glob(f"{LOCK}*"):
             path.unlink(missing_ok=True)
         with suppress(OSError):

@@ -14,6 +14,9 @@ import lightmuseg.cohort.agenda
 import lightmuseg.slides.bundle
 import lightmuseg.slides.job
 from lightmuseg.cohort import segment_cohort
+from lightmuseg.cohort.state import CohortState
+from lightmuseg.cohort.table import CohortTable
+from lightmuseg.cohort.work_list import work_list
 from lightmuseg.cohort.worker import SlideWorker
 from lightmuseg.errors import InputError
 from lightmuseg.record import read_csv, write_csv
@@ -156,6 +159,46 @@ def test_results_of_a_slide_that_is_gone_keep_their_row(cohort, slides, tmp_path
     shutil.rmtree(out / "p1")
     cohort()
     assert list(table(out)) == ["p2/HE"]
+
+
+def test_a_result_whose_slide_is_not_named_and_that_is_broken_keeps_its_row_as_failed(cohort, slides, tmp_path):
+    cohort()
+    (slides / "p1" / "HE.tif").unlink()
+    (slides / "p2" / "damaged.tif").unlink()
+    os.truncate(tmp_path / "out" / "p1" / "HE" / "classes.tif", 10)
+    cohort()
+    row = table(tmp_path / "out")["p1/HE"]
+    assert row["status"] == "failed"
+    assert "classes.tif has 10 bytes" in row["message"]
+
+
+def test_commands_with_other_slides_that_write_one_table_leave_each_others_rows(cohort, make_slide, tmp_path):
+    for name in "ab":
+        make_slide(f"{name}.tif")
+    first, second = (
+        CohortTable(
+            work_list([str(tmp_path / "slides" / f"{name}.tif")], tmp_path / "out"), CohortState(tmp_path / "out")
+        )
+        for name in "ab"
+    )
+    cohort()
+    (tmp_path / "out" / "cohort.csv").unlink()
+    for _ in range(2):
+        for one in (first, second):
+            one.write()
+    assert list(table(tmp_path / "out")) == ["a", "b"]
+
+
+def test_changed_of_a_config_holds(make_slide, tmp_path, root, override):
+    make_slide("a.tif")
+    config = override(changed=True)
+    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", root / "bundle", config)
+    make_slide("a.tif", seed=3)
+    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", root / "bundle", config)
+    assert (tmp_path / "out" / ".a.kept-1").is_dir()
+    make_slide("a.tif", seed=4)
+    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", root / "bundle", config, {"changed": False})
+    assert not (tmp_path / "out" / ".a.kept-2").exists()
 
 
 def test_a_table_that_leads_out_of_its_folder_is_not_followed(cohort, make_slide, tmp_path):

@@ -370,3 +370,23 @@ def test_shards_are_the_list_once():
     parts = [shard_of(range(10), f"{n}/4") for n in range(1, 5)]
     assert sorted(number for part in parts for number in part) == list(range(10))
     assert [part[0] for part in parts] == [0, 1, 2, 3]
+
+
+def test_a_source_that_is_not_there_among_others_is_a_failed_slide(folder, tmp_path):
+    (tmp_path / "dangling.svs").symlink_to(tmp_path / "nowhere.svs")
+    others = [str(tmp_path / "dangling.svs"), str(tmp_path / "gone.svs"), str(tmp_path / f"{'x' * 300}.svs")]
+    slides = work_list([str(folder / "p1"), *others], tmp_path / "out")
+    assert sorted(slide.name for slide in slides if not slide.fault) == ["HE", "HE 2"]
+    faults = {str(slide.path): slide.fault for slide in slides if slide.fault}
+    assert faults.keys() == set(others)
+    assert all(fault.startswith(f"{path}: no such") for path, fault in faults.items())
+
+
+def test_a_cell_that_is_too_long_is_one_fault(folder, tmp_path):
+    path = folder / "list.csv"
+    long = "x" * (csv.field_size_limit() + 10)
+    path.write_text(f"slide,{long}\np1/HE.svs,1\n")
+    with refused("list.csv", "field larger"):
+        work_list([str(path)], tmp_path / "out")
+    path.write_text(f"slide,mpp\np1/HE.svs,\n{long},0.5\n")
+    assert [bool(slide.fault) for slide in work_list([str(path)], tmp_path / "out")] == [False, True]

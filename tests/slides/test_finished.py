@@ -1,5 +1,6 @@
 """Results that are whole, broken, of a slide that changed; and what is done about it."""
 
+import errno
 import json
 import os
 import re
@@ -10,9 +11,9 @@ import pytest
 
 from lightmuseg.cli.verify import verify
 from lightmuseg.errors import InputError
-from lightmuseg.record import read_csv, sha256_of
+from lightmuseg.record import read_csv, sha256_of, write_csv
 from lightmuseg.slides import Options, SlideSegmenter
-from lightmuseg.slides.finished import fault_of, folders_of_results, is_done, set_aside
+from lightmuseg.slides.finished import fault_of, folders_of_results, is_done, name_aside
 
 
 class Dark:
@@ -67,13 +68,22 @@ def out(slide, tmp_path):
 
 def test_the_record_lists_size_and_hash_of_every_file(out):
     listed = record_of(out / "A")["files"]
-    there = [path for path in (out / "A").rglob("*") if path.is_file() and path.name != "run.json"]
-    assert listed == {
-        path.relative_to(out / "A").as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        for path in there
-    }
-    assert any(name.startswith("probabilities.zarr/") for name in listed)
+    there = [path for path in (out / "A").iterdir() if path.is_file() and path.name != "run.json"]
+    arrays = listed.pop("probabilities.zarr")
+    assert listed == {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in there}
+    # of very many files one entry, so that a record stays small
+    chunks = [path for path in (out / "A" / "probabilities.zarr").rglob("*") if path.is_file()]
+    assert len(chunks) > 2
+    assert arrays["bytes"] == sum(path.stat().st_size for path in chunks)
     assert is_done(out / "A")
+    assert fault_of(out / "A", hashes=True) is None
+    content = chunks[-1].read_bytes()
+    chunks[-1].write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert is_done(out / "A")
+    assert fault_of(out / "A", hashes=True) == "probabilities.zarr has other bytes"
+    chunks[-1].write_bytes(content)
+    chunks[-1].rename(chunks[-1].with_name("other"))
+    assert fault_of(out / "A", hashes=True) == "probabilities.zarr has other bytes"
 
 
 def test_nothing_of_a_run_is_seen_before_it_is_on_the_disk(slide, tmp_path, renames):
@@ -96,7 +106,7 @@ BREAKS = {
     "one file cut": (lambda folder: os.truncate(folder / "overlay.png", 100), "overlay.png has 100 bytes, not"),
     "one file gone": (lambda folder: (folder / "regions.geojson").unlink(), "regions.geojson is missing"),
     "record cut": (lambda folder: os.truncate(folder / "run.json", 100), "run.json is damaged"),
-    "chunks gone": (lambda folder: shutil.rmtree(folder / "probabilities.zarr" / "0"), "is missing"),
+    "chunks gone": (lambda folder: shutil.rmtree(folder / "probabilities.zarr" / "0"), "zarr has .* bytes, not"),
 }  # fmt: skip
 
 
@@ -135,9 +145,9 @@ def test_a_folder_that_holds_the_slide_is_not_set_aside(tmp_path):
     (tmp_path / "series").mkdir()
     (tmp_path / "series" / "run.json").touch()
     with refused("series", "holds no results"):
-        set_aside(tmp_path / "series", tmp_path / "series")
+        name_aside(tmp_path / "series", tmp_path / "series")
     with refused("series", "holds no results"):
-        set_aside(tmp_path / "series", tmp_path / "series" / "slide.tif")
+        name_aside(tmp_path / "series", tmp_path / "series" / "slide.tif")
 
 
 def test_results_of_older_versions_are_done_where_no_file_is_empty(slide, out):
@@ -148,6 +158,67 @@ def test_results_of_older_versions_are_done_where_no_file_is_empty(slide, out):
     assert segment(slide, out, resume=True, changed=True)[0]["message"] == "was done before"
     (out / "A" / "overlay.png").write_bytes(b"")
     assert "overlay.png is empty" in segment(slide, out, resume=True)[0]["message"]
+
+
+@pytest.mark.parametrize("name", ["measurements.csv", "classes.tif"])
+def test_results_of_older_versions_without_what_was_always_there_are_broken(slide, out, name):
+    record = record_of(out / "A")
+    del record["files"]
+    (out / "A" / "run.json").write_text(json.dumps(record))
+    assert is_done(out / "A")
+    (out / "A" / name).unlink()
+    assert fault_of(out / "A") == f"{name} is missing"
+
+
+def test_a_training_of_the_slides_name_is_neither_done_nor_put_aside(slide, tmp_path):
+    (tmp_path / "out" / "A").mkdir(parents=True)
+    (tmp_path / "out" / "A" / "run.json").write_text('{"best": 0.8}')
+    with refused(str(tmp_path / "out" / "A"), "is there already"):
+        segment(slide, tmp_path / "out", resume=True)
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == ["A"]
+
+
+def test_results_stay_in_their_place_until_new_ones_are_whole(slide, out, write_plain_slide):
+    before = contents(out / "A")
+    swapped(slide, write_plain_slide)
+    again = {"resume": True, "changed": True, "probabilities": True}
+    with pytest.raises(KeyboardInterrupt):
+        segment(slide, out, stop, **again)
+    assert contents(out / "A") == before
+    rows = list((out / ".A.partial" / "rows").glob("*.npz"))
+    assert rows
+    # who asks for less takes nothing away
+    assert "changed since" in segment(slide, out, resume=True)[0]["message"]
+    assert list((out / ".A.partial" / "rows").glob("*.npz")) == rows
+    batches = []
+    (row,) = segment(slide, out, batches.append, **again)
+    assert ".A.kept-1" in row["message"] == record_of(out / "A")["notes"][0]
+    assert contents(out / ".A.kept-1") == before
+    assert fault_of(out / "A", hashes=True) is None
+    assert sorted(path.name for path in out.iterdir()) == [".A.kept-1", "A", "report.csv"]
+
+
+def test_results_come_back_where_new_ones_cannot_be_shown(slide, out, write_plain_slide, monkeypatch):
+    before = contents(out / "A")
+    swapped(slide, write_plain_slide)
+
+    def full(temporary, path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("lightmuseg.slides.finished.show", full)
+    with pytest.raises(InputError, match="Input/output error"):
+        segment(slide, out, resume=True, changed=True)
+    assert contents(out / "A") == before
+    assert not list(out.glob(".A.kept*"))
+
+
+def test_results_stay_where_the_slide_that_replaced_theirs_cannot_be_read(slide, out):
+    before = contents(out / "A")
+    slide.write_bytes(b"II*\0nothing")
+    with pytest.raises(InputError):
+        segment(slide, out, resume=True, changed=True)
+    assert contents(out / "A") == before
+    assert not list(out.glob(".A*"))
 
 
 def test_verify_reads_every_byte_and_names_each_broken_result(slide, out, write_plain_slide, capsys):
@@ -175,6 +246,35 @@ def test_verify_reads_every_byte_and_names_each_broken_result(slide, out, write_
         verify(str(out / "nowhere"))
     (out / "C" / "run.json").unlink()
     assert folders_of_results(out) == [out / "A", out / "B", out / "C"]
+
+
+def test_verify_misses_what_a_table_says_is_done(slide, out, capsys):
+    write_csv(
+        out / "cohort.csv",
+        [
+            {"slide": "a", "results": "p1/D", "status": "done"}, {"slide": "b", "results": "p1/E", "status": "waiting"},
+            {"slide": "c", "results": "../F", "status": "done"},
+        ],
+    )  # fmt: skip
+    shutil.rmtree(out / "A")
+    with refused("2 of 2 results are broken"):
+        verify(str(out))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{out / 'A'}: run.json is missing", f"{out / 'p1' / 'D'}: run.json is missing"]
+
+
+def test_verify_names_a_folder_that_cannot_be_looked_into(out, monkeypatch, capsys):
+    walk = os.walk
+
+    def half(root, onerror=None):
+        if root == out:
+            onerror(PermissionError(errno.EACCES, "Permission denied", str(out / "locked")))
+        return walk(root)
+
+    monkeypatch.setattr("lightmuseg.slides.finished.os.walk", half)
+    with refused("1 folders cannot be looked into", str(out / "locked")):
+        verify(str(out))
+    assert f"{out / 'locked'}: cannot be looked into (Permission denied)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["../A/overlay.png", "/dev/zero", "pipe", "a\0b"])

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 from contextlib import closing
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from lightmuseg.slides import identity
+from lightmuseg.slides.finished import is_changed
 from lightmuseg.slides.identity import LEAST_BYTES, MOST_BYTES, PLACES, content_of, files_of, identity_of, is_same
 
 
@@ -82,8 +84,37 @@ def test_companions_belong_to_the_slide(tmp_path):
     assert files_of(vms) == [vms, part]
     made(tmp_path / "series" / "1.dcm", 10_000)
     made(tmp_path / "series" / "2.dcm", 10_000)
-    for slide, companion in ((mirax, data), (vms, part), (tmp_path / "series", tmp_path / "series" / "2.dcm")):
+    for slide, companion in ((mirax, data), (vms, part)):
         before = identity_of(slide)
         assert is_same(slide, before)
         made(companion, 10_000, seed=1)
         assert not is_same(slide, before)
+    before = content_of(identity_of(tmp_path / "series"))
+    made(tmp_path / "series" / "2.dcm", 10_000, seed=1)
+    assert content_of(identity_of(tmp_path / "series")) != before
+
+
+def test_what_systems_put_into_a_slides_folder_is_no_part_of_it(tmp_path):
+    mirax = made(tmp_path / "m.mrxs", 100)
+    made(tmp_path / "m" / "Data0001.dat", 10_000)
+    before = identity_of(mirax)
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._Data0001.dat", ".cache/thumbnail"):
+        made(tmp_path / "m" / name, 10)
+    assert is_same(mirax, before)
+    assert content_of(identity_of(mirax)) == content_of(before)
+
+
+def test_nobody_knows_whether_a_series_changed_that_cannot_be_read_now(data, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "series").mkdir()
+    slide = tmp_path / "series" / "1.dcm"
+    shutil.copy(data / "slides" / "highdicom_sm_image.dcm", slide)
+    for named in (slide, slide.parent):
+        record = {"slide": str(named), "slide_identity": identity_of(named)}
+        (tmp_path / "out" / "run.json").write_text(json.dumps(record))
+        content = slide.read_bytes()
+        slide.write_bytes(content[:500])
+        assert not is_changed(tmp_path / "out", named)
+        slide.write_bytes(content[:-1] + b"x")
+        assert is_changed(tmp_path / "out", named)
+        slide.write_bytes(content)

@@ -9,7 +9,7 @@ import shapely
 
 from lightmuseg.errors import InputError
 from lightmuseg.slides import geojson
-from lightmuseg.slides.region import read_region
+from lightmuseg.slides.region import check_region, read_region
 
 SLIDE = 1000, 800
 SQUARE = [[10, 20], [110, 20], [110, 220], [10, 220], [10, 20]]
@@ -322,3 +322,21 @@ def test_detailed_outline_is_read(write, caplog):
     assert caplog.text == ""
     # the area of r(a) is the half integral of its square
     assert region.area0 == pytest.approx(np.pi * (300**2 + 20**2 / 2), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"type": "Point", "coordinates": [1, 2]}, "holds no polygon but 1 x Point"),
+        (polygon([[0, 0], [100, 0], [0, 0]]), "has no area"),
+        (polygon(SQUARE), None),
+        (classified(square(50, 50, 100), "Ignore*"), None),
+    ],
+)
+def test_polygons_that_can_be_no_region_are_refused_without_a_slide(write, content, said):
+    path = write(content)
+    if said is None:
+        check_region(path)
+    else:
+        with pytest.raises(InputError, match=said):
+            check_region(path)

@@ -6,6 +6,7 @@ import numpy as np
 import tifffile
 
 from lightmuseg.slides import Options
+from lightmuseg.slides.readers.opening import open_slide
 from lightmuseg.slides.sample import TAKEN, sample_tiles
 
 
@@ -32,6 +33,20 @@ def test_slides_that_cannot_be_read_are_passed_over(tmp_path):
     assert sample_tiles([str(tmp_path / "broken.tif"), str(tmp_path / "absent.tif")], options, 128).shape[0] == 0
     good = slide_with_structure_at(tmp_path / "a.tif", 0, 0)
     assert len(sample_tiles([str(tmp_path / "broken.tif"), str(good)], options, 128)) == TAKEN
+
+
+def test_a_slide_at_which_a_library_fails_is_said_and_the_next_is_tried(tmp_path, monkeypatch, caplog):
+    good, bad = (slide_with_structure_at(tmp_path / name, 0, 0) for name in ("a.tif", "b.tif"))
+
+    def opened(path, *rest, **options):
+        if path == bad:
+            raise IndexError("a bug")
+        return open_slide(path, *rest, **options)
+
+    monkeypatch.setattr("lightmuseg.slides.sample.open_slide", opened)
+    options = Options(output_dir=tmp_path, class_names=("tumor",))
+    assert len(sample_tiles([str(bad), str(good)], options, 128)) == TAKEN
+    assert caplog.messages == [f"{bad}: no tiles were taken of it (a bug)"]
 
 
 def test_each_slide_is_read_at_its_own_um_per_pixel(tmp_path, write_plain_slide):

@@ -203,6 +203,18 @@ def test_failing_slides_are_reported_and_the_others_go_on(tmp_path, capsys, writ
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c", "report.csv"]
 
 
+def test_a_path_that_cannot_be_looked_at_fails_alone(tmp_path, slide):
+    with refused("1 of 2 slides failed"):
+        segment([f"{tmp_path}/{'x' * 300}.svs", str(slide)], tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "report.csv").open()))
+    assert [row["status"] for row in rows] == ["failed", "done"]
+
+
+def test_changed_without_resume_is_refused(tmp_path):
+    with refused("--changed", "add --resume"):
+        Options(output_dir=tmp_path, class_names=("tumor",), changed=True)
+
+
 def test_bug_on_one_slide_stops_no_other(tmp_path, capsys, write_plain_slide):
     slides = [str(write_plain_slide(tmp_path / f"{name}.tif")) for name in "ab"]
     with refused("1 of 2 slides failed"):
