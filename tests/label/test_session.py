@@ -197,8 +197,13 @@ def test_weights_that_are_no_better_are_kept_beside_and_older_ones_come_back(ser
     # where all is called tumor, Dice is this at most in every quarter
     quarters = (half for row in np.array_split(tumor, 2) for half in np.array_split(row, 2, axis=1))
     dice_of_tumor_alone = max(2 * share / (1 + share) for share in (quarter.mean() for quarter in quarters))
-    assert server.save("roi", "roi.geojson", json.dumps(answer)).status_code == 200
-    task = server.train(max_epochs=1, learning_rate=10, batch_size=1)
+    # what no annotation covers is then "other"
+    corners = [[x, y], [x + width, y], [x + width, y + height], [x, y + height], [x, y]]
+    looked_at = {"type": "Polygon", "coordinates": [corners]}
+    region = {"type": "Feature", "geometry": looked_at, "properties": {"classification": {"name": "Region*"}}}
+    label = {"type": "FeatureCollection", "features": [*answer["features"], region]}
+    assert server.save("roi", "roi.geojson", json.dumps(label)).status_code == 200
+    task = server.train(max_epochs=1, learning_rate=0.4, batch_size=1)
     assert server.save("roi", "roi.geojson", opposite).status_code == 200
     assert task["status"] == "DONE", task
     versions = server("GET", "/info/").json()["train_stats"]["lightmuseg"]["versions"]
