@@ -17,6 +17,8 @@ MPP = 0.25
 # What is one colour in a block of so many pixels, and was not, is no damage that could be taken for tissue.
 BLOCK = 16
 BLACK, WHITE = 8, 247
+# Glass, whose mean is above, is glass still where a damaged JPEG shows it brighter.
+GLASS = 215
 SAME, REFUSED, UNREAD, SAID, DIFFERS, FAULT = (
     "same pixels", "refused", "named unread", "said", "differs unsaid", "fault",
 )  # fmt: skip
@@ -115,7 +117,7 @@ def _looks(box: np.ndarray, corner: tuple[int, int], whole: dict[tuple[int, int]
     darkest, brightest = now.max(axis=(1, 2)), now.min(axis=(1, 2))
     if np.any(plain & (darkest <= BLACK)):
         return "black"
-    if np.any(plain & (brightest >= WHITE)):
+    if np.any(plain & (brightest >= WHITE) & (before.mean(axis=(1, 2)) <= GLASS)):
         return "white"
     return "noise" if np.any(np.abs(now.astype(int) - before).max(axis=(1, 2)) > 32) else "shades"
 

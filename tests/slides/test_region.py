@@ -274,6 +274,8 @@ def test_a_compressed_export_is_read(write):
         (zipped({"a": "{"}), ["no GeoJSON"]), (zipped({"a": " " * 3000}), ["MB", "simplify"]),
         (zipped({"a": "1" * 1000})[:60], ["cannot be unpacked"]), (b"PK", ["cannot be unpacked"]),
     ],
+    # a zip holds the time of day
+    ids=["empty", "two", "no GeoJSON", "large", "cut", "two letters"],
 )  # fmt: skip
 def test_a_zip_that_cannot_be_is_refused(write, monkeypatch, content, words):
     monkeypatch.setattr(geojson, "MAX_BYTES", 2000)
