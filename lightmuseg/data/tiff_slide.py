@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,24 @@ def opened(path: Path) -> tifffile.TiffFile:
     return file
 
 
+@contextmanager
+def reading_tags(path: Path, file: tifffile.TiffFile) -> Iterator[None]:
+    """Close a TIFF where what is done with its tags fails.
+
+    Raises:
+        InputError: where they cannot be read, in one line.
+    """
+    try:
+        yield
+    except InputError:
+        file.close()
+        raise
+    except UNREADABLE_TAGS as error:
+        file.close()
+        raise_bug(error)
+        raise InputError(f"{path}: its tags cannot be read ({first_line(error)}); export it again.") from error
+
+
 def chosen(path: Path, file: tifffile.TiffFile, series: int | None = None) -> Choice:
     """The picture of a TIFF that is the slide.
 
@@ -129,16 +149,10 @@ def slide_page(path: Path) -> tuple[tifffile.TiffPage, tuple[float, float] | Non
     Raises:
         InputError: where there is none, or they could take another page for one of its levels.
     """
-    with opened(path) as file:
-        try:
-            choice = chosen(path, file)
-            tiled = sum(page.is_tiled for page in file.pages)
-            alone = lies_first(choice, file) and tiled <= len(choice.picture.levels)
-        except InputError:
-            raise
-        except UNREADABLE_TAGS as error:
-            raise_bug(error)
-            raise InputError(f"{path}: its tags cannot be read ({first_line(error)}); export it again.") from error
+    with opened(path) as file, reading_tags(path, file):
+        choice = chosen(path, file)
+        tiled = sum(page.is_tiled for page in file.pages)
+        alone = lies_first(choice, file) and tiled <= len(choice.picture.levels)
         picture = choice.picture
     if not alone:
         raise InputError(

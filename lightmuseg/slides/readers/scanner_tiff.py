@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from lightmuseg.data.tiff import UNREADABLE_TAGS, raise_bug
 from lightmuseg.data.tiff_pictures import MAX_PAGES
-from lightmuseg.data.tiff_slide import opened
-from lightmuseg.errors import InputError, first_line
+from lightmuseg.data.tiff_slide import opened, reading_tags
+from lightmuseg.errors import InputError
 from lightmuseg.files import read_at
 
 from .reader import UnreadablePixels
@@ -47,19 +46,12 @@ class ScannerTiff:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = opened(path)
-        try:
+        with reading_tags(path, self.file):
             self._bytes = os.fstat(self.file.filehandle.fileno()).st_size
             found = list(_pages(self.file))
             self._check_tags(found)
             self._pages = [page for page in found if page.is_tiled and page.compression in (JPEG, *JPEG2000)]
             self._places = [_places(page) for page in self._pages]
-        except InputError:
-            self.file.close()
-            raise
-        except UNREADABLE_TAGS as error:
-            self.file.close()
-            raise_bug(error)
-            raise InputError(f"{path}: its tags cannot be read ({first_line(error)}); export it again.") from error
         marks = blank_and_shared(self._places, self._bytes) if self._places else ()
         self._states = [
             np.where(blank, _GOOD, np.where(shared, _SHARED, _UNKNOWN)).astype(np.uint8) for blank, shared in marks

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from lightmuseg.data.tiff import UNREADABLE_TAGS, check_pixels, is_contiguous, raise_bug
+from lightmuseg.data.tiff import check_pixels, is_contiguous
 from lightmuseg.data.tiff_pictures import Pages
-from lightmuseg.data.tiff_slide import chosen, lies_first, opened
-from lightmuseg.errors import InputError, first_line
+from lightmuseg.data.tiff_slide import chosen, lies_first, opened, reading_tags
+from lightmuseg.errors import InputError
 from lightmuseg.files import read_at
 
 from .reader import WHITE, Level, NotForThisReader, UnreadablePixels
@@ -78,7 +78,7 @@ class TiffTiles:
     def __init__(self, path: Path, series: int | None = None) -> None:
         self.path = path
         self.file = opened(path)
-        try:
+        with reading_tags(path, self.file):
             self._descriptor = self.file.filehandle.fileno()
             self._bytes = os.fstat(self._descriptor).st_size
             choice = chosen(path, self.file, series)
@@ -92,13 +92,6 @@ class TiffTiles:
                 # of one channel a JPEG says no colours
                 if not level.channels:
                     self._check_colours(level)
-        except InputError:
-            self.file.close()
-            raise
-        except UNREADABLE_TAGS as error:
-            self.file.close()
-            raise_bug(error)
-            raise InputError(f"{path}: its tags cannot be read ({first_line(error)}); export it again.") from error
 
     def close(self) -> None:
         """Let the file go."""
