@@ -10,6 +10,7 @@ import shapely
 import tifffile
 from PIL import Image
 from shapely.geometry import shape
+from stand_in_networks import Dark
 
 from lightmuseg.errors import InputError
 from lightmuseg.label.prediction import predicted
@@ -34,25 +35,6 @@ IMAGE = """<image name="{ifd}" uuid="urn:uuid:{ifd}"><creationDate>2011-09-15T14
 </scanSettings></image>"""
 # of the file's level 0 at 0.25 um/px, of which the scanned part has its own size and corner
 GLASS = (1600, 1200)
-
-
-class Dark:
-    """A network that calls dark pixels tumor."""
-
-    tile_size, output_stride, out_channels, parity = 256, 2, 1, None
-
-    def __init__(self, after=None):
-        self.left = after
-
-    def __call__(self, tiles):
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise KeyboardInterrupt
-        return 128 - tiles[:, 1::2, 1::2, 1].astype(np.float32)[:, None]
-
-    def describe(self):
-        return {}
 
 
 def write_scn(path, levels, corner):
@@ -201,17 +183,21 @@ def test_tissue_and_thumbnail_are_of_the_frame(tmp_path):
 def test_run_that_was_started_in_the_whole_glass_is_not_continued_in_the_frame(tmp_path, monkeypatch):
     slide = write_scn(tmp_path / "a.scn", pyramid(), (400, 320))
 
-    def job(after=None, **options):
+    def stop(batch):
+        if batch > 10:
+            raise KeyboardInterrupt
+
+    def job(network, **options):
         options = {"tissue_mask": False, "batch_size": 1, **options}
         chosen = Options(output_dir=tmp_path / "out", class_names=("tumor",), **options)
-        return SlideJob(slide, Dark(after), chosen, {})
+        return SlideJob(slide, network, chosen, {})
 
     with monkeypatch.context() as patched:
         patched.setattr("lightmuseg.slides.readers.openslide.frame_of", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
-            job(after=10).run()
+            job(Dark(at=stop)).run()
     with pytest.raises(InputError, match="was begun with frame None, not .*'x0': 400"):
-        job(resume=True).run()
+        job(Dark(), resume=True).run()
 
 
 def test_region_drawn_in_qupath_is_where_it_was_drawn(data, tmp_path):
