@@ -6,17 +6,21 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from lightmuseg.errors import InputError
 
 # Folders that some file systems cannot sync; those keep the order of names themselves.
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM)
@@ -181,3 +185,65 @@ def read_at(descriptor: int, count: int, offset: int) -> bytes:
     with _reading:
         os.lseek(descriptor, offset, os.SEEK_SET)
         return os.read(descriptor, count)
+
+
+@contextmanager
+def whole_folder(folder: Path, needed_bytes: int) -> Iterator[Path]:
+    """A folder beside ``folder`` to write into, which becomes ``folder`` when the block ends without an error.
+
+    Raises:
+        InputError: where it cannot be made, or ``needed_bytes`` do not fit.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        require_space(partial, needed_bytes)
+        yield partial
+        show(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def is_file(text: str | Path) -> bool:
+    """Whether a text is the path of a file; no error where it is too long for one, or cannot be looked at."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(text: str | Path) -> bool:
+    """Whether a text is the path of a folder; as :func:`is_file`."""
+    try:
+        return Path(text).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def require_space(folder: str | Path, needed_bytes: int) -> None:
+    """Make ``folder`` and prove that ``needed_bytes`` can be written into it.
+
+    Raises:
+        InputError: where it cannot be made or written, or its disk is too full.
+    """
+    folder = Path(folder)
+    try:
+        make_folder(folder)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            _reserve(probe, needed_bytes)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot write {needed_bytes / 1e6:.0f} MB there ({error.strerror}); "
+            "free some space or choose another output folder."
+        ) from error
+
+
+def _reserve(file: IO[bytes], needed_bytes: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, needed_bytes)
+        return
+    # elsewhere than on Linux only real bytes prove that there is room
+    block = bytes(1 << 20)
+    for start in range(0, needed_bytes, len(block)):
+        file.write(block[: needed_bytes - start])
+    file.flush()

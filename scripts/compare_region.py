@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lightmuseg.data.images import read_codes, read_rgb
-from lightmuseg.data.pictures import compare as side_by_side
+from lightmuseg.pictures import compare as side_by_side
+from lightmuseg.wsi.images import read_codes, read_rgb
 
 SIDE = 560
 

@@ -21,7 +21,8 @@ import yaml
 
 from lightmuseg import __version__
 from lightmuseg.errors import InputError, first_line, report_faults_in_one_line
-from lightmuseg.record import sha256_of, whole_folder, write_whole
+from lightmuseg.files import whole_folder, write_whole
+from lightmuseg.provenance import sha256_of
 
 NAME = "breast_he_lightmuseg_segmentation"
 ROOT = Path(__file__).resolve().parents[1]

@@ -81,5 +81,5 @@ export MONAI_LABEL_DATASTORE_FILE_EXT='["*.png","*.jpg","*.jpeg","*.tif","*.tiff
 # monailabel looks for settings in a file .env of the working folder
 cd "$repository"
 exec "$environment/bin/python" -W ignore -m monailabel.main start_server --app "$repository/lightmuseg/label" \
-    --studies "$studies_path" --host "$host" --port "$port" --uvicorn_app lightmuseg.label.server:app \
+    --studies "$studies_path" --host "$host" --port "$port" --uvicorn_app lightmuseg.label.label_server:app \
     --conf bundle "$repository/bundle" "${more[@]}"

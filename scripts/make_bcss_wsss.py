@@ -21,9 +21,9 @@ from PIL import Image
 
 from lightmuseg.data.bcss import MASK_CODINGS, find_regions, read_mask
 from lightmuseg.data.bcss_wsss import LABEL_CODES, PALETTE, PATCH_SIZE, PSEUDO_LABELS
-from lightmuseg.data.images import IMAGE_SUFFIXES, files_by_stem, read_rgb
 from lightmuseg.errors import InputError, report_faults_in_one_line
-from lightmuseg.record import whole_folder
+from lightmuseg.files import whole_folder
+from lightmuseg.wsi.images import IMAGE_SUFFIXES, files_by_stem, read_rgb
 
 SEED = 42
 SHARES = {"training": 0.7, "val": 0.15, "test": 0.15}

@@ -21,10 +21,10 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from lightmuseg.data.images import IMAGE_SUFFIXES, files_by_stem, read_rgb
-from lightmuseg.data.tiff import checked_mpp
 from lightmuseg.errors import InputError, report_faults_in_one_line
-from lightmuseg.record import write_whole
+from lightmuseg.files import write_whole
+from lightmuseg.wsi.images import IMAGE_SUFFIXES, files_by_stem, read_rgb
+from lightmuseg.wsi.tiff import checked_mpp
 
 TILE = 256
 # Both are TILE times a power of two, so that the pattern still repeats after whole tiles on every level.

@@ -21,10 +21,10 @@ from PIL import Image
 
 from lightmuseg.data.bcss import CODES, Region, find_regions, read_mask
 from lightmuseg.data.demo import BOXES
-from lightmuseg.data.images import files_by_stem, image_size, read_codes, read_rgb
 from lightmuseg.data.tiles import Cut, write_dataset
 from lightmuseg.errors import InputError, report_faults_in_one_line
-from lightmuseg.record import write_whole
+from lightmuseg.files import write_whole
+from lightmuseg.wsi.images import files_by_stem, image_size, read_codes, read_rgb
 
 TRAINED_ON, HELD_OUT = "TCGA-A2-A0D2", "TCGA-A2-A1G6"
 MPP = 0.25

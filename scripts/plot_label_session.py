@@ -23,8 +23,8 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
 from lightmuseg.errors import InputError, report_faults_in_one_line
-from lightmuseg.record import write_whole
-from lightmuseg.slides.readers.opening import open_slide
+from lightmuseg.files import write_whole
+from lightmuseg.wsi.readers.opening import open_slide
 
 # um/px to show at
 MPP = 1.0

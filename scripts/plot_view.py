@@ -27,7 +27,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from lightmuseg.errors import InputError, report_faults_in_one_line
-from lightmuseg.record import write_whole
+from lightmuseg.files import write_whole
 
 WIDTH, HEIGHT = 1400, 900
 JPEG_QUALITY = 80

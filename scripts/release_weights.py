@@ -12,8 +12,9 @@ import fire
 import torch
 
 from lightmuseg.errors import InputError, report_faults_in_one_line
+from lightmuseg.files import write_whole
 from lightmuseg.networks.weights import read_state_dict
-from lightmuseg.record import sha256_of, write_whole
+from lightmuseg.provenance import sha256_of
 
 
 def release(source: str, target: str) -> None:

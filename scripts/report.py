@@ -11,7 +11,8 @@ try:
 except ModuleNotFoundError as error:
     raise SystemExit("report: error: needs matplotlib: pip install 'lightmuseg[plots]'.") from error
 
-from lightmuseg.record import write_json, write_whole
+from lightmuseg.files import write_whole
+from lightmuseg.text_files import write_json
 
 # Figures that are not percent, and have no spread over seeds.
 PLAIN = ("tiles_per_second", "million_parameters")

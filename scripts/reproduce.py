@@ -26,7 +26,8 @@ from report import PLAIN, write_report
 from lightmuseg.data import manifest_hash
 from lightmuseg.errors import InputError, report_faults_in_one_line
 from lightmuseg.networks.unet import BASELINES
-from lightmuseg.record import environment, sha256_of, write_json
+from lightmuseg.provenance import environment, sha256_of
+from lightmuseg.text_files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "bundle" / "configs"

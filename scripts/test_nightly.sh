@@ -11,4 +11,4 @@ bash scripts/install_debian.sh munge slurm-client slurmctld slurmd || [ $? = 3 ]
 export LIGHTMUSEG_TEST_SIZE=full
 .venv/bin/python -m pytest -m "nightly and runtimes" tests/runtimes
 exec .venv/bin/python -m pytest -m "nightly or slow" -n 2 --dist loadscope --no-loadscope-reorder \
-    tests/test_readme.py tests/bundle/test_variants.py tests/cohort tests/deploy tests/label tests/slides "$@"
+    tests/test_readme.py tests/bundle/test_variants.py tests/cohort tests/deploy tests/label tests/wsi tests/areas tests/engine tests/outputs tests/slides "$@"

@@ -25,7 +25,7 @@ from pathlib import Path
 LIBRARIES = (
     "fire", "monai.bundle", "monai.handlers", "tensorboard", "torch.utils.tensorboard", "lightmuseg.cli",
     "lightmuseg.data.prepare", "lightmuseg.handlers", "lightmuseg.inferers", "lightmuseg.losses", "lightmuseg.metrics",
-    "lightmuseg.slides.bundle", "lightmuseg.slides.job",
+    "lightmuseg.slides.bundle_config", "lightmuseg.slides.job",
 )  # fmt: skip
 SERVER = Path(__file__).with_name("preloaded_server.py")
 

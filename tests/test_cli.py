@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightmuseg.cli.slides import engine_options
+from lightmuseg.cli.slide_commands import engine_options
 from lightmuseg.data.prepare import prepare_bcss
 
 CLI = ("python", "-m", "lightmuseg.cli")

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from lightmuseg import files
-from lightmuseg.files import LEFT_OVER_S, processes_here, read_at, remove_left_over, show, write_whole
-from lightmuseg.record import whole_folder, write_csv, write_json
+from lightmuseg.files import LEFT_OVER_S, processes_here, read_at, remove_left_over, show, whole_folder, write_whole
+from lightmuseg.text_files import write_csv, write_json
 
 
 def test_no_file_is_seen_before_it_is_on_the_disk(tmp_path, renames):

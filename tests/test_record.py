@@ -12,19 +12,9 @@ import torch
 
 import lightmuseg
 from lightmuseg.errors import InputError
-from lightmuseg.record import (
-    environment,
-    read_csv,
-    read_json,
-    require_space,
-    sha256_of,
-    text_of,
-    unescaped,
-    write_csv,
-    write_json,
-    write_text,
-    write_whole,
-)
+from lightmuseg.files import require_space, write_whole
+from lightmuseg.provenance import environment, sha256_of
+from lightmuseg.text_files import read_csv, read_json, text_of, unescaped, write_csv, write_json, write_text
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 LAYERS = {
-    "errors": 0, "light_monai": 0, "files": 0, "guard": 1, "lock": 1, "pages": 1, "record": 1,
-    "networks": 2, "losses": 2, "metrics": 2, "inferers": 2, "data": 2,
-    "handlers": 3, "runtimes": 3, "slides": 4, "label": 5, "cohort": 5, "view": 5, "cli": 6,
+    "errors": 0, "classes": 0, "light_monai": 0, "files": 1, "guard": 1, "lock": 2, "pages": 2, "text_files": 2,
+    "provenance": 2, "pictures": 2, "networks": 3, "losses": 3, "metrics": 3, "inferers": 3, "wsi": 3, "data": 4, "areas": 4,
+    "handlers": 5, "runtimes": 5, "engine": 6, "outputs": 7, "slides": 8, "label": 9, "cohort": 9, "view": 9, "cli": 10,
 }  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def test_imports_go_down_only(root):
     ("text", "modules"),
     [
         ("import lightmuseg.cli", ["lightmuseg.cli"]), ("import os, lightmuseg.view as v", ["os", "lightmuseg.view"]),
-        ("from lightmuseg.slides.plan import Plan", ["lightmuseg.slides.plan.Plan"]),
+        ("from lightmuseg.engine.plan import Plan", ["lightmuseg.engine.plan.Plan"]),
         ("from lightmuseg import cohort", ["lightmuseg.cohort"]), ("from .plan import Plan", []),
     ],
 )  # fmt: skip
@@ -59,7 +59,7 @@ def test_slides_load_neither_monai_nor_pytorch(root, run):
     files = [path for path in sources(root) if "slides" in path.parts and path.name != "__init__.py"]
     modules = [".".join(path.relative_to(root).with_suffix("").parts) for path in files]
     # which parses the bundle's config
-    modules.remove("lightmuseg.slides.bundle")
+    modules.remove("lightmuseg.slides.bundle_config")
     modules += ["lightmuseg.cohort", "lightmuseg.data.demo"]
     code = f"import importlib, sys\nfor name in {modules}: importlib.import_module(name)\n"
     code += "print({'monai', 'torch'} & sys.modules.keys())"

@@ -12,11 +12,11 @@ import fire
 from lightmuseg.errors import report_faults_in_one_line
 
 from .arguments import checked
-from .cohort import cohort
-from .datasets import Prepare, stats
-from .slides import quantize, segment
-from .verify import verify
-from .view import view
+from .cohort_commands import cohort
+from .dataset_commands import Prepare, stats
+from .slide_commands import quantize, segment
+from .verify_command import verify
+from .view_command import view
 
 COMMANDS = {
     "cohort": cohort,

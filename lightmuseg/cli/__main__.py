@@ -1,5 +1,5 @@
 """``python -m lightmuseg.cli``."""
 
-from lightmuseg.cli import main
+from . import main
 
 main()

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from lightmuseg.errors import InputError
 from lightmuseg.slides.outcome import BUSY, DISK_FULL, DONE, FAILED
 
-from .state import CohortState
+from .cohort_state import CohortState
+from .slide_worker import Report, refuse
 from .work_list import CohortSlide
-from .worker import Report, refuse
 
 # seconds after which a slide that another process holds is looked at again
 AGAIN_S = 5.0

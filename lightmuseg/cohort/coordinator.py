@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from lightmuseg.errors import InputError, user_fault
-from lightmuseg.record import read_json
+from lightmuseg.text_files import read_json
 
 from .agenda import Agenda
+from .cohort_page import write_page
+from .cohort_progress import Progress
+from .cohort_state import CohortState
+from .cohort_table import CohortTable
 from .here import Here
-from .page import write_page
 from .processes import Processes
-from .progress import Progress
-from .ray import RayWorkers
+from .ray_workers import RayWorkers
 from .schedule import Pool, run
-from .state import CohortState
-from .table import CohortTable
+from .slide_worker import Task
 from .work_list import TABLE, shard_of, work_list
-from .worker import Task
 
 # seconds after which the table is written anew
 TABLE_S = 60.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .schedule import Report
+from .slide_worker import READY, SlideWorker, Task
 from .work_list import CohortSlide
-from .worker import READY, SlideWorker, Task
 
 
 class Here:

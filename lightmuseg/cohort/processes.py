@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from .slide_worker import READY, Report, SlideWorker, Task, guarded
 from .work_list import CohortSlide
-from .worker import READY, Report, SlideWorker, Task, guarded
 
 # a fork would copy threads and a GPU's state half
 _PROCESSES = multiprocessing.get_context("spawn")

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from lightmuseg.errors import InputError
 
 from .agenda import Agenda
+from .slide_worker import READY, Report, refuse
 from .work_list import CohortSlide
-from .worker import READY, Report, refuse
 
 TICK_S = 1.0
 # workers that may die, one after the other, while they load the network

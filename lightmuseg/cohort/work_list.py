@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from lightmuseg.errors import InputError, first_line
-from lightmuseg.record import is_file, is_folder
+from lightmuseg.files import is_file, is_folder
 from lightmuseg.slides.job import result_name
-from lightmuseg.slides.readers.dicom_series import one_of_each
+from lightmuseg.wsi.readers.dicom_series import one_of_each
 
-from .manifest import SUFFIXES, read_manifest
-from .search import search
+from .slide_list import SUFFIXES, read_manifest
+from .slide_search import search
 
 TABLE, PAGE = "cohort.csv", "cohort.html"
 

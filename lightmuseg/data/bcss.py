@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from lightmuseg.errors import InputError
-
-from .images import IMAGE_SUFFIXES, files_by_stem, read_codes
+from lightmuseg.wsi.images import IMAGE_SUFFIXES, files_by_stem, read_codes
 
 # meta/gtruth_codes.tsv of the dataset, in the order of its codes 0 to 21.
 CODE_NAMES = (

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from lightmuseg.errors import InputError
+from lightmuseg.wsi.images import IMAGE_SUFFIXES, files_by_stem, read_codes, read_rgb
 
 from .bcss import CODES, MASK_CODINGS, Region, name_parts, to_codes
-from .images import IMAGE_SUFFIXES, files_by_stem, read_codes, read_rgb
 
 PATCH_SIZE = 224
 # Where the authors' public code puts the pseudo-labels of the network's last layer.

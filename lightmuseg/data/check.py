@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image
 
 from lightmuseg.errors import InputError
-from lightmuseg.record import sha256_of
+from lightmuseg.provenance import sha256_of
+from lightmuseg.wsi.images import read_codes, read_rgb
 
 from .bcss import Region, find_regions, read_mask
 from .bcss_wsss import find_patches, read_labels
-from .images import read_codes, read_rgb
-from .manifest import check_tile, read_manifest
-from .pool import each
+from .parallel import each
+from .tile_manifest import check_tile, read_manifest
 
 
 def check_dataset(source: Path, output: Path) -> str:

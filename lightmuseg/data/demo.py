@@ -16,10 +16,11 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from lightmuseg.errors import InputError
-from lightmuseg.record import sha256_of, write_whole
+from lightmuseg.files import write_whole
+from lightmuseg.provenance import sha256_of
+from lightmuseg.wsi.images import read_rgb
 
 from .bcss import CODES, Region
-from .images import read_rgb
 from .tiles import Cut, write_dataset
 
 MPP = 0.25

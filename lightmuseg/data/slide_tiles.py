@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from lightmuseg.errors import InputError
-from lightmuseg.record import sha256_of
+from lightmuseg.provenance import sha256_of
+from lightmuseg.wsi.tiff import SLIDE_SUFFIXES, checked_mpp
+from lightmuseg.wsi.tiff_slide import slide_page
 
 from .bcss import CODES, read_mask
-from .manifest import MANIFEST, place_of, read_manifest
-from .slide_transforms import MaskTile, SlideTile
-from .tiff import SLIDE_SUFFIXES, checked_mpp
-from .tiff_slide import slide_page
+from .slide_loading import MaskTile, SlideTile
+from .tile_manifest import MANIFEST, place_of, read_manifest
 from .tiles import filled
 
 logger = logging.getLogger(__name__)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lightmuseg.classes import COLOURS
 from lightmuseg.errors import InputError
-from lightmuseg.record import write_csv, write_whole
+from lightmuseg.files import write_whole
+from lightmuseg.text_files import write_csv
 
 from .bcss import CODE_NAMES, CODES, UNANNOTATED
-from .manifest import read_manifest
-from .pictures import COLOURS
 from .split import SPLITS
+from .tile_manifest import read_manifest
 
 
 def class_shares(dataset_dir: str | Path) -> list[dict[str, Any]]:

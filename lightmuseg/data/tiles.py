@@ -15,12 +15,14 @@ from PIL import Image
 
 from lightmuseg import __version__
 from lightmuseg.errors import InputError
-from lightmuseg.record import sha256_of, whole_folder, write_json
+from lightmuseg.files import whole_folder
+from lightmuseg.provenance import sha256_of
+from lightmuseg.text_files import write_json
+from lightmuseg.wsi.images import image_size, read_rgb
 
 from .bcss import CODE_NAMES, UNANNOTATED, Region, read_mask
-from .images import image_size, read_rgb
-from .manifest import FORMAT, MANIFEST, check_tile, read_manifest
-from .pool import each
+from .parallel import each
+from .tile_manifest import FORMAT, MANIFEST, check_tile, read_manifest
 
 # Kinds of image files, all lossless. PNG is half the size; TIFF, not compressed, is read in 0.6 ms instead of 8.
 TILE_ENDINGS = {"png": ".png", "tiff": ".tif"}

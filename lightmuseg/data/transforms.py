@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 
-IGNORED = 255
+from lightmuseg.classes import IGNORED, probabilities_of
 
 
 class CodesToClassesd(MapTransform):
@@ -82,11 +82,11 @@ class ClassMapsd(MapTransform):
         logits, indices = result[pred].float(), result[label]
         ignored = indices == IGNORED
         if len(logits) == 1:
-            probability, mask = logits.sigmoid(), indices
+            probability, mask = probabilities_of(logits), indices
             result[pred] = (probability >= self.threshold).float()
         else:
             classes = torch.arange(len(logits), device=logits.device).reshape(-1, 1, 1)
-            probability = logits.softmax(dim=0)[1:]
+            probability = probabilities_of(logits)[1:]
             result[pred] = (logits.argmax(dim=0, keepdim=True) == classes).float()
             result[label] = (indices == classes).float()
             mask = result[label][1:].masked_fill(ignored, IGNORED)

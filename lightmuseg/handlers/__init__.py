@@ -1,7 +1,7 @@
 """Ignite handlers that MONAI does not have."""
 
 from .checkpoint import TrainingCheckpoint, WeightsLoader
-from .metrics import (
+from .metric_handlers import (
     EnhancedAlignmentMeasureHandler,
     MeanAbsoluteErrorHandler,
     StructureMeasureHandler,
@@ -9,11 +9,11 @@ from .metrics import (
 )
 from .per_class import PerClassMetric
 from .processes import SharedBuffers, report_faults_once, synchronised
-from .progress import Progress
-from .regions import RegionMaps
+from .region_maps import RegionMaps
 from .run_record import RunRecord
 from .sane import FiniteLoss, require_trainable
 from .seed import EpochSeed
+from .training_progress import Progress
 
 __all__ = [
     "EnhancedAlignmentMeasureHandler",

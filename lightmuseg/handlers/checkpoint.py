@@ -14,9 +14,10 @@ import torch
 from ignite.engine import Engine, Events
 
 from lightmuseg.errors import InputError
+from lightmuseg.files import write_whole
 from lightmuseg.networks.saved import read_saved
 from lightmuseg.networks.weights import check_fit, load_weights, read_state_dict
-from lightmuseg.record import write_csv, write_whole
+from lightmuseg.text_files import write_csv
 
 from .processes import by_first
 

@@ -11,8 +11,9 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
-from lightmuseg.data.manifest import MANIFEST
-from lightmuseg.record import environment, sha256_of, write_json
+from lightmuseg.data.tile_manifest import MANIFEST
+from lightmuseg.provenance import environment, sha256_of
+from lightmuseg.text_files import write_json
 
 
 class RunRecord:

@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 from torch.utils.data import Dataset
 
-from lightmuseg.data.distributed import DistributedBatchSampler
+from lightmuseg.data.distributed_sampler import DistributedBatchSampler
 
 RANK_STRIDE = 1_000_003
 

@@ -15,10 +15,10 @@ import defusedxml.ElementTree
 import numpy as np
 import shapely
 
-from lightmuseg.data.pictures import palette_of
+from lightmuseg.areas.geojson import MAX_BYTES, MAX_VERTICES, polygons_of, read_geojson, ring_of
+from lightmuseg.areas.region_of_interest import refuse_tangle
+from lightmuseg.classes import palette_of
 from lightmuseg.errors import InputError, first_line
-from lightmuseg.slides.geojson import MAX_BYTES, MAX_VERTICES, polygons_of, read_geojson, ring_of
-from lightmuseg.slides.region import refuse_tangle
 
 # Pairs of edges whose boxes overlap, beyond those of neighbours: what takes a second.
 MAX_OVERLAPS = 50_000

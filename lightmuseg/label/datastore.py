@@ -15,8 +15,10 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
 from lightmuseg.errors import InputError, first_line
+from lightmuseg.files import write_whole
 from lightmuseg.lock import locked
-from lightmuseg.record import sha256_of, write_json, write_text, write_whole
+from lightmuseg.provenance import sha256_of
+from lightmuseg.text_files import write_json, write_text
 
 from .ground_truth import POLYGONS
 from .names import ENDING, TAG, is_name

@@ -15,9 +15,9 @@ from monailabel.interfaces.tasks.train import TrainTask
 from lightmuseg.errors import InputError
 
 from . import FINAL
+from .bundle_network import BundleNetwork
 from .datastore import VersionedDatastore
-from .models import ModelStore
-from .network import BundleNetwork
+from .model_versions import ModelStore
 from .training import LabelledImage, dice_on_held_out, fine_tune, prepare
 
 

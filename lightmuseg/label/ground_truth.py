@@ -16,9 +16,9 @@ from rasterio.features import rasterize
 from shapely import affinity
 
 from lightmuseg.data.bcss import CODES
-from lightmuseg.data.images import read_codes
 from lightmuseg.errors import InputError
-from lightmuseg.slides.readers import SlideReader
+from lightmuseg.wsi.images import read_codes
+from lightmuseg.wsi.readers import SlideReader
 
 from .annotations import Annotation, read_annotations
 from .prediction import Box

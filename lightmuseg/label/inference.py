@@ -17,7 +17,7 @@ from typing import Any
 
 from fastapi import HTTPException, Request
 
-from .worker import CANCELLED
+from .inference_process import CANCELLED
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Inference:
         program: the module that the process runs.
     """
 
-    def __init__(self, folder: Path, program: str = "lightmuseg.label.worker") -> None:
+    def __init__(self, folder: Path, program: str = "lightmuseg.label.inference_process") -> None:
         self._folder, self._program = folder, program
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()

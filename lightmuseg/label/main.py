@@ -18,18 +18,19 @@ from monailabel.utils.async_tasks.utils import processes
 
 from lightmuseg import __version__
 from lightmuseg.errors import InputError, report_faults_in_one_line
-from lightmuseg.label import METHODS
-from lightmuseg.label.asked import MAX_IMAGE_BYTES, MAX_LABEL_BYTES
-from lightmuseg.label.datastore import VersionedDatastore
-from lightmuseg.label.faults import told
-from lightmuseg.label.fine_tuning import FineTuning
-from lightmuseg.label.ground_truth import read_ground_truth
-from lightmuseg.label.models import ModelStore
-from lightmuseg.label.network import BundleNetwork
-from lightmuseg.label.parent import NICE_BACKGROUND, follow_server
-from lightmuseg.label.prediction import opened
-from lightmuseg.label.sampling import Sampling, Uncertainty, scores_of
-from lightmuseg.label.segmentation import Segmentation
+
+from . import METHODS
+from .bundle_network import BundleNetwork
+from .datastore import VersionedDatastore
+from .faults import told
+from .fine_tuning import FineTuning
+from .ground_truth import read_ground_truth
+from .model_versions import ModelStore
+from .parent import NICE_BACKGROUND, follow_server
+from .prediction import opened
+from .requests import MAX_IMAGE_BYTES, MAX_LABEL_BYTES
+from .sampling import Sampling, Uncertainty, scores_of
+from .segmentation import Segmentation
 
 logger = logging.getLogger(__name__)
 

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import shapely
 import torch
-from scipy.special import expit, softmax
 
+from lightmuseg.areas.area import Area
+from lightmuseg.areas.tissue import tissue_of
+from lightmuseg.classes import probabilities_of
 from lightmuseg.data.tiles import tile_starts
-from lightmuseg.slides.area import Area
-from lightmuseg.slides.tissue import tissue_of
-from lightmuseg.slides.view import ModelView, whole
+from lightmuseg.wsi.model_view import ModelView, whole
 
-from .network import BundleNetwork
+from .bundle_network import BundleNetwork
+from .image_scores import dropout_passes, mutual_information, predictive_entropy
 from .prediction import Box, opened
-from .uncertainty import dropout_passes, mutual_information, predictive_entropy
 
 # of a slide; beyond them an even choice stands for the rest
 MOST_PATCHES = 64
@@ -93,7 +93,7 @@ def _uncertainty(pixels: np.ndarray, network: BundleNetwork, method: str, height
     inside = (..., slice(0, max(1, height // stride)), slice(0, max(1, width // stride)))
     if method == "entropy":
         logits = network.runtime(np.stack([pixels]))[0]
-        probabilities = expit(logits) if len(logits) == 1 else softmax(logits, axis=0)
+        probabilities = probabilities_of(logits)
         return predictive_entropy(probabilities[inside]).mean()
     tiles = torch.from_numpy(pixels[None]).to(network.device)
     passes = dropout_passes(network.stochastic.network, network.stochastic.normalised(tiles), PASSES, seed=0)

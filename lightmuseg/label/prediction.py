@@ -13,20 +13,20 @@ import numpy as np
 import shapely
 from shapely import affinity
 
+from lightmuseg.areas.area import Area, RegionOfInterest, WholeSlide
+from lightmuseg.areas.tissue import tissue_of
+from lightmuseg.classes import UNREAD
+from lightmuseg.engine.pipeline import segment_slide
+from lightmuseg.engine.plan import plan_tiles
+from lightmuseg.engine.rows import RowStore
 from lightmuseg.errors import InputError
-from lightmuseg.slides.area import Area, RegionOfInterest, WholeSlide
+from lightmuseg.outputs.regions import TOLERANCE, regions
 from lightmuseg.slides.damage import Damage, nothing_read
-from lightmuseg.slides.engine import segment_slide
-from lightmuseg.slides.plan import plan_tiles
-from lightmuseg.slides.readers import SlideReader
-from lightmuseg.slides.readers.opening import open_slide
-from lightmuseg.slides.rows import RowStore
-from lightmuseg.slides.tissue import tissue_of
-from lightmuseg.slides.view import ModelView, ViewPart
-from lightmuseg.slides.writers.pyramid import UNREAD
-from lightmuseg.slides.writers.regions import TOLERANCE, regions
+from lightmuseg.wsi.model_view import ModelView, ViewPart
+from lightmuseg.wsi.readers import SlideReader
+from lightmuseg.wsi.readers.opening import open_slide
 
-from .network import BundleNetwork
+from .bundle_network import BundleNetwork
 
 # model pixels to one of the map
 FACTOR = 2

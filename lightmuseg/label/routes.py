@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from .asked import checked
+from .requests import checked
 
 logger = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from lightmuseg.errors import InputError
-from lightmuseg.slides.view import ModelView
+from lightmuseg.wsi.model_view import ModelView
 
 from . import FINAL
+from .bundle_network import BundleNetwork
 from .datastore import VersionedDatastore
 from .ground_truth import read_ground_truth
-from .network import BundleNetwork
 from .patches import MOST_PATCHES, fitted, next_patch, patches_of, score_patches
 from .prediction import Box, opened
 

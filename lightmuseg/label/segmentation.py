@@ -15,7 +15,7 @@ from PIL import Image
 from lightmuseg.errors import InputError
 
 from .annotations import Annotation, to_geojson, write_asap, write_dsa
-from .network import BundleNetwork
+from .bundle_network import BundleNetwork
 from .prediction import opened, predicted
 
 WRITERS = {"asap": (".xml", write_asap), "dsa": (".json", write_dsa)}

@@ -16,10 +16,10 @@ from lightmuseg.data.bcss import Region, read_mask
 from lightmuseg.data.tiles import Cut, write_dataset
 from lightmuseg.errors import InputError
 from lightmuseg.networks.weights import load_weights
-from lightmuseg.slides.view import ModelView, whole
+from lightmuseg.wsi.model_view import ModelView, whole
 
+from .bundle_network import BundleNetwork
 from .ground_truth import UNKNOWN, GroundTruth, read_ground_truth
-from .network import BundleNetwork
 from .prediction import MAX_PIXELS, Box, opened
 
 # pixels of a side that are read at once

@@ -10,7 +10,7 @@ from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import nn
 
 from lightmuseg.errors import first_line
-from lightmuseg.record import sha256_of
+from lightmuseg.provenance import sha256_of
 
 from .weights import download_remedy, load_published
 

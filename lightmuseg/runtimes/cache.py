@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from lightmuseg import __version__
+from lightmuseg.files import write_whole
 from lightmuseg.lock import locked
-from lightmuseg.record import write_whole
 
 # seconds that another process may take to export a network
 WAIT_S = 3600

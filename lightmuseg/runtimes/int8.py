@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lightmuseg.errors import InputError
-from lightmuseg.record import read_json, sha256_of
+from lightmuseg.provenance import sha256_of
+from lightmuseg.text_files import read_json
 
 from .exported import ExportedRuntime
 

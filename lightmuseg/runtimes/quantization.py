@@ -14,12 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lightmuseg.classes import IGNORED
 from lightmuseg.data import CodesToClassesd
-from lightmuseg.data.images import read_codes, read_rgb
-from lightmuseg.data.transforms import IGNORED
 from lightmuseg.errors import InputError
+from lightmuseg.files import whole_folder
 from lightmuseg.networks import fold
-from lightmuseg.record import environment, sha256_of, whole_folder, write_json
+from lightmuseg.provenance import environment, sha256_of
+from lightmuseg.text_files import write_json
+from lightmuseg.wsi.images import read_codes, read_rgb
 
 from .cache import weights_hash
 from .int8 import FILES, MODEL, RECORD

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lightmuseg.errors import InputError
 
 if TYPE_CHECKING:
-    from .rows import RowStore
+    from lightmuseg.engine.rows import RowStore
 
 
 @dataclass

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lightmuseg.errors import InputError
-from lightmuseg.files import show, sync_tree
-from lightmuseg.record import is_file, read_csv, read_json, sha256_of, unescaped
-
-from .identity import is_same
+from lightmuseg.files import is_file, show, sync_tree
+from lightmuseg.provenance import sha256_of
+from lightmuseg.text_files import read_csv, read_json, unescaped
+from lightmuseg.wsi.identity import is_same
 
 RECORD, MEASUREMENTS = "run.json", "measurements.csv"
 MAPS = ("classes.tif", "classes.ome.tif")

@@ -12,35 +12,38 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from lightmuseg.data.pictures import hatched
+from lightmuseg.areas.area import Area, Intersection, WholeSlide
+from lightmuseg.areas.region_of_interest import read_region
+from lightmuseg.areas.tissue import find_tissue, seen
+from lightmuseg.classes import UNREAD
+from lightmuseg.engine.counts import Counts
+from lightmuseg.engine.entropy import BLOCK, Entropies, uncertainty_map
+from lightmuseg.engine.heap import large_arrays_mapped
+from lightmuseg.engine.pipeline import segment_slide
+from lightmuseg.engine.plan import Plan, plan_tiles
+from lightmuseg.engine.rows import FORMAT, RowStore
 from lightmuseg.errors import InputError
-from lightmuseg.files import show
-from lightmuseg.record import environment, is_folder, sha256_of, write_json
+from lightmuseg.files import is_folder, show
+from lightmuseg.outputs.measurements import write_measurements
+from lightmuseg.outputs.overlay import write_overlay
+from lightmuseg.outputs.pyramid import write_pyramid
+from lightmuseg.outputs.regions import write_regions
+from lightmuseg.outputs.report import write_report
+from lightmuseg.outputs.uncertainty import write_uncertainty
+from lightmuseg.pictures import hatched
+from lightmuseg.provenance import environment, sha256_of
+from lightmuseg.text_files import write_json
+from lightmuseg.wsi.identity import content_of, has_changed, identity_of
+from lightmuseg.wsi.low_power import LowPower, thumbnail
+from lightmuseg.wsi.model_view import ModelView
+from lightmuseg.wsi.readers.opening import open_slide
 
-from .area import Area, Intersection, WholeSlide
 from .damage import Damage, nothing_read
-from .engine import segment_slide
 from .finished import RECORD, fault_of, is_changed, is_of_slide, list_files, name_aside, show_instead
-from .heap import large_arrays_mapped
-from .identity import content_of, has_changed, identity_of
 from .limits import require_names_that_fit
-from .low_power import LowPower, thumbnail
 from .options import Options
-from .plan import Plan, plan_tiles
 from .quality import warnings_of
-from .readers.opening import open_slide
-from .region import read_region
-from .rows import FORMAT, RowStore
-from .tissue import find_tissue, seen
-from .uncertainty import BLOCK, Entropies, uncertainty_map
 from .unfinished import Unfinished
-from .view import ModelView
-from .writers.measurements import Counts, write_measurements
-from .writers.overlay import write_overlay
-from .writers.pyramid import UNREAD, write_pyramid
-from .writers.regions import write_regions
-from .writers.report import write_report
-from .writers.uncertainty import write_uncertainty
 
 if TYPE_CHECKING:
     from lightmuseg.runtimes import Runtime
@@ -172,7 +175,7 @@ class SlideJob:
         return record
 
     def _require_dicom_seg(self, view: ModelView) -> None:
-        from .writers.dicom_seg import require_dicom_seg
+        from lightmuseg.outputs.dicom_seg import require_dicom_seg
 
         factor = self.options.factor
         width, height = (-(-size // factor) for size in (view.width, view.height))
@@ -230,11 +233,11 @@ class SlideJob:
             results / "report.html", record, options.identity(), rows, pixels, classes, uncertainty, step0 * mpp0
         )
         if options.probabilities:
-            from .writers.probabilities import write_probabilities
+            from lightmuseg.outputs.probabilities import write_probabilities
 
             write_probabilities(results / "probabilities.zarr", store)
         if options.dicom_seg:
-            from .writers.dicom_seg import write_dicom_seg
+            from lightmuseg.outputs.dicom_seg import write_dicom_seg
 
             write_dicom_seg(results / "classes.dcm", store, self.slide)
 

@@ -9,10 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lightmuseg.data.tiff import MPP_RANGE
+from lightmuseg.engine.plan import check_overlap
 from lightmuseg.errors import InputError
-
-from .plan import check_overlap
+from lightmuseg.wsi.tiff import MPP_RANGE
 
 # of the output's um/px over the model's: those at which tiles and output pixels coincide
 MAX_FACTOR = 64

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightmuseg.errors import InputError, user_fault
-from lightmuseg.record import require_space
+from lightmuseg.files import require_space
 
 from .finished import is_changed, is_done
 from .job import AlreadyThere, SlideJob

@@ -8,15 +8,16 @@ import numpy as np
 from PIL import Image
 from skimage.measure import blur_effect
 
-from .area import Area
+from lightmuseg.areas.area import Area
+from lightmuseg.engine.counts import Counts
+from lightmuseg.engine.entropy import Entropies
+from lightmuseg.engine.plan import Plan
+from lightmuseg.wsi.low_power import LowPower
+from lightmuseg.wsi.model_view import ModelView, whole
+from lightmuseg.wsi.readers import SlideReader
+
 from .damage import Damage
-from .low_power import LowPower
-from .plan import Plan
-from .readers import SlideReader
-from .scale import LEAST_UM, MOST_UM, USUAL_UM, fields_at, nuclei_um
-from .uncertainty import Entropies
-from .view import ModelView, whole
-from .writers.measurements import Counts
+from .nuclei import LEAST_UM, MOST_UM, USUAL_UM, fields_at, nuclei_um
 
 # Stated and given um/px that differ less mean the same.
 MPP_TOLERANCE = 0.01

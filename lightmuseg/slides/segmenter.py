@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightmuseg.errors import InputError
-from lightmuseg.record import read_csv, require_space, write_csv
+from lightmuseg.files import require_space
+from lightmuseg.text_files import read_csv, write_csv
+from lightmuseg.wsi.readers.dicom_series import one_of_each
 
 from .job import result_name
 from .options import Options
 from .outcome import CHANGED_SINCE, DONE, attempt
-from .readers.dicom_series import one_of_each
 from .unfinished import NEEDED_BYTES
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import Any
 import filelock
 
 from lightmuseg.errors import InputError
-from lightmuseg.files import make_folder
+from lightmuseg.files import make_folder, require_space
 from lightmuseg.lock import locked
-from lightmuseg.record import require_space, write_json
+from lightmuseg.text_files import write_json
 
 LOCK, IDENTITY, BEGUN = "lock", "options.json", "begun.json"
 NEEDED_BYTES = 10_000_000

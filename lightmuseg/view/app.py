@@ -20,18 +20,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from lightmuseg.data.pictures import UNANNOTATED, palette_of
+from lightmuseg.classes import UNREAD, UNREAD_COLOUR, palette_of
 from lightmuseg.errors import InputError, user_fault
 from lightmuseg.guard import REPORT_POLICY, Guard
-from lightmuseg.slides.readers import SlideReader
+from lightmuseg.wsi.readers import SlideReader
 
-from .asked import classes_asked, number_asked, tile_asked
-from .map_tiles import UNREAD, ClassMap, map_tile
-from .pool import Pool
-from .regions import RegionIndex
-from .results import Result, Results
-from .slide_tiles import TILE, levels_of, open_result_slide, slide_tile
+from .addresses import classes_asked, number_asked, tile_asked
+from .handles import Pool
+from .map_tiles import ClassMap, map_tile
+from .region_index import RegionIndex
+from .result_list import Result, Results
 from .thumbnails import thumbnail_of
+from .zoom_tiles import TILE, levels_of, open_result_slide, slide_tile
 
 STATIC = Path(__file__).parent / "static"
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -159,7 +159,7 @@ class View:
                 {
                     "index": index,
                     "name": names.get(index, "unread"),
-                    "colour": colours.get(index, UNANNOTATED),
+                    "colour": colours.get(index, UNREAD_COLOUR),
                     "area_mm2": result.areas_mm2.get(names.get(index, "unread")),
                 }
                 for index in indices

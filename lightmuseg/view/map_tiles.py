@@ -16,15 +16,15 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from lightmuseg.data.pictures import STRIPE_COLOUR, UNANNOTATED, palette_of, stripes
-from lightmuseg.data.tiff import UNREADABLE_TAGS, raise_bug
+from lightmuseg.classes import UNREAD, UNREAD_COLOUR, palette_of
 from lightmuseg.errors import InputError, first_line
 from lightmuseg.files import read_at
+from lightmuseg.pictures import STRIPE_COLOUR, stripes
+from lightmuseg.wsi.tiff import UNREADABLE_TAGS, raise_bug
 
-from .results import MAPS, Result
-from .slide_tiles import TileLevels, finest_level
+from .result_list import MAPS, Result
+from .zoom_tiles import TileLevels, finest_level
 
-UNREAD = 255
 # The index of the other colour of the stripes of what could not be read.
 STRIPE = 254
 MAX_TILE_SIDE = 2048
@@ -144,5 +144,5 @@ def map_tile(classes: np.ndarray, class_names: Sequence[str], shown: frozenset[i
 def _palette(class_names: tuple[str, ...]) -> bytes:
     table = np.zeros((256, 3), np.uint8)
     table[: len(class_names) + 1] = palette_of(class_names)
-    table[STRIPE], table[UNREAD] = STRIPE_COLOUR, UNANNOTATED
+    table[STRIPE], table[UNREAD] = STRIPE_COLOUR, UNREAD_COLOUR
     return table.tobytes()

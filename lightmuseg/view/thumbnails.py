@@ -9,7 +9,7 @@ from PIL import Image
 
 from lightmuseg.errors import InputError
 
-from .results import Result
+from .result_list import Result
 
 SIDE = 192
 # Of the longer side of an overlay's picture, as lightmuseg.slides.job makes it, which takes seconds to import.

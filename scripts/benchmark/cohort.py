@@ -22,8 +22,8 @@ import numpy as np
 import tifffile
 from figures import DOCS, processor, publish, spread, table
 
-from lightmuseg.data.images import read_rgb
-from lightmuseg.record import sha256_of
+from lightmuseg.provenance import sha256_of
+from lightmuseg.wsi.images import read_rgb
 
 ROOT = Path(__file__).parents[2]
 WAYS = {"local": "in the command's process", "ray": "Ray, one node"}

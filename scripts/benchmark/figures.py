@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightmuseg.record import environment, write_json, write_whole
+from lightmuseg.files import write_whole
+from lightmuseg.provenance import environment
+from lightmuseg.text_files import write_json
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
 

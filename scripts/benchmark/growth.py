@@ -20,7 +20,7 @@ from typing import Any
 import fire
 from figures import DOCS, processor, publish, spread, table
 
-from lightmuseg.record import sha256_of
+from lightmuseg.provenance import sha256_of
 
 ROOT = Path(__file__).parents[2]
 ENGINE = Path(__file__).parent / "engines" / "with_lightmuseg.py"

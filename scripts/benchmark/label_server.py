@@ -33,7 +33,8 @@ from figures import DOCS, processor, publish
 from label_server_report import report
 from PIL import Image
 
-from lightmuseg.record import sha256_of, write_json
+from lightmuseg.provenance import sha256_of
+from lightmuseg.text_files import write_json
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "bundle" / "models" / "model.pt"

@@ -17,7 +17,7 @@ from network import TILE, network_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightmuseg.networks import fold
-from lightmuseg.record import sha256_of
+from lightmuseg.provenance import sha256_of
 from lightmuseg.runtimes import NormalisedNetwork
 from lightmuseg.runtimes.openvino import converted
 

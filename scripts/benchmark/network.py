@@ -24,12 +24,12 @@ from figures import DOCS, processor, publish, spread, table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightmuseg.data.images import read_rgb
 from lightmuseg.networks import LightMuSeg, fold
 from lightmuseg.networks.weights import load_weights
-from lightmuseg.record import sha256_of
+from lightmuseg.provenance import sha256_of
 from lightmuseg.runtimes import KINDS, NormalisedNetwork, TorchRuntime, int8_folder, make_runtime
 from lightmuseg.runtimes.parity import parity
+from lightmuseg.wsi.images import read_rgb
 
 TILE = 512
 UNETS = ("mobilenet_v2", "resnet34", "resnet50")

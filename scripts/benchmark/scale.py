@@ -11,12 +11,12 @@ import os
 import sys
 from pathlib import Path
 
-from lightmuseg.slides.plan import plan_tiles
+from lightmuseg.areas.tissue import tissue_of
+from lightmuseg.engine.plan import plan_tiles
+from lightmuseg.slides.nuclei import fields_at, nuclei_um
 from lightmuseg.slides.quality import nuclei_warning, tissue_corners
-from lightmuseg.slides.readers.opening import open_slide
-from lightmuseg.slides.scale import fields_at, nuclei_um
-from lightmuseg.slides.tissue import tissue_of
-from lightmuseg.slides.view import ModelView
+from lightmuseg.wsi.model_view import ModelView
+from lightmuseg.wsi.readers.opening import open_slide
 
 MODEL_MPP, TILE = 0.25, 512
 # um/px that is said, by the true one

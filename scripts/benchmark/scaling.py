@@ -26,7 +26,7 @@ from scaling_report import write_report
 from throughput import Costs, Machine, Slide, bottleneck, fit
 
 from lightmuseg.errors import InputError, report_faults_in_one_line
-from lightmuseg.record import environment, sha256_of
+from lightmuseg.provenance import environment, sha256_of
 
 STAGES = Path(__file__).parent / "engines" / "stages.py"
 OVERLAP = 0.25

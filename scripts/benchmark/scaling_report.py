@@ -22,8 +22,9 @@ from throughput import (
     slides_a_second,
 )
 
-from lightmuseg.record import write_json, write_whole
-from lightmuseg.slides.tissue import MARGIN_UM
+from lightmuseg.areas.tissue import MARGIN_UM
+from lightmuseg.files import write_whole
+from lightmuseg.text_files import write_json
 
 try:
     import matplotlib.pyplot as plt

@@ -23,7 +23,7 @@ import torch
 from figures import DOCS, processor, publish, spread, table
 from network import TILE, network_of
 
-from lightmuseg.record import sha256_of
+from lightmuseg.provenance import sha256_of
 from lightmuseg.runtimes import NormalisedNetwork
 
 ROOT = Path(__file__).parents[2]

@@ -31,9 +31,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from lightmuseg.data import load_tiles
+from lightmuseg.files import write_whole
 from lightmuseg.losses import StructureLoss
 from lightmuseg.networks import LightMuSeg
-from lightmuseg.record import environment, write_whole
+from lightmuseg.provenance import environment
 
 TRAIN = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "train.json"
 # Ways to train, and what they change in train.json; "plain" is no bundle.

@@ -30,8 +30,8 @@ import tifffile
 from figures import DOCS, processor, publish, spread, table
 from PIL import Image
 
-from lightmuseg.record import write_json
-from lightmuseg.slides.writers.pyramid import write_pyramid
+from lightmuseg.outputs.pyramid import write_pyramid
+from lightmuseg.text_files import write_json
 
 ROOT = Path(__file__).parents[2]
 MPP, NAMES = 0.25, ("tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris")

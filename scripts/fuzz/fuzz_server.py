@@ -86,7 +86,7 @@ def peaks(process: psutil.Process) -> dict[str, int]:
     with contextlib.suppress(psutil.Error):
         for one in (process, *process.children(recursive=True)):
             with contextlib.suppress(psutil.Error, OSError):
-                inference = "lightmuseg.label.worker" in one.cmdline()
+                inference = "lightmuseg.label.inference_process" in one.cmdline()
                 kind = "server" if one == process else "inference" if inference else "background"
                 # as the kernel counts it; a process that has just ended has none
                 peak = re.search(r"VmHWM:\s*(\d+)", Path(f"/proc/{one.pid}/status").read_text(encoding="utf-8"))

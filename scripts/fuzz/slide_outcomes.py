@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lightmuseg.errors import InputError
-from lightmuseg.slides.readers import UnreadablePixels, open_slide
+from lightmuseg.wsi.readers import UnreadablePixels, open_slide
 
 BOX = 128
 MPP = 0.25

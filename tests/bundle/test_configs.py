@@ -10,7 +10,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from lightmuseg.errors import user_fault
-from lightmuseg.slides.bundle import configured
+from lightmuseg.slides.bundle_config import configured
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import tifffile
 import torch
 from PIL import Image
 
-from lightmuseg.data.manifest import MANIFEST
+from lightmuseg.data.tile_manifest import MANIFEST
 
 BUNDLE = ("python", "-m", "monai.bundle", "run")
 FAST = ("--tile_size", 64, "--batch_size", 2, "--num_workers", 0, "--encoder_weights", "None")

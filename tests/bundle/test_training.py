@@ -17,7 +17,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightmuseg.networks import LightMuSeg
-from lightmuseg.record import sha256_of
+from lightmuseg.provenance import sha256_of
 
 pytestmark = pytest.mark.training
 

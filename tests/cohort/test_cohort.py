@@ -11,15 +11,15 @@ import pydicom
 import pytest
 
 import lightmuseg.cohort.agenda
-import lightmuseg.slides.bundle
+import lightmuseg.slides.bundle_config
 import lightmuseg.slides.job
 from lightmuseg.cohort import segment_cohort
-from lightmuseg.cohort.state import CohortState
-from lightmuseg.cohort.table import CohortTable
+from lightmuseg.cohort.cohort_state import CohortState
+from lightmuseg.cohort.cohort_table import CohortTable
+from lightmuseg.cohort.slide_worker import SlideWorker
 from lightmuseg.cohort.work_list import work_list
-from lightmuseg.cohort.worker import SlideWorker
 from lightmuseg.errors import InputError
-from lightmuseg.record import read_csv, write_csv
+from lightmuseg.text_files import read_csv, write_csv
 
 
 def refused(*words):
@@ -239,12 +239,12 @@ def test_each_slide_of_the_proof_is_read_by_its_own_um_per_pixel(cohort, make_sl
     (tmp_path / "slides" / "list.csv").write_text("slide,mpp\na.tif,0.5\nb.tif,\n")
     given = []
 
-    def load(bundle, override, slides, output, values, load=lightmuseg.slides.bundle.load_segmenter):
+    def load(bundle, override, slides, output, values, load=lightmuseg.slides.bundle_config.load_segmenter):
         segmenter = load(bundle, override, slides, output, values)
         given.append((sorted(slides), segmenter.options.slide_mpp))
         return segmenter
 
-    monkeypatch.setattr(lightmuseg.slides.bundle, "load_segmenter", load)
+    monkeypatch.setattr(lightmuseg.slides.bundle_config, "load_segmenter", load)
     cohort(tmp_path / "slides" / "list.csv", values={"slide_mpp": 0.3})
     slides = tmp_path / "slides"
     assert given == [([(str(slides / "a.tif"), 0.5), (str(slides / "b.tif"), None)], 0.3)]

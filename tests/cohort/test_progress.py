@@ -1,12 +1,12 @@
 from types import SimpleNamespace
 
-import lightmuseg.cohort.progress
-from lightmuseg.cohort.progress import Progress
+import lightmuseg.cohort.cohort_progress
+from lightmuseg.cohort.cohort_progress import Progress
 
 
 def test_the_bar_says_how_many_how_fast_how_long_and_what_failed(monkeypatch, capsys):
     now = 1000.0
-    monkeypatch.setattr(lightmuseg.cohort.progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(lightmuseg.cohort.cohort_progress.time, "monotonic", lambda: now)
     agenda = SimpleNamespace(total=6, done=2, failed={"old": "was so before"}, bytes_done=10, bytes_total=100)
     with Progress(agenda) as progress:
         progress.show()

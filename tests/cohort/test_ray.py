@@ -1,6 +1,6 @@
 import pytest
 
-from lightmuseg.cohort.ray import require_answer, shares
+from lightmuseg.cohort.ray_workers import require_answer, shares
 from lightmuseg.errors import InputError
 
 CPUS, GPUS = {"CPU": 8.0, "memory": 1e9}, {"CPU": 8.0, "GPU": 2.0}

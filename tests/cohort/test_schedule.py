@@ -1,10 +1,10 @@
 import pytest
 
 from lightmuseg.cohort.agenda import Agenda
+from lightmuseg.cohort.cohort_state import CohortState
 from lightmuseg.cohort.schedule import run
-from lightmuseg.cohort.state import CohortState
+from lightmuseg.cohort.slide_worker import Report
 from lightmuseg.cohort.work_list import CohortSlide
-from lightmuseg.cohort.worker import Report
 from lightmuseg.errors import InputError
 
 

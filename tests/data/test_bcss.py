@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from lightmuseg.data.bcss import CODE_NAMES, find_regions, read_mask, to_codes
-from lightmuseg.data.images import read_codes
 from lightmuseg.errors import InputError
+from lightmuseg.wsi.images import read_codes
 
 
 def refused(path, *words):

@@ -18,13 +18,13 @@ from PIL import Image
 from torch.utils.data import ConcatDataset
 
 from lightmuseg.data import load_tiles
-from lightmuseg.data.manifest import FORMAT, MANIFEST, read_manifest
 from lightmuseg.data.prepare import prepare_bcss
+from lightmuseg.data.slide_loading import LoadMaskTiled, LoadSlideTiled, SlideTile, opened
 from lightmuseg.data.slide_tiles import load_slide_tiles, rendered_mpp
-from lightmuseg.data.slide_transforms import LoadMaskTiled, LoadSlideTiled, SlideTile, opened
-from lightmuseg.data.tiff_slide import slide_page
+from lightmuseg.data.tile_manifest import FORMAT, MANIFEST, read_manifest
 from lightmuseg.errors import InputError
-from lightmuseg.record import sha256_of
+from lightmuseg.provenance import sha256_of
+from lightmuseg.wsi.tiff_slide import slide_page
 
 TILE = 128
 BACKENDS = ("cucim", "openslide")

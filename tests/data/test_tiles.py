@@ -17,10 +17,10 @@ from PIL import Image
 import lightmuseg
 from lightmuseg.data import load_tiles
 from lightmuseg.data.bcss import CODES
-from lightmuseg.data.images import read_rgb
 from lightmuseg.data.prepare import prepare_bcss
 from lightmuseg.data.tiles import tile_starts
 from lightmuseg.errors import InputError
+from lightmuseg.wsi.images import read_rgb
 
 TILE = 128
 

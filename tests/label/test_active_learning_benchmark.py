@@ -8,8 +8,8 @@ import scipy.stats
 import torch
 
 from lightmuseg.data.bcss import read_mask
-from lightmuseg.data.images import read_rgb
 from lightmuseg.errors import InputError
+from lightmuseg.wsi.images import read_rgb
 
 pytestmark = pytest.mark.training
 

@@ -11,16 +11,9 @@ from shapely.geometry import box
 
 from lightmuseg.data.bcss import CODES
 from lightmuseg.errors import InputError
-from lightmuseg.label.annotations import (
-    Annotation,
-    read_annotations,
-    to_geojson,
-    without_holes,
-    write_asap,
-    write_dsa,
-)
+from lightmuseg.label.annotations import Annotation, read_annotations, to_geojson, without_holes, write_asap, write_dsa
 from lightmuseg.label.ground_truth import code_of, read_ground_truth
-from lightmuseg.slides.readers.opening import open_slide
+from lightmuseg.wsi.readers.opening import open_slide
 
 CLASSES = {"tumor": [1], "stroma": [2], "lymphocytic_infiltrate": [3]}
 RING = box(100, 100, 400, 400).difference(box(150, 150, 200, 380)).difference(box(250, 150, 380, 200))

@@ -310,7 +310,11 @@ def test_what_a_server_started_ends_with_it(how, serve, studies, tmp_path):
     def started():
         with contextlib.suppress(psutil.NoSuchProcess):
             words = [word for one in own.children(recursive=True) for word in one.cmdline()]
-            return own.children(recursive=True) if {"scoring", "lightmuseg.label.worker"} <= set(words) else None
+            return (
+                own.children(recursive=True)
+                if {"scoring", "lightmuseg.label.inference_process"} <= set(words)
+                else None
+            )
 
     children = server.wait(started, 120)
     # Ctrl-C reaches all processes of the terminal

@@ -21,7 +21,7 @@ from lightmuseg.label.parent import SERVER
 PROGRAM = """
 import os, tempfile, time
 from fastapi import HTTPException
-from lightmuseg.label.worker import serve
+from lightmuseg.label.inference_process import serve
 
 class App:
     done = []

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from lightmuseg.record import sha256_of
+from lightmuseg.provenance import sha256_of
 
 pytestmark = pytest.mark.label
 

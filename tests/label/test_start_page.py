@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lightmuseg.data.pictures import COLOURS, SPARE
-from lightmuseg.label.page import METHODS, start_page, start_page_without_names
+from lightmuseg.classes import COLOURS, SPARE
+from lightmuseg.label.start_page import METHODS, start_page, start_page_without_names
 
 ADDRESS = "http://127.0.0.1:8000"
 DASH = "\u2013"

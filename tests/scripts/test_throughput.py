@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from lightmuseg.slides.area import WholeSlide
-from lightmuseg.slides.plan import plan_tiles
+from lightmuseg.areas.area import WholeSlide
+from lightmuseg.engine.plan import plan_tiles
 
 STAGES = ("planning", "reading", "network", "merging", "writing")
 

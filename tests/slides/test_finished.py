@@ -9,11 +9,12 @@ import shutil
 import pytest
 from stand_in_networks import Dark
 
-from lightmuseg.cli.verify import verify
+from lightmuseg.cli.verify_command import verify
 from lightmuseg.errors import InputError
-from lightmuseg.record import read_csv, sha256_of, write_csv
+from lightmuseg.provenance import sha256_of
 from lightmuseg.slides import Options, SlideSegmenter
 from lightmuseg.slides.finished import fault_of, folders_of_results, is_done, name_aside
+from lightmuseg.text_files import read_csv, write_csv
 
 
 def stop(batch):

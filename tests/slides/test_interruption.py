@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import cucim
 import lightmuseg.slides.job
-import lightmuseg.slides.writers.probabilities
+import lightmuseg.outputs.probabilities
 from lightmuseg.errors import report_faults_in_one_line
 from lightmuseg.slides import Options, SlideSegmenter
 

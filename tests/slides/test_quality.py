@@ -8,16 +8,16 @@ import tifffile
 from PIL import Image, ImageFilter
 from scipy.ndimage import gaussian_filter
 
-from lightmuseg.slides.area import TissueMask, WholeSlide
+from lightmuseg.areas.area import TissueMask, WholeSlide
+from lightmuseg.engine.counts import Counts
+from lightmuseg.engine.entropy import Entropies
+from lightmuseg.engine.plan import plan_tiles
 from lightmuseg.slides.damage import Damage
-from lightmuseg.slides.low_power import LowPower
-from lightmuseg.slides.plan import plan_tiles
 from lightmuseg.slides.quality import BLURRED, PLACES, places_blur, tissue_corners, warnings_of
-from lightmuseg.slides.readers import UnreadablePixels
-from lightmuseg.slides.readers.opening import open_slide
-from lightmuseg.slides.uncertainty import Entropies
-from lightmuseg.slides.view import ModelView
-from lightmuseg.slides.writers.measurements import Counts
+from lightmuseg.wsi.low_power import LowPower
+from lightmuseg.wsi.model_view import ModelView
+from lightmuseg.wsi.readers import UnreadablePixels
+from lightmuseg.wsi.readers.opening import open_slide
 
 # of pixels of the map at 0.5 um: more than the least
 MUCH = 2_000_000

@@ -21,8 +21,8 @@ from shapely.geometry import shape
 from lightmuseg.errors import InputError
 from lightmuseg.runtimes import Parity
 from lightmuseg.slides import Options, SlideSegmenter
-from lightmuseg.view.results import Results
-from lightmuseg.view.slide_tiles import open_result_slide
+from lightmuseg.view.result_list import Results
+from lightmuseg.view.zoom_tiles import open_result_slide
 
 MULTI = ("tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris")
 

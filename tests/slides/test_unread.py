@@ -14,9 +14,9 @@ from stand_in_networks import DarkAndRed
 
 from lightmuseg.errors import InputError
 from lightmuseg.slides import Options, SlideSegmenter
-from lightmuseg.slides.readers import UnreadablePixels, open_slide
-from lightmuseg.slides.readers.cucim import CuCIMReader
-from lightmuseg.slides.readers.tiff_tiles import TiffTiles
+from lightmuseg.wsi.readers import UnreadablePixels, open_slide
+from lightmuseg.wsi.readers.cucim import CuCIMReader
+from lightmuseg.wsi.readers.tiff_tiles import TiffTiles
 
 SIDE, TILE = 768, 256
 GREYS = {(128,) * 3, (60,) * 3}

@@ -10,12 +10,13 @@ import tifffile
 from PIL import Image, ImageDraw
 from starlette.testclient import TestClient
 
-from lightmuseg.slides.writers.measurements import Counts, write_measurements
-from lightmuseg.slides.writers.overlay import write_overlay
-from lightmuseg.slides.writers.pyramid import write_pyramid
-from lightmuseg.slides.writers.regions import write_regions
+from lightmuseg.engine.counts import Counts
+from lightmuseg.outputs.measurements import write_measurements
+from lightmuseg.outputs.overlay import write_overlay
+from lightmuseg.outputs.pyramid import write_pyramid
+from lightmuseg.outputs.regions import write_regions
 from lightmuseg.view.app import make_app
-from lightmuseg.view.results import Results
+from lightmuseg.view.result_list import Results
 
 NAMES = ("tumor", "stroma")
 MPP, DOWNSAMPLE = 0.5, 2

@@ -14,14 +14,14 @@ from PIL import Image
 from shapely.geometry import Point, shape
 from starlette.testclient import TestClient
 
-from lightmuseg.data.pictures import COLOURS
+from lightmuseg.classes import COLOURS
+from lightmuseg.outputs.pyramid import write_pyramid
 from lightmuseg.slides import job
-from lightmuseg.slides.readers import Level
-from lightmuseg.slides.writers.pyramid import write_pyramid
 from lightmuseg.view import thumbnails
 from lightmuseg.view.app import make_app
-from lightmuseg.view.results import Results
-from lightmuseg.view.slide_tiles import TileLevels, levels_of
+from lightmuseg.view.result_list import Results
+from lightmuseg.view.zoom_tiles import TileLevels, levels_of
+from lightmuseg.wsi.readers import Level
 
 TILE = 512
 

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from lightmuseg.view import server
+from lightmuseg.view import view_server as server
 
 
 @pytest.mark.parametrize(

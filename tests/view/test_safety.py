@@ -14,8 +14,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from lightmuseg.view.app import make_app
-from lightmuseg.view.pool import Pool
-from lightmuseg.view.results import Results
+from lightmuseg.view.handles import Pool
+from lightmuseg.view.result_list import Results
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 from starlette.responses import Response
 
-from ..asked import (
+from ..requests import (
     FORM_BYTES,
     IMAGE_KEYS,
     LABEL_KEYS,

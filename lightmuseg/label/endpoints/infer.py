@@ -16,8 +16,8 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
-from ..asked import FORM_BYTES, MAX_IMAGE_BYTES, checked, inference_params, json_object, known, plain_object
 from ..inference import remove
+from ..requests import FORM_BYTES, MAX_IMAGE_BYTES, checked, inference_params, json_object, known, plain_object
 from .roles import USER
 from .uploads import kept
 

@@ -13,8 +13,8 @@ from monailabel.config import settings
 from monailabel.interfaces.utils.app import app_instance
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
-from ..asked import checked
-from ..page import start_page, start_page_without_names
+from ..requests import checked
+from ..start_page import start_page, start_page_without_names
 from .roles import ADMIN
 from .tasks import tasks_of
 

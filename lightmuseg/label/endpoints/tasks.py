@@ -13,9 +13,9 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import tasks
 from starlette.responses import Response
 
-from ..asked import checked, known, options_of
 from ..faults import told, without_folders
 from ..fine_tuning import FineTuning
+from ..requests import checked, known, options_of
 from ..routes import ready
 from .roles import ADMIN, ANNOTATOR, USER
 

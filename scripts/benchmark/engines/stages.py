@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from watch import watched
 
-import lightmuseg.slides.engine as engine
+import lightmuseg.engine.pipeline as engine
 import lightmuseg.slides.job as job
-from lightmuseg.slides.bundle import run_bundle
-from lightmuseg.slides.view import ModelView
+from lightmuseg.slides.bundle_config import run_bundle
+from lightmuseg.wsi.model_view import ModelView
 
 model, output, options, way, *slides = sys.argv[1:]
 torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from watch import watched
 
-import lightmuseg.slides.engine as engine
-from lightmuseg.slides.bundle import run_bundle
+import lightmuseg.engine.pipeline as engine
+from lightmuseg.slides.bundle_config import run_bundle
 
 slide, model, output, options = sys.argv[1:]
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))

@@ -1,0 +1,53 @@
+"""The command on very many slides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightmuseg.errors import InputError
+
+from .arguments import number, switches, takes_options_of
+from .slide_commands import engine_options
+
+
+@takes_options_of(engine_options)
+def cohort(
+    *slides: str,
+    output: str,
+    engine: str = "local",
+    address: str = "",
+    slides_at_once: int | None = None,
+    gpus_per_worker: float | None = None,
+    shard: str = "",
+    changed: bool | None = None,
+    **options: Any,
+) -> None:
+    """Segment all slides that have no results in OUTPUT yet; the same command goes on after any stop.
+
+    Args:
+        slides: a folder, a glob in quotes, or a table (.csv, .tsv, .txt) with a column slide and, where known,
+            mpp, patient and stain.
+        output: folder of the folders of results, and of cohort.csv and cohort.html.
+        engine: local, one process a device of this machine; or ray.
+        address: of a Ray cluster, such as auto; without it Ray is begun on this machine.
+        slides_at_once: number of workers; by default one a device.
+        gpus_per_worker: with Ray, share of a GPU that a worker gets, such as 0.5; by default 1.
+        shard: i/n does the i-th of n parts, counted from 1, for arrays of jobs.
+        changed: do slides again whose file changed since; the former results are kept as .NAME.kept-1.
+    """
+    if not slides:
+        raise InputError("lightmuseg cohort: no slide is given; name a folder, a glob or a table of slides.")
+    bundle, override, values = engine_options(**options)
+    values |= switches(changed=changed)
+    at_once = number("slides_at_once", slides_at_once, int)
+    share = number("gpus_per_worker", gpus_per_worker, float)
+    from lightmuseg.cohort import segment_cohort
+
+    run = segment_cohort(slides, Path(output), bundle, override, values, engine, address, at_once, share, shard)
+    if run.failed:
+        raise InputError(
+            f"{run.failed} of {run.done + run.failed} slides failed; see {Path(output) / 'cohort.csv'}; the same "
+            "command tries them again."
+        )
+    print(f"{output}: {run.done} slides; see cohort.csv and cohort.html")

@@ -1,0 +1,125 @@
+"""Commands on slides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightmuseg.errors import InputError
+from lightmuseg.files import is_file
+from lightmuseg.light_monai import load_light_monai
+
+from .arguments import number, switches, takes_options_of
+
+
+def engine_options(
+    model: str = "",
+    bundle: str = "bundle",
+    override: str = "",
+    mpp: float | None = None,
+    series: int | None = None,
+    output_mpp: float | None = None,
+    overlap: float | None = None,
+    batch_size: int | None = None,
+    tissue_mask: bool | None = None,
+    region: str = "",
+    backend: str = "",
+    read_device: str = "",
+    workers: int | None = None,
+    device: str = "",
+    runtime: str = "",
+    ome: bool | None = None,
+    probabilities: bool | None = None,
+    dicom_seg: bool | None = None,
+    tolerance: float | None = None,
+) -> tuple[Path, Path | None, dict[str, Any]]:
+    """The bundle, the override and the values of the config's keys, of options that all commands on slides have.
+
+    What is not given is as the configs say; --no-NAME turns a switch off that one of them turns on.
+
+    Args:
+        model: weights, the model.pt of a training; by default the bundle's.
+        bundle: the bundle's folder; its inference_wsi.json says network, classes and um/px.
+        override: a config that changes inference_wsi.json, such as bundle/configs/multiclass.json.
+        mpp: um per pixel of the slides; by default what their files say.
+        series: number of the picture to take in a TIFF of several, counted from 0; by default the largest that is no
+            label, macro or thumbnail.
+        output_mpp: um per pixel of the map, 0.25 or 0.5, 1, 2 ...; by default twice the model's.
+        overlap: share of a tile that neighbours have in common, 0 to 0.5.
+        batch_size: tiles to the network at once.
+        tissue_mask: segment tissue only, the default; --no-tissue-mask takes the whole slide.
+        region: segment only x,y,width,height in level-0 pixels, or the polygons of a GeoJSON file.
+        backend: auto, cucim, openslide, tifffile, dicom or image.
+        read_device: cuda decodes the slides' JPEG on a GPU.
+        workers: threads that read.
+        device: of the network, such as cuda:0 or cpu.
+        runtime: torch, torch_compile, openvino, openvino_bf16, openvino_int8, onnx or tensorrt; auto for the fastest
+            that passes the proof. By default openvino on a CPU where it is installed, else torch.
+        ome: write classes.ome.tif instead of classes.tif.
+        probabilities: also write probabilities.zarr.
+        dicom_seg: also write classes.dcm, a DICOM segmentation; for slides in DICOM.
+        tolerance: um by which regions.geojson may differ from the map.
+    """
+    given = {
+        "checkpoint": Path(model) if model else None,
+        "slide_mpp": number("mpp", mpp, float),
+        "series": number("series", series, int),
+        "output_mpp": number("output_mpp", output_mpp, float),
+        "overlap": number("overlap", overlap, float),
+        "batch_size": number("batch_size", batch_size, int),
+        "region": Path(region) if is_file(region) else region or None,
+        "backend": backend or None,
+        "read_device": read_device or None,
+        "workers": number("workers", workers, int),
+        "device": device or None,
+        "runtime": runtime or None,
+        "tolerance": number("tolerance", tolerance, float),
+        **switches(tissue_mask=tissue_mask, ome=ome, probabilities=probabilities, dicom_seg=dicom_seg),
+    }
+    values = {name: value for name, value in given.items() if value is not None}
+    return Path(bundle), Path(override) if override else None, values
+
+
+@takes_options_of(engine_options)
+def segment(*slides: str, output: str, resume: bool | None = None, changed: bool | None = None, **options: Any) -> None:
+    """Segment slides or images: maps, regions, overlay and measurements of each in OUTPUT/<name of the slide>/.
+
+    Args:
+        slides: SVS, TIFF and other slides, DICOM files or folders, PNG or JPEG images.
+        output: folder of the folders of results, and of report.csv.
+        resume: go on with slides that were interrupted, leave out those that are done, do broken results again.
+        changed: with --resume do slides again whose file changed since; the former results are kept as .NAME.kept-1.
+    """
+    if not slides:
+        raise InputError("lightmuseg segment: no slide is given; name at least one.")
+    bundle, override, values = engine_options(**options)
+    values |= switches(resume=resume, changed=changed)
+    load_light_monai()
+    from lightmuseg.slides.bundle_config import run_bundle
+
+    run_bundle(bundle, override, [Path(slide) for slide in slides], Path(output), values)
+    print(f"{output}: {', '.join(sorted(path.name for path in Path(output).iterdir() if path.name[0] != '.'))}")
+
+
+def quantize(
+    dataset: str, model: str = "", bundle: str = "bundle", override: str = "", max_drop: float | None = None
+) -> None:
+    """Make the model in INT8 for --runtime openvino_int8, beside its weights, and print what its Dice loses.
+
+    Args:
+        dataset: what 'lightmuseg prepare' wrote; INT8 is calibrated on its training tiles, controlled on its validation
+            tiles, and measured on its test tiles.
+        model: weights, the model.pt of a training; by default the bundle's.
+        bundle: the bundle's folder; its inference_wsi.json says network and classes.
+        override: a config that changes inference_wsi.json, such as bundle/configs/multiclass.json.
+        max_drop: Dice that may be lost on the tiles that control, 0 to 1; by default 0.002.
+    """
+    from lightmuseg.slides.bundle_config import quantize_bundle
+
+    drop = number("max_drop", max_drop, float)
+    options = {} if drop is None else {"max_drop": drop}
+    print(
+        quantize_bundle(
+            Path(bundle), Path(override) if override else None, Path(model) if model else None, Path(dataset), **options
+        )
+    )

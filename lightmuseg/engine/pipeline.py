@@ -1,0 +1,229 @@
+"""The slide engine: tiles are read, segmented, merged and stored, each while the others go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from lightmuseg.areas.area import Area
+from lightmuseg.classes import UNREAD, indices_of, probabilities_of
+from lightmuseg.engine.counts import Counts
+from lightmuseg.wsi.model_view import ModelView, PartlyRead
+from lightmuseg.wsi.readers.reader import UnreadablePixels
+
+from .entropy import STEP, UNKNOWN, Entropies, entropy_levels, samples_before
+from .merge import Merger
+from .plan import Plan
+from .rows import RowStore
+
+if TYPE_CHECKING:
+    from lightmuseg.runtimes import Runtime
+
+# batches that wait between two stages
+DEPTH = 2
+T = TypeVar("T")
+
+
+def segment_slide(
+    view: ModelView, area: Area, plan: Plan, runtime: Runtime, store: RowStore, batch_size: int, probabilities: bool,
+    progress: bool = True,
+) -> None:  # fmt: skip
+    """Fill ``store`` with the rows it has not, by the network's maps of the plan's tiles.
+
+    Batches are the same ones wherever a run begins, so that a resumed one gives the same bits.
+
+    Args:
+        view: the slide at the model's um/px.
+        area: what is wanted; the map is 0 elsewhere.
+        plan: of the tiles.
+        runtime: the network.
+        store: of the rows.
+        batch_size: tiles to the network at once.
+        probabilities: keep them too.
+        progress: show a bar.
+    """
+    finished = store.finished()
+    if finished == len(store):
+        return
+    first_row = _first_row(plan, finished)
+    first = next((index for index, tile in enumerate(plan.tiles) if tile[0] >= first_row), len(plan.tiles))
+    starts = range(first // batch_size * batch_size, len(plan.tiles), batch_size)
+    batches = [plan.tiles[start : start + batch_size] for start in starts]
+    rows = RowWriter(plan, runtime, store, area, view.scale, finished, probabilities)
+    with tqdm(
+        total=len(plan.tiles), initial=starts.start, unit="tile", desc=view.reader.path.name, disable=not progress
+    ) as bar, ThreadPoolExecutor(1, "merge") as merging:  # fmt: skip
+        pending: deque[Future[None]] = deque()
+        for tiles, pixels in _ahead(_read(view, plan, batches)):
+            faults = [tile if isinstance(tile, UnreadablePixels) else None for tile in pixels]
+            pending.append(merging.submit(rows.add, tiles, faults, _logits(runtime, pixels)))
+            if len(pending) > DEPTH:
+                pending.popleft().result()
+            bar.update(len(tiles))
+        for future in pending:
+            future.result()
+        merging.submit(rows.close).result()
+
+
+def _first_row(plan: Plan, finished: int) -> int:
+    """The first row of tiles that reaches into the first row that is not finished."""
+    edges = plan.edges_y
+    side = plan.tile_size // plan.factor
+    return next(row for row in range(finished + 1) if edges[row] + side > edges[finished])
+
+
+def _read(view: ModelView, plan: Plan, batches: list) -> Iterator[tuple[Any, list[np.ndarray | UnreadablePixels]]]:
+    for tiles in batches:
+        yield tiles, view.read_batch([plan.corner_m(tile) for tile in tiles], plan.tile_size)
+
+
+def _logits(runtime: Runtime, pixels: list[np.ndarray | UnreadablePixels]) -> list[np.ndarray | None]:
+    """The logits of each tile of which anything was read."""
+    shown = [tile.pixels if isinstance(tile, PartlyRead) else tile for tile in pixels]
+    read = [tile for tile in shown if not isinstance(tile, UnreadablePixels)]
+    logits = iter(runtime(np.stack(read)) if read else ())
+    return [None if isinstance(tile, UnreadablePixels) else next(logits) for tile in shown]
+
+
+def _ahead(items: Iterable[T]) -> Iterator[T]:
+    """The items, made by a thread of their own a little ahead of their use."""
+    items = iter(items)
+    end = object()
+    with ThreadPoolExecutor(1, "read") as thread:
+        waiting = deque(thread.submit(next, items, end) for _ in range(DEPTH))
+        try:
+            while (item := waiting.popleft().result()) is not end:
+                waiting.append(thread.submit(next, items, end))
+                yield item
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class RowWriter:
+    """Make classes of merged logits and hand each finished row to the store."""
+
+    def __init__(
+        self, plan: Plan, runtime: Runtime, store: RowStore, area: Area, scale: float, finished: int,
+        probabilities: bool,
+    ) -> None:  # fmt: skip
+        self._plan, self._store, self._area = plan, store, area
+        self._step0 = scale * plan.factor
+        self._stride = runtime.output_stride
+        self._reduction = plan.factor // runtime.output_stride
+        self._channels = runtime.out_channels
+        self._keep_probabilities = probabilities
+        self._merger = Merger(plan, runtime.output_stride, runtime.out_channels, self._finish_cell)
+        self._row = finished
+        self._failed = False
+        # by the rows of the tiles, which are ahead of those that are stored
+        self._damage: defaultdict[int, dict[str, Any]] = defaultdict(lambda: {"unread": [], "finer": 0})
+        # Of the highest row, for all of them: what is as wide as the slide and allocated anew for each row leaves holes
+        # in the heap that small pieces settle in, gigabytes of them in the end.
+        edges = [min(edge, plan.height) for edge in plan.edges_y]
+        highest = max(below - above for above, below in itertools.pairwise(edges))
+        self._class_buffer = np.empty((highest, plan.width), np.uint8)
+        self._entropy_buffer = np.empty((-(-highest // STEP) + 1, samples_before(plan.width)), np.uint8)
+        if probabilities:
+            self._probability_buffer = np.empty((self._channels, highest, plan.width), np.uint8)
+        self._begin()
+
+    def add(
+        self, tiles: Iterable[tuple[int, int]], faults: list[UnreadablePixels | None], logits: list[np.ndarray | None]
+    ) -> None:
+        """Take a batch: where its tiles lie, what was wrong with each, and its logits where anything of it was read."""
+        if self._failed:
+            # a cell of the batch before is missing: nothing that is stored now would be whole
+            return
+        self._failed = True
+        for tile, fault, one in zip(tiles, faults, logits):
+            unread = None
+            if isinstance(fault, PartlyRead):
+                # a pixel of the logits shows ``stride`` x ``stride`` of the model's
+                n = self._stride
+                unread = fault.unread.reshape(len(fault.unread) // n, n, -1, n).any(axis=(1, 3))
+            if fault is not None:
+                damage = self._damage[tile[0]]
+                if unread is None or unread.any():
+                    damage["unread"].append(list(fault.args))
+                else:
+                    damage["finer"] += 1
+            self._merger.add(tile, one, unread)
+        self._failed = False
+
+    def close(self) -> None:
+        """Store the remaining rows."""
+        self._merger.close()
+        self._store_until(len(self._store))
+
+    def _begin(self) -> None:
+        edges, limit = self._plan.edges_y, self._plan.height
+        if self._row < len(self._store):
+            ends = [min(edges[row], limit) for row in (self._row, self._row + 1)]
+            height, samples = ends[1] - ends[0], samples_before(ends[1]) - samples_before(ends[0])
+            self._counts = Counts.of(self._store.class_names)
+            self._entropies = Entropies.of(self._store.class_names)
+            self._classes, self._entropy = self._class_buffer[:height], self._entropy_buffer[:samples]
+            self._classes.fill(0)
+            self._entropy.fill(UNKNOWN)
+            if self._keep_probabilities:
+                self._probabilities = self._probability_buffer[:, :height]
+                self._probabilities.fill(0)
+
+    def _store_until(self, row: int) -> None:
+        while self._row < row:
+            record = {
+                "counts": dataclasses.asdict(self._counts),
+                "entropies": dataclasses.asdict(self._entropies),
+                **self._damage[self._row],
+            }
+            probabilities = self._probabilities if self._keep_probabilities else None
+            self._store.save(self._row, self._classes, self._entropy, probabilities, record)
+            self._row += 1
+            self._begin()
+
+    def _finish_cell(self, row: int, column: int, logits: np.ndarray, missing: np.ndarray) -> None:
+        if row < self._row:
+            # of a row that the interrupted run had finished
+            return
+        self._store_until(row)
+        left, right = (min(edge, self._plan.width) for edge in self._plan.edges_x[column : column + 2])
+        height, width = len(self._classes), right - left
+        upper = self._plan.edges_y[row]
+        wanted = self._area.mask(left * self._step0, upper * self._step0, self._step0, width, height)
+        if not wanted.any():
+            return
+        threshold = 0.0
+        if self._reduction > 1:
+            logits, missing = self._reduced(probabilities_of(logits)), self._reduced(missing[None])[0] > 0
+            threshold = 0.5
+        values, missing = logits[:, :height, :width], missing[:height, :width]
+        classes = indices_of(values, threshold)
+        classes[missing] = UNREAD
+        classes[~wanted] = 0
+        self._classes[:, left:right] = classes
+        self._counts.add(classes, wanted)
+        # of the map's own every fourth pixel, so that it is the same wherever cells and rows begin
+        sampled = slice(-upper % STEP, None, STEP), slice(-left % STEP, None, STEP)
+        samples = values[(slice(None), *sampled)]
+        levels = entropy_levels(
+            samples if self._reduction > 1 else probabilities_of(samples), (wanted & ~missing)[sampled]
+        )
+        self._entropy[:, samples_before(left) : samples_before(right)] = levels
+        self._entropies.add(classes[sampled], levels)
+        if self._keep_probabilities:
+            probabilities = values if self._reduction > 1 else probabilities_of(values)
+            self._probabilities[:, :, left:right] = np.rint(255 * np.where(wanted & ~missing, probabilities, 0))
+
+    def _reduced(self, values: np.ndarray) -> np.ndarray:
+        """Means of squares: [C, h, w] at the logits' resolution to the output's."""
+        channels, height, width = values.shape
+        n = self._reduction
+        return values.reshape(channels, height // n, n, width // n, n).mean(axis=(2, 4))

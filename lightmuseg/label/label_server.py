@@ -1,0 +1,149 @@
+"""MONAI Label's server with limits, as ``monailabel start_server --uvicorn_app`` takes it."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import filelock
+import psutil
+import pydantic
+import requests
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from lightmuseg.errors import first_line, user_fault
+from lightmuseg.guard import Guard
+from lightmuseg.networks.torchvision_operators import declare_missing_operators
+
+from .inference import Inference
+from .parent import SERVER
+from .requests import FORM_LIMITS, MAX_BODY_BYTES
+
+# monailabel imports torchvision
+declare_missing_operators()
+
+from monailabel.app import app as stock  # noqa: E402
+from monailabel.endpoints.user.auth import get_current_user  # noqa: E402
+from monailabel.interfaces.app import MONAILabelApp  # noqa: E402
+from monailabel.interfaces.exception import (  # noqa: E402
+    ImageNotFoundException,
+    LabelNotFoundException,
+    MONAILabelException,
+)  # fmt: skip
+from monailabel.interfaces.utils.app import app_instance  # noqa: E402
+from monailabel.utils.async_tasks.utils import background_executors, background_processes  # noqa: E402
+
+from .endpoints import add_own  # noqa: E402
+from .routes import take_over, without_waiting  # noqa: E402
+
+# where it listens, and other names by which browsers may know it; a page of another name that leads here is refused
+HOST, *NAMES = os.environ.get("LIGHTMUSEG_LABEL_HOSTS", "127.0.0.1,localhost").split(",")
+# nothing that is sent is a page; the pages have policies of their own
+FOLDER = "lightmuseg-label-"
+POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Start MONAI Label's app and the process that segments; both end with the server."""
+    os.environ[SERVER] = str(os.getpid())
+    instance = _started()
+    instance.server_mode(True)
+    instance.on_init_complete()
+    remove_folders_of_killed_servers()
+    # half a million objects of libraries stay; a search for garbage among them would halt all answers for half a second
+    gc.collect()
+    gc.freeze()
+    with tempfile.TemporaryDirectory(prefix=f"{FOLDER}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
+        app.state.folder, app.state.inference = Path(folder), Inference(Path(folder))
+        await app.state.inference.start()
+        yield
+        await app.state.inference.stop()
+        end_tasks()
+
+
+def _started() -> MONAILabelApp:
+    """MONAI Label's app for the folder; a fault of the folder or the options ends the process with a line."""
+    try:
+        return app_instance()
+    except Exception as error:
+        fault = user_fault(error)
+        if fault is None:
+            raise
+        print(f"\nlightmuseg: error: {fault}", file=sys.stderr, flush=True)
+        # to raise it would have Starlette and Uvicorn show their tracebacks
+        os._exit(1)
+
+
+def end_tasks() -> None:
+    """End the training and the scoring that run, and forget those that wait: Python would not end before they have."""
+    for executor in background_executors.values():
+        executor.shutdown(wait=False, cancel_futures=True)
+    for processes in background_processes.values():
+        for process in list(processes.values()):
+            process.kill()
+
+
+def _answered(status: int, says: str) -> Callable[[Request, Exception], JSONResponse]:
+    def answer(request: Request, error: Exception) -> JSONResponse:
+        logging.getLogger(__name__).info("%s %s: %s", request.method, request.url.path, first_line(error))
+        return JSONResponse({"detail": f"{says}: {first_line(error)}"}, status_code=status)
+
+    return answer
+
+
+def remove_folders_of_killed_servers() -> None:
+    """Remove the files of answers and requests that servers left which were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{FOLDER}[0-9]*-*"):
+        if path.stat().st_uid == os.getuid() and not psutil.pid_exists(int(path.name.split("-")[2])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _malformed(request: Request, error: Exception) -> JSONResponse:
+    """What is wrong with a request, without what was sent, which may be no JSON."""
+    faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3]]
+    return JSONResponse({"detail": "; ".join(faults)[:1000]}, status_code=422)
+
+
+def _not_there(request: Request, error: Exception) -> JSONResponse:
+    missing = isinstance(error, (ImageNotFoundException, LabelNotFoundException))
+    return JSONResponse({"detail": first_line(ValueError(error.msg))}, status_code=404 if missing else 400)
+
+
+def _no_room(request: Request, error: Exception) -> JSONResponse:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    return JSONResponse({"detail": f"the server's disk is full ({error.strerror}); free some space."}, status_code=507)
+
+
+# QuPath's extension says of no body that it is JSON; that no page of others may send any is the guard's to see
+app = FastAPI(
+    title="LightMuSeg label server", lifespan=lifespan, docs_url=None, redoc_url=None, max_body_size=MAX_BODY_BYTES,
+    strict_content_type=False, form_limits=FORM_LIMITS,
+    exception_handlers={
+        json.JSONDecodeError: _answered(400, "the request is not as expected"),
+        RequestValidationError: _malformed,
+        MONAILabelException: _not_there,
+        OSError: _no_room,
+        filelock.Timeout: _answered(503, "another process changes the list of images; try again"),
+        pydantic.ValidationError: _answered(422, "the request is not as expected"),
+        psutil.NoSuchProcess: _answered(404, "it has ended already"),
+        requests.RequestException: _answered(503, "the identity provider cannot be asked"),
+    },
+)  # fmt: skip
+take_over(app, stock)
+add_own(app)
+# it asks the identity provider by HTTP, which others need not wait for
+app.dependency_overrides[get_current_user] = without_waiting(get_current_user)
+app.add_middleware(Guard, host=HOST, names=NAMES, policy=POLICY)

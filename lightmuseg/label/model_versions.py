@@ -1,0 +1,107 @@
+"""The weights of a folder of studies, version by version."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightmuseg.errors import InputError
+from lightmuseg.files import write_whole
+from lightmuseg.networks.weights import read_state_dict
+from lightmuseg.provenance import sha256_of
+from lightmuseg.text_files import read_json, write_json
+
+MAX_FACTS_BYTES = 1_000_000
+
+
+class ModelStore:
+    """Every version of the weights, of which one is in use.
+
+    ``v0000.pt`` is a copy of the weights to start from. Each file has its facts beside it, as JSON. Processes see each
+    other's changes at their next question; files are never changed once they are there.
+
+    Args:
+        folder: of the versions; made where it is not there.
+        first: weights of version 0.
+    """
+
+    def __init__(self, folder: Path, first: Path) -> None:
+        self.folder, self._first = folder, first
+
+    def in_use(self) -> int:
+        """The number of the version in use; where its file is gone, of the newest that is there.
+
+        Raises:
+            InputError: where the file that says so is damaged.
+        """
+        self._begin()
+        pointer = self.folder / "in_use.json"
+        number = _said(pointer).get("version") if pointer.is_file() else 0
+        numbers = self.numbers()
+        return next((one for one in numbers if one == number), max(numbers))
+
+    def path(self, number: int) -> Path:
+        return self.folder / f"v{number:04d}.pt"
+
+    def numbers(self) -> list[int]:
+        """Of the versions that are there."""
+        found = (re.fullmatch(r"v(\d{4,})\.pt", path.name) for path in self.folder.glob("v*.pt"))
+        return sorted(int(match[1]) for match in found if match)
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Of each version: number, hash, whether it is in use, and what was said when it was added."""
+        used = self.in_use()
+        rows = []
+        for number in self.numbers():
+            path = self.path(number).with_suffix(".json")
+            said = _said(path) if path.is_file() else {}
+            rows.append({**said, "version": number, "in_use": number == used})
+        return rows
+
+    def add(self, weights: Path, facts: Mapping[str, Any], use: bool) -> int:
+        """Keep weights as a new version, in use or not, and return its number.
+
+        Raises:
+            InputError: where they are no weights.
+        """
+        self._begin()
+        read_state_dict(weights)
+        number = max(self.numbers()) + 1
+        self._write(number, weights, facts)
+        if use:
+            self.use(number)
+        return number
+
+    def use(self, number: int) -> None:
+        """Bring a version into use, an older one for instance.
+
+        Raises:
+            InputError: where there is none of this number.
+        """
+        self._begin()
+        if number not in self.numbers():
+            known = ", ".join(map(str, self.numbers()))
+            raise InputError(f"version {number}: is not there; one of {known}.")
+        write_json(self.folder / "in_use.json", {"version": number})
+
+    def _begin(self) -> None:
+        if not self.path(0).is_file():
+            read_state_dict(self._first)
+            self._write(0, self._first, {"from": self._first.name})
+
+    def _write(self, number: int, weights: Path, facts: Mapping[str, Any]) -> None:
+        path = self.path(number)
+        said = {"sha256": sha256_of(weights), "added": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
+        write_json(path.with_suffix(".json"), said)
+        write_whole(path, lambda temporary: shutil.copyfile(weights, temporary))
+
+
+def _said(path: Path) -> dict[str, Any]:
+    said = read_json(path, "delete it", MAX_FACTS_BYTES)
+    if not isinstance(said, dict):
+        raise InputError(f"{path}: is no JSON object; delete it.")
+    return said

@@ -1,0 +1,148 @@
+"""A slide or a part of it at low power, from whichever of its levels can be read.
+
+Frames: ``x0, y0`` are level-0 pixels of the slide, ``xl, yl`` pixels of one of its levels.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from .readers import WHITE, Level, SlideReader
+from .resampling import level_for
+
+# Pixels of a level, along each axis, that are read at once.
+BLOCK = 2048
+
+
+@dataclass(frozen=True)
+class LowPower:
+    """A slide or a part of it at low power, each pixel the mean of those it covers.
+
+    Attributes:
+        pixels: uint8 [h, w, 3], white where no level can be read.
+        unread: bool [h, w], True there.
+        factor: level-0 pixels to one of its own along both axes, exactly.
+        level: the one it is made from.
+        elsewhere: how many pixels that level could not give and others did.
+        reasons: why, of each tile of that level.
+    """
+
+    pixels: np.ndarray
+    unread: np.ndarray
+    factor: float
+    level: int
+    elsewhere: int
+    reasons: tuple[str, ...]
+
+
+def thumbnail(reader: SlideReader, max_mpp: float, max_side: int) -> LowPower:
+    """The whole slide, from the coarsest level that is as fine or finer.
+
+    Args:
+        reader: the slide, whose ``mpp`` is known.
+        max_mpp: um/px that are fine enough; a coarser slide is taken as it is.
+        max_side: pixels that neither side exceeds, however coarse the thumbnail gets by it.
+
+    Returns:
+        Pixel (x, y) shows the box of ``x * factor``, ``y * factor``; the last ones reach over the slide's edge by a
+        part.
+    """
+    base = reader.levels[0]
+    factor = max(1.0, max_mpp / reader.mpp, max(base.width, base.height) / max_side)
+    # the slack is for a quotient's last bit
+    width, height = (max(1, math.ceil(size / factor - 1e-6)) for size in (base.width, base.height))
+    index = level_for([level.downsample for level in reader.levels], factor * (1 + 1e-9))
+    return low_power_of(reader, index, factor, (0, 0, width, height))
+
+
+def low_power_of(
+    reader: SlideReader, index: int, factor: float, box: tuple[int, int, int, int], coarser: bool = True
+) -> LowPower:
+    """A box of the slide, block by block.
+
+    What its level cannot give is taken from another one: of the finer ones from the next, then from coarser ones.
+
+    Args:
+        reader: the slide.
+        index: of the level it is made from, as fine or finer.
+        factor: level-0 pixels to one of the box's.
+        box: left, upper, right and lower edge, in its own pixels from the slide's corner; may reach over the slide's
+            other edges by a part of a pixel.
+        coarser: whether coarser levels may stand for it.
+    """
+    left, upper, right, lower = box
+    pixels = np.full((lower - upper, right - left, 3), WHITE, np.uint8)
+    unread = np.ones(pixels.shape[:2], bool)
+    reasons: list[str] = []
+    lost = 0
+    for level in (*range(index, -1, -1), *range(index + 1, len(reader.levels) if coarser else 0)):
+        block = max(1, int(BLOCK * reader.levels[level].downsample / factor))
+
+        def draw(corner: tuple[int, int], level: int = level, block: int = block) -> None:
+            y, x = corner
+            found = _bounds(unread[y : y + block, x : x + block])
+            if found is None:
+                return
+            here = slice(y + found[1], y + found[3]), slice(x + found[0], x + found[2])
+            part = left + here[1].start, upper + here[0].start, left + here[1].stop, upper + here[0].stop
+            drawn, missing, why = _scaled(reader, level, factor, part)
+            filled = unread[here] if missing is None else unread[here] & ~missing
+            np.copyto(pixels[here], drawn, where=filled[..., None])
+            unread[here] &= ~filled
+            if level == index:
+                reasons.extend(why)
+
+        reader.map(draw, itertools.product(range(0, lower - upper, block), range(0, right - left, block)))
+        if level == index:
+            lost = int(np.count_nonzero(unread))
+        if not unread.any():
+            break
+    elsewhere = lost - int(np.count_nonzero(unread))
+    return LowPower(pixels, unread, factor, index, elsewhere, tuple(dict.fromkeys(reasons)))
+
+
+def _bounds(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Left, upper, right and lower edge of what is set; None where nothing is."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if len(rows) else None
+
+
+def _scaled(
+    reader: SlideReader, index: int, factor: float, box: tuple[int, int, int, int]
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    """A box at low power from one level; where any pixel that it covers is unread, or None; why."""
+    left, upper, right, lower = box
+    edges = [n * factor / reader.levels[index].downsample for n in box]
+    xl, yl = math.floor(edges[0]), math.floor(edges[1])
+    pixels, unread, reasons = read_continued(reader, index, xl, yl, math.ceil(edges[2]) - xl, math.ceil(edges[3]) - yl)
+    part = tuple(edge - start for edge, start in zip(edges, (xl, yl, xl, yl)))
+    size = right - left, lower - upper
+    small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX, box=part))
+    if unread is None:
+        return small, None, reasons
+    return small, touched(unread, size, part), reasons
+
+
+def touched(unread: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float]) -> np.ndarray:
+    """Whether any of those is set that a pixel covers, bool [height, width], where a box is resampled to ``size``."""
+    return np.asarray(Image.fromarray(unread.astype(np.float32)).resize(size, Image.Resampling.BOX, box=box)) > 0
+
+
+def read_continued(
+    reader: SlideReader, index: int, xl: int, yl: int, width: int, height: int
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    """As :meth:`.SlideReader.read_partly`; where a rounded size reaches over the level's edge, the edge goes on."""
+    level: Level = reader.levels[index]
+    xl, yl = min(xl, level.width - 1), min(yl, level.height - 1)
+    inside = min(width, level.width - xl), min(height, level.height - yl)
+    pixels, unread, reasons = reader.read_partly(index, xl, yl, *inside)
+    if inside != (width, height):
+        over = (0, height - inside[1]), (0, width - inside[0])
+        pixels = np.pad(pixels, (*over, (0, 0)), mode="edge")
+        unread = None if unread is None else np.pad(unread, over, mode="edge")
+    return pixels, unread, reasons

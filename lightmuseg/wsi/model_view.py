@@ -1,0 +1,145 @@
+"""A slide at the model's um/px, whatever its levels are.
+
+Frames: ``x0, y0`` are level-0 pixels of the slide, ``xl, yl`` pixels of one of its levels, ``xm, ym`` pixels at the
+model's um/px: ``x0 = xm * scale = xl * downsample``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from .low_power import read_continued, touched
+from .readers import WHITE, SlideReader, UnreadablePixels
+from .resampling import level_for, resampled_box
+
+
+class PartlyRead(UnreadablePixels):
+    """A box of which the level cannot give everything, with what could be read.
+
+    Args:
+        pixels: uint8 [size, size, 3]; white where nothing was read.
+        unread: bool [size, size], True there; of what a finer level gave instead it is not.
+        reasons: as of any :class:`UnreadablePixels`.
+    """
+
+    def __init__(self, pixels: np.ndarray, unread: np.ndarray, reasons: Sequence[str]) -> None:
+        super().__init__(*reasons)
+        self.pixels, self.unread = pixels, unread
+
+
+def whole(box: np.ndarray | UnreadablePixels) -> np.ndarray | None:
+    """The pixels of a box of which everything was read, from whichever level; else None."""
+    if isinstance(box, PartlyRead) and not box.unread.any():
+        return box.pixels
+    return None if isinstance(box, UnreadablePixels) else box
+
+
+class ModelView:
+    """A slide at one um/px: as its level is where one has it, else resampled from the next finer level.
+
+    A level is taken for the model's where its last pixel lies less than half a pixel off; otherwise every pixel is
+    resampled at its exact place, so that boxes fit together at any distance from the slide's corner.
+
+    Args:
+        reader: the slide, whose ``mpp`` is known.
+        model_mpp: um/px of the view.
+
+    Attributes:
+        width, height: of the slide, in the model's pixels.
+        scale: level-0 pixels to one of the model's.
+        index: of the level that is read.
+    """
+
+    def __init__(self, reader: SlideReader, model_mpp: float) -> None:
+        self.reader = reader
+        self.scale = model_mpp / reader.mpp
+        base = reader.levels[0]
+        self.width, self.height = (max(1, round(size / self.scale)) for size in (base.width, base.height))
+        tolerance = 0.5 / max(self.width, self.height)
+        downsamples = [level.downsample for level in reader.levels]
+        self.index = level_for(downsamples, self.scale * (1 + tolerance))
+        # pixels of the level to one of the model's
+        self._as_is = abs(self.scale / downsamples[self.index] - 1) < tolerance
+
+    def read_batch(self, corners_m: Sequence[tuple[int, int]], size: int) -> list[np.ndarray | UnreadablePixels]:
+        """Boxes of ``size`` x ``size`` at ``corners_m`` (xm, ym): uint8 [size, size, 3], white outside the slide.
+
+        One of which the level cannot give everything is an error, which holds what was read where anything was. The
+        rest is taken from finer levels; never from a coarser one, which does not look like what a network has learned.
+        """
+        if not self._as_is:
+            return self.reader.map(
+                lambda corner: self._completed(*corner, size, *self._resampled(self.index, *corner, size)), corners_m
+            )
+        boxes = self.reader.read_batch(self.index, corners_m, size, size)
+        for number, corner in enumerate(corners_m):
+            if isinstance(boxes[number], UnreadablePixels):
+                partly = self.reader.read_partly(self.index, *corner, size, size)
+                boxes[number] = self._completed(*corner, size, *partly)
+        return boxes
+
+    def _completed(
+        self, xm: int, ym: int, size: int, pixels: np.ndarray, unread: np.ndarray | None, reasons: Sequence[str]
+    ) -> np.ndarray | UnreadablePixels:
+        """A box, where its level cannot give everything with what finer levels can."""
+        if unread is None:
+            return pixels
+        for index in range(self.index - 1, -1, -1):
+            if not unread.any():
+                break
+            finer, missing, _ = self._resampled(index, xm, ym, size)
+            filled = unread if missing is None else unread & ~missing
+            pixels = np.where(filled[..., None], finer, pixels)
+            unread = unread & ~filled
+        inside = unread[max(0, -ym) : self.height - ym, max(0, -xm) : self.width - xm]
+        return UnreadablePixels(*reasons) if inside.all() else PartlyRead(pixels, unread, reasons)
+
+    def _resampled(
+        self, index: int, xm: int, ym: int, size: int
+    ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+        """As :meth:`.SlideReader.read_partly`, resampled from a level."""
+        level = self.reader.levels[index]
+        step = self.scale / level.downsample
+        left, upper = max(0, xm), max(0, ym)
+        width, height = min(self.width, xm + size) - left, min(self.height, ym + size) - upper
+        box = np.full((size, size, 3), WHITE, np.uint8)
+        if min(width, height) <= 0:
+            return box, None, ()
+        place = resampled_box(
+            (left * step, upper * step), (width * step, height * step), (width, height), (level.width, level.height)
+        )
+        read, lost, reasons = read_continued(self.reader, index, *place.corner, *place.size)
+        pixels, unread = place.resampled(read), None
+        if lost is not None:
+            # what is unread is felt as far as the filter reaches
+            lost = ndimage.maximum_filter(lost, 2 * math.ceil(3 * max(1.0, step)) + 1)
+            unread = np.zeros((size, size), bool)
+            unread[upper - ym : upper - ym + height, left - xm : left - xm + width] = touched(
+                lost, place.result, place.box
+            )
+        if (width, height) == (size, size):
+            return pixels, unread, reasons
+        box[upper - ym : upper - ym + height, left - xm : left - xm + width] = pixels
+        return box, unread, reasons
+
+
+class ViewPart:
+    """A :class:`ModelView` from a place of the slide on; pixels around it are the slide's own.
+
+    Args:
+        view: of the slide.
+        xm, ym: the place, in the model's pixels.
+    """
+
+    def __init__(self, view: ModelView, xm: int, ym: int) -> None:
+        self.reader, self.scale, self.index = view.reader, view.scale, view.index
+        self._view, self._corner = view, (xm, ym)
+
+    def read_batch(self, corners_m: Sequence[tuple[int, int]], size: int) -> list[np.ndarray | UnreadablePixels]:
+        """As :meth:`ModelView.read_batch`."""
+        xm, ym = self._corner
+        return self._view.read_batch([(xm + x, ym + y) for x, y in corners_m], size)

@@ -1,0 +1,109 @@
+"""measurements.csv against sums over whole arrays."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from lightmuseg.engine.counts import Counts
+from lightmuseg.outputs.measurements import write_measurements
+
+NAMES = ("tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris")
+
+
+@pytest.fixture
+def slide():
+    """Class indices and where they were analysed; unread pixels on both sides."""
+    random = np.random.default_rng(0)
+    analysed = random.random((403, 307)) < 0.6
+    classes = random.choice(5, (403, 307), p=[0.1, 0.3, 0.4, 0.15, 0.05]).astype(np.uint8)
+    classes[~analysed] = 0
+    classes[200:220] = 255
+    return classes, analysed
+
+
+def table_of(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row.pop("measure"): row for row in csv.DictReader(file)}
+
+
+def counted(classes, analysed, names=NAMES):
+    counts = Counts.of(names)
+    counts.add(classes, analysed)
+    return counts
+
+
+def test_areas_shares_and_ratios_are_sums_over_the_map(tmp_path, slide):
+    classes, analysed = slide
+    write_measurements(tmp_path / "m.csv", counted(classes, analysed), NAMES, 0.5)
+    table = table_of(tmp_path / "m.csv")
+    read = analysed & (classes != 255)
+    pixels = {name: (classes[read] == index).sum() for index, name in enumerate(["other_tissue", *NAMES])}
+    expected = {
+        **{f"{name}_area": n * 0.25e-6 for name, n in pixels.items()},
+        "analysed_tissue_area": read.sum() * 0.25e-6,
+        "unread_area": (classes == 255).sum() * 0.25e-6,
+        **{f"{name}_share": n / read.sum() for name, n in pixels.items()},
+        "tumor_stroma_ratio": pixels["stroma"] / (pixels["tumor"] + pixels["stroma"]),
+        "lymphocyte_share_of_stroma": pixels["lymphocytic_infiltrate"]
+        / (pixels["stroma"] + pixels["lymphocytic_infiltrate"]),
+    }
+    assert {name: float(row["value"]) for name, row in table.items()} == pytest.approx(expected, abs=6e-7)
+    units = {row["unit"] for name, row in table.items() if name.endswith("_area")}
+    assert units == {"mm2"}
+    assert {row["unit"] for name, row in table.items() if not name.endswith("_area")} == {"fraction"}
+
+
+def test_definitions_hold_for_the_areas_of_the_same_table(tmp_path, slide):
+    """What the column says is what was computed."""
+    write_measurements(tmp_path / "m.csv", counted(*slide), NAMES, 20.0)
+    table = table_of(tmp_path / "m.csv")
+    areas = {name.removesuffix("_area"): float(row["value"]) for name, row in table.items() if row["unit"] == "mm2"}
+    parts = {name: row for name, row in table.items() if row["unit"] == "fraction"}
+    assert len(parts) == 7
+    for row in parts.values():
+        assert eval(row["definition"], {}, areas) == pytest.approx(float(row["value"]), abs=1e-6)
+
+
+def test_blocks_rows_and_a_resumed_run_add_up_to_the_whole(slide):
+    classes, analysed = slide
+    total = Counts.of(NAMES)
+    for top in range(0, 403, 100):
+        row = Counts.of(NAMES)
+        for left in range(0, 307, 64):
+            box = slice(top, top + 100), slice(left, left + 64)
+            row.add(classes[box], analysed[box])
+        total.merge(Counts(**json.loads(json.dumps(dataclasses.asdict(row)))))
+    assert total == counted(classes, analysed)
+
+
+@pytest.mark.parametrize(
+    ("names", "ratios"),
+    [
+        (["tumor"], []),
+        (["stroma", "fat"], []),
+        (["stroma", "tumor"], ["tumor_stroma_ratio"]),
+        (["lymphocytic_infiltrate", "stroma"], ["lymphocyte_share_of_stroma"]),
+    ],
+)
+def test_a_model_has_the_ratios_of_its_classes(tmp_path, names, ratios):
+    write_measurements(tmp_path / "m.csv", Counts([5, 3, 1][: len(names) + 1]), names, 1.0)
+    table = table_of(tmp_path / "m.csv")
+    areas = [*names, "other_tissue", "analysed_tissue", "unread"]
+    shares = [*names, "other_tissue"]
+    assert list(table) == [f"{name}_area" for name in areas] + [f"{name}_share" for name in shares] + ratios
+    assert [table[name]["value"] for name in ratios] == ["0.750000"] * len(ratios)
+
+
+def test_what_would_be_divided_by_nothing_is_empty(tmp_path):
+    write_measurements(tmp_path / "m.csv", Counts.of(NAMES), NAMES, 0.5)
+    table = table_of(tmp_path / "m.csv")
+    assert {row["value"] for name, row in table.items() if name.endswith("_area")} == {"0.000000"}
+    assert {row["value"] for name, row in table.items() if not name.endswith("_area")} == {""}
+
+
+def test_no_tumor_at_all_is_all_stroma(tmp_path):
+    write_measurements(tmp_path / "m.csv", Counts([0, 0, 7, 0, 0]), NAMES, 0.5)
+    assert table_of(tmp_path / "m.csv")["tumor_stroma_ratio"]["value"] == "1.000000"
