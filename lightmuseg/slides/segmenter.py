@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightmuseg.errors import InputError
 from lightmuseg.files import require_space
+from lightmuseg.progress import bar_of
 from lightmuseg.text_files import read_csv, write_csv
 from lightmuseg.wsi.readers.dicom_series import one_of_each
 
@@ -86,7 +87,8 @@ class SlideSegmenter:
 
     def _one(self, path: Path) -> dict[str, Any]:
         try:
-            outcome = attempt(path, self.runtime, self.options, self.model)
+            with bar_of(path.name) as progress:
+                outcome = attempt(path, self.runtime, self.options, self.model, progress=progress)
         except KeyboardInterrupt:
             print(f"\n{path}: stopped; --resume goes on where it was", file=sys.stderr)
             raise
