@@ -1,28 +1,29 @@
-"""The command line's bar of progress at a slide."""
+"""The command line's bars of progress."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from pathlib import Path
 
 from tqdm import tqdm
 
 
-@contextmanager
-def bar_of(slide_name: str) -> Iterator[Callable[[int, int], None]]:
-    """A callback (tiles that are done, all tiles) that draws a bar on stderr; none before it is first called."""
-    bar: tqdm | None = None
+class SlideBars:
+    """A callback (slide, tiles that are done, all tiles) that draws a bar on stderr for each slide."""
 
-    def show(done: int, total: int) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = tqdm(total=total, initial=done, unit="tile", desc=slide_name)
-        bar.update(done - bar.n)
+    def __init__(self) -> None:
+        self._slide: Path | None = None
+        self._bar: tqdm | None = None
+
+    def __call__(self, slide: Path, done: int, total: int) -> None:
+        if self._bar is None or slide != self._slide:
+            self.close()
+            self._slide, self._bar = slide, tqdm(total=total, initial=done, unit="tile", desc=slide.name)
+        self._bar.update(done - self._bar.n)
         if done == total:
-            bar.close()
+            self.close()
 
-    try:
-        yield show
-    finally:
-        if bar is not None:
-            bar.close()
+    def close(self) -> None:
+        """End the bar where it stands."""
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None
