@@ -39,7 +39,7 @@ class Cut:
     box: tuple[int, int, int, int] | None = None
 
 
-def tile_starts(length: int, tile_size: int, overlap: float = 0.0) -> list[int]:
+def even_tile_starts(length: int, tile_size: int, overlap: float = 0.0) -> list[int]:
     """Starts of the fewest tiles that cover ``length`` pixels, evenly spread.
 
     Args:
@@ -47,7 +47,7 @@ def tile_starts(length: int, tile_size: int, overlap: float = 0.0) -> list[int]:
         tile_size: in pixels.
         overlap: share of a tile that neighbours have in common at least; they share more where the length asks it.
 
-    >>> tile_starts(1024, 512), tile_starts(1100, 512), tile_starts(300, 512), tile_starts(1024, 512, overlap=0.25)
+    >>> even_tile_starts(1024, 512), even_tile_starts(1100, 512), even_tile_starts(300, 512), even_tile_starts(1024, 512, overlap=0.25)
     ([0, 512], [0, 294, 588], [0], [0, 256, 512])
     """
     spread = max(0, length - tile_size)
@@ -142,8 +142,8 @@ def _needed_bytes(cuts: Sequence[Cut], sources: list[dict[str, Any]], tile_size:
 def _corners(box: tuple[int, int, int, int], tile_size: int, overlap: float) -> Iterator[tuple[int, int]]:
     """The left upper corners (x, y) of the tiles that cover a box, row by row."""
     x, y, width, height = box
-    for yt in tile_starts(height, tile_size, overlap):
-        for xt in tile_starts(width, tile_size, overlap):
+    for yt in even_tile_starts(height, tile_size, overlap):
+        for xt in even_tile_starts(width, tile_size, overlap):
             yield x + xt, y + yt
 
 
