@@ -12,7 +12,7 @@ from stand_in_networks import Dark
 from lightmuseg.cli.verify_command import verify
 from lightmuseg.errors import InputError
 from lightmuseg.provenance import sha256_of
-from lightmuseg.slides import Options, SlideSegmenter
+from lightmuseg.slides import Options, segment_slides
 from lightmuseg.slides.finished import fault_of, folders_of_results, is_done, name_aside
 from lightmuseg.text_files import read_csv, write_csv
 
@@ -24,9 +24,7 @@ def stop(batch):
 
 def segment(slide, output, at=lambda batch: None, **options):
     options = {"tissue_mask": False, "batch_size": 3, **options}
-    return SlideSegmenter(Dark(128, at), Options(output_dir=output, class_names=("tumor",), **options), {}).run(
-        str(slide)
-    )
+    return segment_slides([slide], Dark(128, at), Options(output_dir=output, class_names=("tumor",), **options), {})
 
 
 def contents(folder):

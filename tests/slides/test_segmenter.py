@@ -20,7 +20,7 @@ from shapely.geometry import shape
 
 from lightmuseg.errors import InputError
 from lightmuseg.runtimes import Parity
-from lightmuseg.slides import Options, SlideSegmenter
+from lightmuseg.slides import Options, segment_slides
 from lightmuseg.view.result_list import Results
 from lightmuseg.view.zoom_tiles import open_result_slide
 
@@ -59,10 +59,9 @@ def slide(tmp_path, write_plain_slide):
 
 def segment(slides, output, runtime=None, names=("tumor",), model=None, **options):
     options = {"tissue_mask": False, "batch_size": 3, **options}
-    segmenter = SlideSegmenter(
-        runtime or Shades(), Options(output_dir=output, class_names=names, **options), model or {}
-    )
-    return segmenter.run(slides)
+    slides = [slides] if isinstance(slides, str) else slides
+    chosen = Options(output_dir=output, class_names=names, **options)
+    return segment_slides(slides, runtime or Shades(), chosen, model or {})
 
 
 def refused(*words):
