@@ -1,40 +1,25 @@
-"""One slide by the bundle: SLIDE MODEL OUTPUT {"option": value}; the share of the network is measured around it."""
+"""One slide by 'lightmuseg segment', without loading the libraries: SLIDE MODEL OUTPUT [OPTION ...]."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
+import monai.bundle  # noqa: F401
 import torch
-from watch import watched
+from watch import threads, watched
 
-import lightmuseg.engine.pipeline as engine
-from lightmuseg.slides.bundle_config import run_bundle
+from lightmuseg.cli import main
 
-slide, model, output, options = sys.argv[1:]
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
-busy = 0.0
-logits_of = engine._logits
-
-
-def timed(*arguments: Any) -> Any:
-    """The network's logits, its time counted."""
-    global busy
-    started = time.perf_counter()
-    result = logits_of(*arguments)
-    busy += time.perf_counter() - started
-    return result
-
-
-engine._logits = timed
-values = {"checkpoint": Path(model), **json.loads(options)}
+slide, model, output, *options = sys.argv[1:]
+torch.set_num_threads(threads())
+bundle = Path(__file__).parents[3] / "bundle"
+sys.argv[1:] = ["segment", slide, "--output", output, "--model", model, "--bundle", str(bundle), *options]
 with watched() as facts:
-    run_bundle(Path(__file__).parents[3] / "bundle", None, [Path(slide)], Path(output), values)
+    main()
 folder = Path(output) / Path(slide).stem
 record = json.loads((folder / "run.json").read_text())
-facts_of_run = {"network s": busy, "tiles": record["tiles"], "stages s": record["seconds"], "model": record["model"]}
-print(json.dumps({**facts, **facts_of_run, "map": str(folder / "classes.tif")}))
+runtime = " ".join(str(record["model"].get(name, "")) for name in ("runtime", "precision"))
+facts |= {"tiles": record["tiles"], "stages s": record["seconds"], "runtime": runtime}
+print(json.dumps({**facts, "map": str(folder / "classes.tif")}))

@@ -1,9 +1,7 @@
-"""One slide by MONAI's own parts, WSIReader and SlidingWindowInferer: SLIDE MODEL OUTPUT {"overlap": 0.25}."""
+"""One slide by MONAI's own parts, WSIReader and SlidingWindowInferer: SLIDE MODEL OUTPUT --overlap 0.25."""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from pathlib import Path
 
@@ -12,13 +10,13 @@ import tifffile
 import torch
 from monai.data import WSIReader
 from monai.inferers import SlidingWindowInferer
-from watch import watched
+from watch import threads, watched
 
 from lightmuseg.networks import LightMuSeg
 from lightmuseg.networks.weights import load_weights
 
-slide, model, output, options = sys.argv[1:]
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+slide, model, output, _, overlap = sys.argv[1:]
+torch.set_num_threads(threads())
 Path(output).mkdir(parents=True)
 target = Path(output) / "classes.tif"
 with watched() as facts, torch.inference_mode():
@@ -31,7 +29,7 @@ with watched() as facts, torch.inference_mode():
     # in place, or three copies of the slide in float32 would be there at once
     for channel, mean, deviation in zip(image, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)):
         channel.div_(255).sub_(mean).div_(deviation)
-    inferer = SlidingWindowInferer((512, 512), 4, json.loads(options)["overlap"], mode="gaussian", progress=True)
+    inferer = SlidingWindowInferer((512, 512), 4, float(overlap), mode="gaussian", progress=True)
     classes = (inferer(image[None], network)[0, 0] > 0).byte().numpy()
     tifffile.imwrite(target, classes, tile=(256, 256), compression="zlib")
     facts["map"] = str(target)
