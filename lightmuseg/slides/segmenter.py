@@ -17,6 +17,7 @@ from lightmuseg.engine.pipeline import segment_slide
 from lightmuseg.engine.plan import plan_tiles
 from lightmuseg.engine.rows import MemoryRows
 from lightmuseg.errors import InputError
+from lightmuseg.files import is_file, require_space
 from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers.image import ArrayReader
 
@@ -25,6 +26,7 @@ from .job import SlideJob
 from .options import Options
 from .result import SlideResult
 from .sample_tiles import sample_tiles, tiles_with_structure
+from .unfinished import NEEDED_BYTES
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +85,9 @@ class Segmenter:
             "output_dir": OUTPUT, "batch_size": 16 if on_gpu else 4, "workers": os.cpu_count() or 1,
             **{name: value for name, value in options.items() if value is not None},
         }  # fmt: skip
+        if is_file(values.get("region") or ""):
+            values["region"] = str(Path(values["region"]).absolute())
+        values["output_dir"] = Path(values["output_dir"]).absolute()
         self.options = Options(class_names=card.class_names, mpp=card.mpp, **values)
         self.output_stride = 2 if self.options.factor > 1 else 1
         self._network = network
@@ -108,19 +113,21 @@ class Segmenter:
         Raises:
             InputError: for a slide that cannot be read, or results that are there already.
         """
-        changes = {"output_dir": output, "slide_mpp": mpp}
+        slide = Path(slide).absolute()
+        changes = {"output_dir": output and Path(output).absolute(), "slide_mpp": mpp}
         options = dataclasses.replace(self.options, **{k: v for k, v in changes.items() if v is not None})
         runtime = self.runtime([slide], options)
-        show = progress and functools.partial(progress, Path(slide))
-        job = SlideJob(Path(slide), runtime, options, self.describe(), progress=show)
+        show = progress and functools.partial(progress, slide)
+        job = SlideJob(slide, runtime, options, self.describe(), progress=show)
         job.run()
         return SlideResult(job.folder)
 
     def run(self, slides: str | Sequence[str | Path], progress: Progress | None = None) -> list[dict[str, Any]]:
         """Segment slides, one after the other; see :func:`.segment_slides`."""
-        slides = [slides] if isinstance(slides, str) else slides
-        runtime = self.runtime(slides)
-        return segment_slides(slides, runtime, self.options, self.model.describe(), progress)
+        paths = [Path(slide).absolute() for slide in ([slides] if isinstance(slides, str) else slides)]
+        require_space(self.options.output_dir, NEEDED_BYTES)
+        runtime = self.runtime(paths)
+        return segment_slides(paths, runtime, self.options, self.model.describe(), progress)
 
     def predict(self, pixels: np.ndarray, mpp: float) -> np.ndarray:
         """The classes of a picture; no files are written.
