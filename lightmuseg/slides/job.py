@@ -134,7 +134,7 @@ class SlideJob:
             slide = identity_of(self.slide)
             identity = {
                 **options.identity(), **self.model, "slide": content_of(slide), "backend": reader.backend,
-                "rows_format": FORMAT, "frame": reader.frame and dataclasses.asdict(reader.frame),
+                "rows_format": FORMAT, "frame": reader.bounds and dataclasses.asdict(reader.bounds),
             }  # fmt: skip
             notes += self.unfinished.begin(identity, options.resume)
             view = ModelView(reader, options.mpp)
@@ -257,7 +257,7 @@ class SlideJob:
             "picture": view.reader.picture,
             "level0_size": [level0.width, level0.height],
             "level0_mpp": view.reader.mpp,
-            "frame": view.reader.frame and dataclasses.asdict(view.reader.frame),
+            "frame": view.reader.bounds and dataclasses.asdict(view.reader.bounds),
             "map_size": [store.width, store.height],
             "map_mpp": store.mpp,
             "tiles": len(plan.tiles),
