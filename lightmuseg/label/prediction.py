@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +132,7 @@ def predicted(
     location: tuple[int, int] = (0, 0),
     size: tuple[int, int] = (0, 0),
     level: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Prediction]:
     """Segment a rectangle, by the tiles and to the bit as ``lightmuseg segment`` does.
 
@@ -141,6 +142,7 @@ def predicted(
         location, size: of the rectangle, (x, y) and (width, height) in level-0 pixels. A size of (0, 0) is everything;
             of a slide with levels only tissue is segmented then.
         level: of the slide, the resolution of the label image.
+        progress: is called with the tiles that are done and all tiles.
 
     Raises:
         InputError: for a level or rectangle that the slide has not, and where nothing of it can be read.
@@ -163,7 +165,7 @@ def predicted(
             view = ViewPart(view, *corner)
             area = RegionOfInterest(box.polygon(-corner[0] * scale, -corner[1] * scale))
         store = RowStore(Path(folder), plan, network.mpp * FACTOR, scale * FACTOR, network.class_names)
-        segment_slide(view, area, plan, runtime, store, network.batch_size, False)
+        segment_slide(view, area, plan, runtime, store, network.batch_size, False, progress)
         damage = Damage.of(store)
         counts = [row["counts"] for row in store.records()]
         if any(one["unread"] for one in counts) and not any(sum(one["analysed"]) for one in counts):

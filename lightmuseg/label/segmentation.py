@@ -12,6 +12,8 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from PIL import Image
 
+from lightmuseg.progress import bar_of
+
 from .annotations import to_geojson, write_asap, write_dsa
 from .bundle_network import BundleNetwork
 from .prediction import predicted
@@ -49,7 +51,11 @@ class Segmentation(InferTask):
         """
         started = time.monotonic()
         network, wanted = self._current(), SegmentationRequest.of(request)
-        with predicted(Path(request["image"]), network, wanted.location, wanted.size, wanted.level) as prediction:
+        path = Path(request["image"])
+        with (
+            bar_of(path.name) as bar,
+            predicted(path, network, wanted.location, wanted.size, wanted.level, bar) as prediction,
+        ):
             annotations = list(prediction.annotations(wanted.min_poly_area))
             box = prediction.box
             facts = {
