@@ -1,4 +1,4 @@
-"""The app that ``monailabel start_server --app`` takes."""
+"""The app that ``monailabel start_server --app`` takes, which loads this file by its path: outside of the package."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from monailabel.utils.async_tasks.utils import processes
 
 from lightmuseg import __version__
 from lightmuseg.errors import InputError, report_faults_in_one_line, user_fault
-
-from . import METHODS
-from .bundle_network import BundleNetwork
-from .datastore import VersionedDatastore
-from .fine_tuning import FineTuning
-from .ground_truth import read_ground_truth
-from .model_versions import ModelStore
-from .parent import NICE_BACKGROUND, follow_server
-from .prediction import opened
-from .requests import MAX_IMAGE_BYTES, MAX_LABEL_BYTES
-from .sampling import STRATEGIES, Sampling, Uncertainty
-from .segmentation import Segmentation
+from lightmuseg.label import METHODS
+from lightmuseg.label.bundle_network import BundleNetwork
+from lightmuseg.label.datastore import VersionedDatastore
+from lightmuseg.label.fine_tuning import FineTuning
+from lightmuseg.label.ground_truth import read_ground_truth
+from lightmuseg.label.model_versions import ModelStore
+from lightmuseg.label.parent import NICE_BACKGROUND, follow_server
+from lightmuseg.label.prediction import opened
+from lightmuseg.label.requests import MAX_IMAGE_BYTES, MAX_LABEL_BYTES
+from lightmuseg.label.sampling import STRATEGIES, Sampling, Uncertainty
+from lightmuseg.label.segmentation import Segmentation
 
 logger = logging.getLogger(__name__)
 

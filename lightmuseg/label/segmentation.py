@@ -6,13 +6,14 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from PIL import Image
 
-from lightmuseg.progress import bar_of
+from lightmuseg.progress import SlideBars
 
 from .annotations import to_geojson, write_asap, write_dsa
 from .bundle_network import BundleNetwork
@@ -52,10 +53,8 @@ class Segmentation(InferTask):
         started = time.monotonic()
         network, wanted = self._current(), SegmentationRequest.of(request)
         path = Path(request["image"])
-        with (
-            bar_of(path.name) as bar,
-            predicted(path, network, wanted.location, wanted.size, wanted.level, bar) as prediction,
-        ):
+        progress = partial(SlideBars(), path)
+        with predicted(path, network, wanted.location, wanted.size, wanted.level, progress) as prediction:
             annotations = list(prediction.annotations(wanted.min_poly_area))
             box = prediction.box
             facts = {
