@@ -10,6 +10,7 @@ from pathlib import Path
 import fire
 
 from lightmuseg.errors import report_faults_in_one_line
+from lightmuseg.process import send_no_telemetry
 
 from .arguments import checked
 from .cohort_commands import cohort
@@ -32,6 +33,7 @@ COMMANDS = {
 def main() -> None:
     """Run the command line; faults end in one line and exit status 1."""
     report_faults_in_one_line()
+    send_no_telemetry()
     # what is printed names files, and such a name may be no Unicode
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if shutil.which("nvidia-smi") is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightmuseg.errors import InputError
 from lightmuseg.files import is_file
-from lightmuseg.light_monai import load_light_monai
+from lightmuseg.process import load_light_monai
 
 from .arguments import number, switches, takes_options_of
 

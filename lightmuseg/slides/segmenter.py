@@ -45,7 +45,7 @@ class SlideSegmenter:
                 f"{options.mpp * options.factor:g} um/px; give --output_mpp {options.mpp * runtime.output_stride:g}."
             )
         self.runtime, self.options = runtime, options
-        self.model = {**model, **runtime.describe()}
+        self.model = {**model, **runtime.info.plain()}
 
     def run(self, slides: str | Sequence[str]) -> list[dict[str, Any]]:
         """Make a folder of results for each slide, and ``report.csv`` of all in the output folder.

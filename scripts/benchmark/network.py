@@ -27,8 +27,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from lightmuseg.networks import LightMuSeg, fold
 from lightmuseg.networks.weights import load_weights
 from lightmuseg.provenance import sha256_of
-from lightmuseg.runtimes import KINDS, NormalisedNetwork, TorchRuntime, int8_folder, make_runtime
-from lightmuseg.runtimes.parity import parity
+from lightmuseg.runtimes import (
+    KINDS,
+    NormalisedNetwork,
+    Runtime,
+    RuntimeInfo,
+    int8_folder,
+    make_runtime,
+    torch_runtime,
+)  # fmt: skip
 from lightmuseg.wsi.images import read_rgb
 
 TILE = 512
@@ -63,20 +70,16 @@ def tiles_of(image: str, count: int) -> np.ndarray:
     return np.resize(np.stack(tiles[:count]), (count, TILE, TILE, 3))
 
 
-class Published:
+def published(network: nn.Module, device: str) -> Runtime:
     """The network as its authors run it: unfolded, eager, float32, PyTorch's default layout of memory."""
+    module = NormalisedNetwork(network).to(device).eval()
 
-    def __init__(self, network: nn.Module, device: str) -> None:
-        self.network, self.device = NormalisedNetwork(network).to(device).eval(), device
-
-    def __call__(self, tiles: np.ndarray) -> np.ndarray:
+    def call(tiles: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            normalised = self.network.normalised(torch.from_numpy(tiles).to(self.device)).contiguous()
-            return self.network.network(normalised).cpu().numpy()
+            normalised = module.normalised(torch.from_numpy(tiles).to(device)).contiguous()
+            return module.network(normalised).cpu().numpy()
 
-    def describe(self) -> dict[str, Any]:
-        """See :meth:`lightmuseg.runtimes.Runtime.describe`."""
-        return {"runtime": EAGER, "precision": "float32"}
+    return Runtime.of(call, TILE, RuntimeInfo(EAGER, device, "float32"))
 
 
 def measure(way: str, image: str, model: str, batch_size: int, device: str) -> None:
@@ -85,11 +88,11 @@ def measure(way: str, image: str, model: str, batch_size: int, device: str) -> N
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
     if way == EAGER:
-        runtime: Any = Published(network_of(model), device)
+        runtime = published(network_of(model), device)
     elif way in KINDS:
         runtime = make_runtime(network_of(model), way, TILE, batch_size, device, device != "cpu", int8_folder(model))
     else:
-        runtime = TorchRuntime(unet(way.removeprefix("U-Net ")), TILE, device)
+        runtime = torch_runtime(unet(way.removeprefix("U-Net ")), TILE, device)
     runtime(tiles)
     start = time.perf_counter() - started
     batched, single = [], []
@@ -108,7 +111,7 @@ def measure(way: str, image: str, model: str, batch_size: int, device: str) -> N
         "memory MiB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024,
     }
     if way in KINDS or way == EAGER:
-        same = parity(runtime, TorchRuntime(network_of(model), TILE), tiles_of(image, 8))
+        same = runtime.compared(torch_runtime(network_of(model), TILE), tiles_of(image, 8)).parity
         result |= {"error": same.error, "changed": same.changed, "passes": same.passes}
     if device != "cpu":
         result["GPU memory MiB"] = torch.cuda.max_memory_allocated() // 2**20

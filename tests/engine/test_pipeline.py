@@ -12,7 +12,7 @@ from lightmuseg.engine.pipeline import UNREAD, segment_slide
 from lightmuseg.engine.plan import plan_tiles
 from lightmuseg.engine.rows import RowStore
 from lightmuseg.networks import LightMuSeg
-from lightmuseg.runtimes import TorchRuntime
+from lightmuseg.runtimes import torch_runtime
 from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers.opening import open_slide
 from lightmuseg.wsi.readers.reader import UnreadablePixels
@@ -83,7 +83,7 @@ def segmented(path, runtime, folder, area=None, overlap=0.25, factor=2, names=("
 @pytest.mark.parametrize(("channels", "stride", "factor"), [(1, 2, 2), (5, 2, 2), (5, 2, 8), (1, 1, 1), (5, 1, 2)])
 @pytest.mark.parametrize("overlap", [0.0, 0.25])
 def test_map_is_that_of_a_plain_sliding_window(slide, tmp_path, channels, stride, factor, overlap):
-    runtime = TorchRuntime(random_network(channels, stride), tile_size=SIDE)
+    runtime = torch_runtime(random_network(channels, stride), tile_size=SIDE)
     names = NAMES[: max(1, channels - 1)]
     whole, probabilities, _ = segmented(slide.path, runtime, tmp_path, None, overlap, factor, names)
     expected = plain_reference(slide.pixels, runtime, overlap, factor)
@@ -95,7 +95,7 @@ def test_map_is_that_of_a_plain_sliding_window(slide, tmp_path, channels, stride
 
 def test_real_slide_is_that_of_a_plain_sliding_window(data, tmp_path):
     path = data / "slides" / "CMU-1-Small-Region.svs"
-    runtime = TorchRuntime(random_network(5), tile_size=512)
+    runtime = torch_runtime(random_network(5), tile_size=512)
     with open_slide(path, mpp=0.25) as reader:
         view = ModelView(reader, 0.25)
         whole, _, _ = segmented(path, runtime, tmp_path, None, 0.0, 2, NAMES, 4, view)
@@ -105,7 +105,7 @@ def test_real_slide_is_that_of_a_plain_sliding_window(data, tmp_path):
 
 
 def test_area_keeps_what_it_covers_and_counts_it(slide, tmp_path):
-    runtime = TorchRuntime(random_network(5), tile_size=SIDE)
+    runtime = torch_runtime(random_network(5), tile_size=SIDE)
     whole, *_ = segmented(slide.path, runtime, tmp_path / "whole", names=NAMES)
     grid = np.zeros((41, 35), bool)
     grid[5:12, 3:9] = grid[33:41, 30:35] = True
@@ -127,7 +127,7 @@ class Broken(ModelView):
 
 
 def test_what_cannot_be_read_is_marked_and_the_rest_is_as_it_was(slide, tmp_path):
-    runtime = TorchRuntime(random_network(1), tile_size=SIDE)
+    runtime = torch_runtime(random_network(1), tile_size=SIDE)
     whole, *_ = segmented(slide.path, runtime, tmp_path / "whole", overlap=0.0)
     with open_slide(slide.path) as reader:
         part, probabilities, records = segmented(
@@ -158,7 +158,7 @@ def damaged(slide, tmp_path):
 
 @pytest.mark.parametrize("factor", [2, 8])
 def test_only_the_pixels_of_a_damaged_tile_are_unread(slide, damaged, tmp_path, factor):
-    runtime = TorchRuntime(random_network(5), tile_size=SIDE)
+    runtime = torch_runtime(random_network(5), tile_size=SIDE)
     whole, *_ = segmented(slide.path, runtime, tmp_path / "whole", factor=factor, names=NAMES)
     part, _, records = segmented(damaged, runtime, tmp_path / "part", factor=factor, names=NAMES)
     lost = np.zeros_like(whole, bool)
@@ -178,7 +178,7 @@ def test_only_the_pixels_of_a_damaged_tile_are_unread(slide, damaged, tmp_path, 
 
 
 def test_resumed_run_counts_each_unread_tile_once(damaged, tmp_path, monkeypatch):
-    runtime = TorchRuntime(random_network(1), tile_size=SIDE)
+    runtime = torch_runtime(random_network(1), tile_size=SIDE)
     _, _, once = segmented(damaged, runtime, tmp_path / "once")
     save = RowStore.save
     for stop in range(len(once) - 1):
@@ -197,7 +197,7 @@ def test_resumed_run_counts_each_unread_tile_once(damaged, tmp_path, monkeypatch
 
 
 def test_run_that_goes_on_gives_the_same_bits(slide, tmp_path):
-    runtime = TorchRuntime(random_network(5), tile_size=SIDE)
+    runtime = torch_runtime(random_network(5), tile_size=SIDE)
     once = segmented(slide.path, runtime, tmp_path / "rows", overlap=0.4, names=NAMES)
     rows = sorted((tmp_path / "rows").iterdir())
     contents = [row.read_bytes() for row in rows]
@@ -210,7 +210,7 @@ def test_run_that_goes_on_gives_the_same_bits(slide, tmp_path):
 
 
 def test_finished_run_reads_nothing(slide, tmp_path):
-    runtime = TorchRuntime(random_network(1), tile_size=SIDE)
+    runtime = torch_runtime(random_network(1), tile_size=SIDE)
     segmented(slide.path, runtime, tmp_path)
 
     class Closed(ModelView):
@@ -222,7 +222,7 @@ def test_finished_run_reads_nothing(slide, tmp_path):
 
 
 def test_error_of_a_stage_ends_the_run(slide, tmp_path):
-    runtime = TorchRuntime(random_network(1), tile_size=SIDE)
+    runtime = torch_runtime(random_network(1), tile_size=SIDE)
 
     class Faulty(ModelView):
         def read_batch(self, corners_m, size):

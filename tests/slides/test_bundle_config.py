@@ -28,8 +28,8 @@ NAMES = (
     "['a']",
 )  # fmt: skip
 NETWORK = (
-    "$type('Dark', (), {'tile_size': 256, 'output_stride': 2, 'out_channels': 1, 'parity': None, "
-    "'describe': lambda self: {'runtime': 'dark'}, '__call__': lambda self, t: 150.0 - t[:, None, ::2, ::2, 1]})()"
+    "$__import__('lightmuseg.runtimes').runtimes.Runtime(lambda t: 150.0 - t[:, None, ::2, ::2, 1], "
+    "__import__('lightmuseg.runtimes').runtimes.RuntimeInfo('dark', 'cpu', 'float32'), 256, 1, 2)"
 )
 
 
