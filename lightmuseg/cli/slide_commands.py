@@ -7,7 +7,7 @@ from typing import Any
 
 from lightmuseg.errors import InputError
 from lightmuseg.files import is_file
-from lightmuseg.light_monai import load_light_monai
+from lightmuseg.process import keep_heap_small, load_light_monai
 
 from .arguments import number, switches, takes_options_of
 
@@ -104,7 +104,10 @@ def segment(
     from lightmuseg.progress import SlideBars
     from lightmuseg.slides.bundle_config import make_segmenter
 
-    make_segmenter(values, bundle, overrides).run(slides, SlideBars())
+    segmenter = make_segmenter(values, bundle, overrides)
+    if not segmenter.runtime(slides).info.is_torch_on_cpu:
+        keep_heap_small()
+    segmenter.run(slides, SlideBars())
     print(f"{output}: {', '.join(sorted(path.name for path in Path(output).iterdir() if path.name[0] != '.'))}")
 
 

@@ -17,7 +17,7 @@ from lightmuseg.engine.pipeline import segment_slide
 from lightmuseg.engine.plan import plan_tiles
 from lightmuseg.engine.rows import MemoryRows
 from lightmuseg.errors import InputError
-from lightmuseg.files import is_file, require_space
+from lightmuseg.files import is_file
 from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers.image import ArrayReader
 
@@ -26,7 +26,6 @@ from .job import SlideJob
 from .options import Options
 from .result import SlideResult
 from .sample_tiles import sample_tiles, tiles_with_structure
-from .unfinished import NEEDED_BYTES
 
 if TYPE_CHECKING:
     import torch
@@ -125,7 +124,6 @@ class Segmenter:
     def run(self, slides: str | Sequence[str | Path], progress: Progress | None = None) -> list[dict[str, Any]]:
         """Segment slides, one after the other; see :func:`.segment_slides`."""
         paths = [Path(slide).absolute() for slide in ([slides] if isinstance(slides, str) else slides)]
-        require_space(self.options.output_dir, NEEDED_BYTES)
         runtime = self.runtime(paths)
         return segment_slides(paths, runtime, self.options, self.model.describe(), progress)
 
@@ -166,7 +164,7 @@ class Segmenter:
 
     def describe(self) -> dict[str, Any]:
         """What a record of results says of the model and of what runs it."""
-        return {**self.model.describe(), **self.runtime().describe()}
+        return {**self.model.describe(), **self.runtime().info.plain()}
 
     def _load(self, sample: np.ndarray | None) -> None:
         from lightmuseg.runtimes import make_runtime

@@ -30,8 +30,8 @@ NAMES = (
     "['a']",
 )  # fmt: skip
 NETWORK = (
-    "$type('Dark', (), {'tile_size': 256, 'output_stride': 2, 'out_channels': 1, 'parity': None, "
-    "'describe': lambda self: {'runtime': 'dark'}, '__call__': lambda self, t: 150.0 - t[:, None, ::2, ::2, 1]})()"
+    "$__import__('lightmuseg.runtimes').runtimes.Runtime(lambda t: 150.0 - t[:, None, ::2, ::2, 1], "
+    "__import__('lightmuseg.runtimes').runtimes.RuntimeInfo('dark', 'cpu', 'float32'), 256, 1, 2)"
 )
 
 
@@ -164,7 +164,7 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_the_network_i
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("lightmuseg.models.model.Model.network", lambda *_: pytest.fail("loads the network"))
     with pytest.raises(InputError) as error:
-        make_segmenter({"output_dir": tmp_path / "file" / "out"}, bundle("bundle")).run([tmp_path / "a.png"])
+        make_segmenter({"output_dir": tmp_path / "file" / "out"}, bundle("bundle"))
     assert f"{tmp_path / 'file' / 'out'}: cannot write" in str(error.value)
 
 
