@@ -42,9 +42,12 @@ def cohort(
     values |= switches(changed=changed)
     at_once = number("slides_at_once", slides_at_once, int)
     share = number("gpus_per_worker", gpus_per_worker, float)
-    from lightmuseg.cohort import segment_cohort
+    from lightmuseg.cohort import Progress, segment_cohort
 
-    run = segment_cohort(slides, Path(output), bundle, override, values, engine, address, at_once, share, shard)
+    with Progress(Path(output).absolute()) as progress:
+        run = segment_cohort(
+            slides, Path(output), bundle, override, values, engine, address, at_once, share, shard, progress.show
+        )  # fmt: skip
     if run.failed:
         raise InputError(
             f"{run.failed} of {run.done + run.failed} slides failed; see {Path(output) / 'cohort.csv'}; the same "

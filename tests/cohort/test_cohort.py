@@ -10,7 +10,7 @@ import filelock
 import pydicom
 import pytest
 
-import lightmuseg.cohort.agenda
+import lightmuseg.cohort.slide_worker
 import lightmuseg.slides.bundle_config
 import lightmuseg.slides.job
 from lightmuseg.cohort import segment_cohort
@@ -108,6 +108,8 @@ def test_a_slide_that_was_replaced_before_it_was_done_is_begun_again(cohort, mak
     with pytest.raises(KeyboardInterrupt):
         cohort(runtime="Stopping()")
     assert len(list((out / ".a.partial" / "rows").iterdir())) > 0
+    # no death is counted of a process that is stopped
+    assert not (out / ".a.partial" / "begun.json").exists()
     make_slide("a.tif", 1, 1000)
     cohort()
     assert "begun with another slide" in table(out)["a"]["message"]
@@ -281,7 +283,7 @@ def test_an_overrides_um_per_pixel_hold(make_slide, tmp_path, root, override):
 
 
 def test_a_slide_that_another_process_holds_is_looked_at_again(cohort, make_slide, tmp_path, monkeypatch):
-    monkeypatch.setattr(lightmuseg.cohort.agenda, "AGAIN_S", 0.2)
+    monkeypatch.setattr(lightmuseg.cohort.slide_worker, "AGAIN_S", 0.2)
     make_slide("held.tif", side=750)
     make_slide("free.tif")
     partial = tmp_path / "out" / ".held.partial"
@@ -297,10 +299,10 @@ def test_a_slide_that_another_process_holds_is_looked_at_again(cohort, make_slid
     original = SlideWorker.__call__
 
     def call(worker, slide):
-        report = original(worker, slide)
-        if report.status == "busy" and not seen and (tmp_path / "out" / "free" / "run.json").exists():
+        status = original(worker, slide)
+        if status == "busy" and not seen and (tmp_path / "out" / "free" / "run.json").exists():
             threading.Timer(0.1, let_go).start()
-        return report
+        return status
 
     monkeypatch.setattr(SlideWorker, "__call__", call)
     assert cohort().done == 2
