@@ -26,6 +26,14 @@ COLOURS = {
     "lymphocytic_infiltrate": (245, 200, 20),
     "necrosis_or_debris": (40, 80, 220),
 }
+# SNOMED CT: category and type, each by pydicom's name and the concept's number
+CONCEPTS = {
+    "tumor": ("MorphologicallyAbnormalStructure", "49755003", "Neoplasm", "108369006"),
+    "stroma": ("Tissue", "85756007", "ConnectiveTissue", "21793004"),
+    "lymphocytic_infiltrate": ("MorphologicallyAbnormalStructure", "49755003", "InflammationMorphologic", "23583003"),
+    "necrosis_or_debris": ("MorphologicallyAbnormalStructure", "49755003", "Necrosis", "6574001"),
+}
+ANY_TISSUE = ("Tissue", "85756007", "Tissue", "85756007")
 # for classes that are not the paper's
 SPARE_COLOURS = ((150, 60, 200), (0, 180, 190), (240, 130, 20), (120, 90, 60))
 OTHER_COLOUR, UNREAD_COLOUR = (255, 255, 255), (128, 128, 128)

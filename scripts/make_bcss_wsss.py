@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lightmuseg.data.bcss import MASK_CODINGS, find_regions, read_mask
-from lightmuseg.data.bcss_wsss import LABEL_CODES, PALETTE, PATCH_SIZE, PSEUDO_LABELS
+from lightmuseg.data.bcss import MASK_CODINGS, PALETTE, find_regions, read_mask
+from lightmuseg.data.bcss_wsss import LABEL_CODES, PATCH_SIZE, PSEUDO_LABELS
 from lightmuseg.errors import InputError, report_faults_in_one_line
 from lightmuseg.files import whole_folder
 from lightmuseg.wsi.images import IMAGE_SUFFIXES, files_by_stem, read_rgb

@@ -11,10 +11,12 @@ from lightmuseg.light_monai import load_light_monai
 
 from .arguments import number, switches, takes_options_of
 
+OUTPUT = "lightmuseg_results"
+
 
 def engine_options(
     model: str = "",
-    bundle: str = "bundle",
+    bundle: str = "",
     override: str = "",
     mpp: float | None = None,
     series: int | None = None,
@@ -32,15 +34,17 @@ def engine_options(
     probabilities: bool | None = None,
     dicom_seg: bool | None = None,
     tolerance: float | None = None,
-) -> tuple[Path, Path | None, dict[str, Any]]:
-    """The bundle, the override and the values of the config's keys, of options that all commands on slides have.
+) -> tuple[Path | None, list[Path], dict[str, Any]]:
+    """The bundle, the overrides and the values, of options that all commands on slides have.
 
-    What is not given is as the configs say; --no-NAME turns a switch off that one of them turns on.
+    What is not given is as the package, or the config of BUNDLE, has it; --no-NAME turns a switch off that one of them
+    turns on.
 
     Args:
-        model: weights, the model.pt of a training; by default the bundle's.
-        bundle: the bundle's folder; its inference_wsi.json says network, classes and um/px.
-        override: a config that changes inference_wsi.json, such as bundle/configs/multiclass.json.
+        model: the model.pt of a training, or a name of 'lightmuseg models'; by default tumor. It says itself which
+            classes, network and um/px it has.
+        bundle: folder of a bundle whose inference_wsi.json decides what is not given here.
+        override: a config that changes inference_wsi.json, such as one that declares a network of your own.
         mpp: um per pixel of the slides; by default what their files say.
         series: number of the picture to take in a TIFF of several, counted from 0; by default the largest that is no
             label, macro or thumbnail.
@@ -77,49 +81,47 @@ def engine_options(
         **switches(tissue_mask=tissue_mask, ome=ome, probabilities=probabilities, dicom_seg=dicom_seg),
     }
     values = {name: value for name, value in given.items() if value is not None}
-    return Path(bundle), Path(override) if override else None, values
+    return Path(bundle) if bundle else None, [Path(override)] if override else [], values
 
 
 @takes_options_of(engine_options)
-def segment(*slides: str, output: str, resume: bool | None = None, changed: bool | None = None, **options: Any) -> None:
+def segment(
+    *slides: str, output: str = OUTPUT, resume: bool | None = None, changed: bool | None = None, **options: Any
+) -> None:
     """Segment slides or images: maps, regions, overlay and measurements of each in OUTPUT/<name of the slide>/.
 
     Args:
         slides: SVS, TIFF and other slides, DICOM files or folders, PNG or JPEG images.
-        output: folder of the folders of results, and of report.csv.
+        output: folder of the folders of results, and of report.csv; by default lightmuseg_results.
         resume: go on with slides that were interrupted, leave out those that are done, do broken results again.
         changed: with --resume do slides again whose file changed since; the former results are kept as .NAME.kept-1.
     """
     if not slides:
         raise InputError("lightmuseg segment: no slide is given; name at least one.")
-    bundle, override, values = engine_options(**options)
-    values |= switches(resume=resume, changed=changed)
+    bundle, overrides, values = engine_options(**options)
+    values |= {"output_dir": Path(output), **switches(resume=resume, changed=changed)}
     load_light_monai()
-    from lightmuseg.slides.bundle_config import run_bundle
+    from lightmuseg.files import require_space
+    from lightmuseg.progress import SlideBars
+    from lightmuseg.slides.bundle_config import make_segmenter
+    from lightmuseg.slides.unfinished import NEEDED_BYTES
 
-    run_bundle(bundle, override, [Path(slide) for slide in slides], Path(output), values)
+    segmenter = make_segmenter(values, bundle, overrides)
+    require_space(output, NEEDED_BYTES)
+    segmenter.run(slides, SlideBars())
     print(f"{output}: {', '.join(sorted(path.name for path in Path(output).iterdir() if path.name[0] != '.'))}")
 
 
-def quantize(
-    dataset: str, model: str = "", bundle: str = "bundle", override: str = "", max_drop: float | None = None
-) -> None:
+def quantize(dataset: str, model: str = "tumor", max_drop: float | None = None) -> None:
     """Make the model in INT8 for --runtime openvino_int8, beside its weights, and print what its Dice loses.
 
     Args:
         dataset: what 'lightmuseg prepare' wrote; INT8 is calibrated on its training tiles, controlled on its validation
             tiles, and measured on its test tiles.
-        model: weights, the model.pt of a training; by default the bundle's.
-        bundle: the bundle's folder; its inference_wsi.json says network and classes.
-        override: a config that changes inference_wsi.json, such as bundle/configs/multiclass.json.
+        model: the model.pt of a training, or a name of 'lightmuseg models'.
         max_drop: Dice that may be lost on the tiles that control, 0 to 1; by default 0.002.
     """
-    from lightmuseg.slides.bundle_config import quantize_bundle
+    from lightmuseg.runtimes.quantization import quantize_model
 
     drop = number("max_drop", max_drop, float)
-    options = {} if drop is None else {"max_drop": drop}
-    print(
-        quantize_bundle(
-            Path(bundle), Path(override) if override else None, Path(model) if model else None, Path(dataset), **options
-        )
-    )
+    print(quantize_model(model, Path(dataset), **({} if drop is None else {"max_drop": drop})))

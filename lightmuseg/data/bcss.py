@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from lightmuseg.errors import InputError
-from lightmuseg.wsi.images import IMAGE_SUFFIXES, files_by_stem, read_codes
+from lightmuseg.wsi.images import IMAGE_SUFFIXES, files_by_stem, read_codes, read_rgb
 
 # meta/gtruth_codes.tsv of the dataset, in the order of its codes 0 to 21.
 CODE_NAMES = (
@@ -35,6 +37,8 @@ MASK_CODINGS: dict[str, dict[int, int]] = {
     },
 }
 
+# The colours of the BCSS-WSSS masks, as its readme gives them, in the order of their values 0 to 4.
+PALETTE = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (153, 0, 255), (255, 255, 255))
 # JPEG would turn codes into their neighbours.
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 
@@ -59,6 +63,11 @@ class Region:
     mpp: float
     image_label: tuple[int, ...] | None = None
 
+    @property
+    def files(self) -> dict[str, Path]:
+        """Its files by kind: "image", where it has one, and "mask"."""
+        return {"mask": self.mask} if self.image is None else {"image": self.image, "mask": self.mask}
+
 
 def find_regions(source: Path, masks: str = "masks", images: bool = True) -> list[Region]:
     """The regions of a BCSS folder, by name.
@@ -73,20 +82,49 @@ def find_regions(source: Path, masks: str = "masks", images: bool = True) -> lis
     """
     if not source.is_dir():
         raise InputError(f"{source}: no such folder; give the BCSS folder that holds rgbs*/ and {masks}/.")
-    mask_folder = source / masks
-    if not mask_folder.is_dir():
-        raise InputError(f"{mask_folder}: no such folder; name the folder of masks with --masks.")
-    mask_of_stem = files_by_stem(mask_folder, MASK_SUFFIXES)
+    remedy = "name the folder of masks with --masks"
     if not images:
+        mask_of_stem = _masks_in(source / masks, remedy)
         if not mask_of_stem:
-            raise InputError(f"{mask_folder}: holds no masks ({', '.join(MASK_SUFFIXES)}).")
+            raise InputError(f"{source / masks}: holds no masks ({', '.join(MASK_SUFFIXES)}).")
         return [Region(stem, **name_parts(mask), image=None, mask=mask) for stem, mask in mask_of_stem.items()]
+    folders = sorted(folder for folder in source.glob("rgbs*") if folder.is_dir())
+    if len(folders) != 1:
+        found = ", ".join(folder.name for folder in folders) or "none"
+        raise InputError(f"{source}: needs exactly one folder rgbs* of images, found {found}.")
+    return regions_of(folders[0], source / masks, remedy, name_parts)
+
+
+def _masks_in(folder: Path, remedy: str) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; {remedy}.")
+    return files_by_stem(folder, MASK_SUFFIXES)
+
+
+def regions_of(
+    images: Path, masks: Path, remedy: str, parts: Callable[[Path], dict[str, Any]], prefix: str = ""
+) -> list[Region]:
+    """The images of a folder with the masks of another that have the same file stems.
+
+    Args:
+        images, masks: the folders.
+        remedy: what to do where there is no folder of masks.
+        parts: what an image's name says, as fields of :class:`Region`.
+        prefix: of the regions' names, before the file's stem.
+
+    Raises:
+        InputError: where there are no masks or images, or an image has no mask.
+    """
+    mask_of_stem = _masks_in(masks, remedy)
+    image_of_stem = files_by_stem(images)
+    if not image_of_stem:
+        raise InputError(f"{images}: holds no images ({', '.join(IMAGE_SUFFIXES)}).")
     regions = []
-    for stem, image in _images(source).items():
-        parts = name_parts(image)
+    for stem, image in image_of_stem.items():
+        said = parts(image)
         if stem not in mask_of_stem:
-            raise InputError(f"{image}: has no mask in {mask_folder}; add {stem}.png there or take the image away.")
-        regions.append(Region(stem, **parts, image=image, mask=mask_of_stem[stem]))
+            raise InputError(f"{image}: has no mask in {masks}; add {stem}.png there or take the image away.")
+        regions.append(Region(name=prefix + stem, image=image, mask=mask_of_stem[stem], **said))
     return regions
 
 
@@ -104,24 +142,37 @@ def name_parts(path: Path) -> dict[str, Any]:
     return {"patient": match["patient"], "x0": int(match["x0"]), "y0": int(match["y0"]), "mpp": float(match["mpp"])}
 
 
-def _images(source: Path) -> dict[str, Path]:
-    folders = sorted(folder for folder in source.glob("rgbs*") if folder.is_dir())
-    if len(folders) != 1:
-        found = ", ".join(folder.name for folder in folders) or "none"
-        raise InputError(f"{source}: needs exactly one folder rgbs* of images, found {found}.")
-    images = files_by_stem(folders[0], IMAGE_SUFFIXES)
-    if not images:
-        raise InputError(f"{folders[0]}: holds no images ({', '.join(IMAGE_SUFFIXES)}).")
-    return images
-
-
 def read_mask(path: Path, coding: str = "bcss") -> np.ndarray:
     """The BCSS codes, uint8 [H, W], of a mask's file in a coding of :data:`MASK_CODINGS`.
 
+    An index or grey image is read by value; in "bcss-wsss" a colour image by :data:`PALETTE`.
+
     Raises:
-        InputError: where it cannot be read whole, or holds a value the coding does not know.
+        InputError: where it cannot be read whole, or holds a value or colour that the coding does not know.
     """
-    return to_codes(read_codes(path), coding, path)
+    is_coloured = coding == "bcss-wsss" and _is_colour(path)
+    return to_codes(_values_of_colours(path) if is_coloured else read_codes(path), coding, path)
+
+
+def _is_colour(path: Path) -> bool:
+    # what cannot be opened is for the reader of masks to report
+    try:
+        with Image.open(path) as image:
+            return image.mode in ("RGB", "RGBA")
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
+def _values_of_colours(path: Path) -> np.ndarray:
+    pixels = read_rgb(path)
+    values = np.full(pixels.shape[:2], len(PALETTE), np.uint8)
+    for value, colour in enumerate(PALETTE):
+        values[(pixels == colour).all(axis=-1)] = value
+    unknown = pixels[values == len(PALETTE)]
+    if len(unknown):
+        colour = tuple(unknown[0].tolist())
+        raise InputError(f"{path}: holds the unknown colour {colour}; known are {', '.join(map(str, PALETTE))}.")
+    return values
 
 
 def to_codes(values: np.ndarray, coding: str, mask: Path) -> np.ndarray:

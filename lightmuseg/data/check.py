@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from lightmuseg.provenance import sha256_of
 from lightmuseg.wsi.images import read_codes, read_rgb
 
 from .bcss import Region, find_regions, read_mask
-from .bcss_wsss import find_patches, read_labels
+from .bcss_wsss import find_patches
 from .parallel import each
-from .tile_manifest import check_tile, read_manifest
+from .tile_manifest import check_tile, read_manifest, tiles_by_region
 
 
 def check_dataset(source: Path, output: Path) -> str:
@@ -40,17 +40,15 @@ def check_dataset(source: Path, output: Path) -> str:
     options = manifest["options"]
     if options["dataset"] == "bcss-wsss":
         regions = [patch for _, patch in find_patches(source, options["pseudo_labels"])]
-        read = read_labels
+        coding = "bcss-wsss"
     else:
         regions = find_regions(source, options["masks"], options["tile_files"] != "none")
-        read = partial(read_mask, coding=options["mask_coding"])
+        coding = options["mask_coding"]
     patients = _patients(output, manifest["tiles"], regions, published=options["split"] == "published")
     entries = {entry["roi"]: entry for entry in manifest["sources"]}
-    tiles_of = {region.name: [] for region in regions}
-    for tile in manifest["tiles"]:
-        tiles_of[tile["roi"]].append(tile)
-    work = [(region, entries.get(region.name), tiles_of[region.name]) for region in regions]
-    compare = partial(_compare, output=output, size=manifest["tile_size"], read=read)
+    tiles_of = tiles_by_region(manifest["tiles"])
+    work = [(region, entries.get(region.name), tiles_of.get(region.name, [])) for region in regions]
+    compare = partial(_compare, output=output, size=manifest["tile_size"], coding=coding)
     files = sum(each(compare, work, "checking", "region"))
     held = "equal" if "image" in manifest["tiles"][0] else "have the pixel counts of"
     return (
@@ -80,31 +78,35 @@ def _patients(output: Path, tiles: list[dict[str, Any]], regions: Sequence[Regio
 
 
 def _compare(
-    work: tuple[Region, dict[str, Any] | None, list[dict[str, Any]]],
-    output: Path,
-    size: int,
-    read: Callable[[Path], np.ndarray],
+    work: tuple[Region, dict[str, Any] | None, list[dict[str, Any]]], output: Path, size: int, coding: str
 ) -> int:
     """Compare one region's files and tiles with the manifest; the number of files it has."""
     region, entry, tiles = work
-    files = {kind: path for kind, path in (("image", region.image), ("mask", region.mask)) if path is not None}
-    for kind, path in files.items():
+    for kind, path in region.files.items():
         if entry is None or sha256_of(path) != entry[f"{kind}_sha256"]:
             raise InputError(f"{path}: is not the file that {output} was prepared from; prepare the dataset again.")
-    codes = Image.fromarray(read(region.mask))
-    image = None if region.image is None else Image.fromarray(read_rgb(region.image))
+    # by Pillow, and not as the tiles were cut
+    codes = Image.fromarray(read_mask(region.mask, coding))
     if (entry["width"], entry["height"]) != codes.size:
         raise InputError(f"{output}: says another size than {region.mask} has; prepare the dataset again.")
+    sources = {"mask": (codes, 0, read_codes)}
+    if region.image is not None:
+        sources["image"] = Image.fromarray(read_rgb(region.image)), (255, 255, 255), read_rgb
     for tile in tiles:
-        expected = _crop(codes, tile, size, 0)
-        if tile["code_pixels"] != {str(code): n for code, n in enumerate(expected.histogram()) if n}:
-            raise InputError(f"{output}: counts other pixels at {_place(tile)} than {region.mask} has.")
-        if image is None:
+        place = f"x {tile['x']}, y {tile['y']} of {tile['roi']}"
+        counts = {str(code): n for code, n in enumerate(_crop(codes, tile, size, 0).histogram()) if n}
+        if tile["code_pixels"] != counts:
+            raise InputError(f"{output}: counts other pixels at {place} than {region.mask} has.")
+        if region.image is None:
             continue
         check_tile(output, tile)
-        _same(output / tile["mask"], read_codes, expected, region.mask, tile)
-        _same(output / tile["image"], read_rgb, _crop(image, tile, size, (255, 255, 255)), region.image, tile)
-    return len(files)
+        for kind, (picture, fill, read) in sources.items():
+            path = output / tile[kind]
+            if not np.array_equal(read(path), np.asarray(_crop(picture, tile, size, fill))):
+                raise InputError(
+                    f"{path}: differs from {region.files[kind]} at {place}; delete the dataset and prepare it again."
+                )
+    return len(region.files)
 
 
 def _crop(image: Image.Image, tile: dict[str, Any], size: int, fill: int | tuple[int, int, int]) -> Image.Image:
@@ -112,14 +114,3 @@ def _crop(image: Image.Image, tile: dict[str, Any], size: int, fill: int | tuple
     whole = Image.new(image.mode, (size, size), fill)
     whole.paste(image.crop((x, y, min(x + size, image.width), min(y + size, image.height))))
     return whole
-
-
-def _same(
-    path: Path, read: Callable[[Path], np.ndarray], expected: Image.Image, source: Path, tile: dict[str, Any]
-) -> None:
-    if not np.array_equal(read(path), np.asarray(expected)):
-        raise InputError(f"{path}: differs from {source} at {_place(tile)}; delete the dataset and prepare it again.")
-
-
-def _place(tile: dict[str, Any]) -> str:
-    return f"x {tile['x']}, y {tile['y']} of {tile['roi']}"

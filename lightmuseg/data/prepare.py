@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightmuseg.errors import InputError
 
-from .bcss import MASK_CODINGS, find_regions, read_mask
-from .bcss_wsss import PATCH_SIZE, PSEUDO_LABELS, find_patches, read_labels
+from .bcss import MASK_CODINGS, find_regions
+from .bcss_wsss import PATCH_SIZE, PSEUDO_LABELS, find_patches
 from .split import plan_split
-from .tiles import TILE_ENDINGS, Cut, write_dataset
+from .tiles import TILE_ENDINGS, Cut, Tiling, write_dataset
 
 # Regions whose um/px differ by more are not of one dataset.
 SCALE_TOLERANCE = 1.05
@@ -34,10 +33,7 @@ def prepare_bcss(
         source: holds one folder rgbs* and a folder of masks.
         output: the dataset's folder.
         masks: name of the folder of masks.
-        mask_coding: a key of :data:`.bcss.MASK_CODINGS`.
-        tile_size: side in pixels.
-        overlap: share of a tile that neighbours have in common at least.
-        min_annotated: tiles with a smaller share of annotated pixels are left out.
+        mask_coding, tile_size, overlap, min_annotated: as of :class:`.tiles.Tiling`.
         tile_files: a key of :data:`.tiles.TILE_ENDINGS`, or "none" to write the manifest only, from the masks alone.
         split_options: as of :func:`.split.plan_split`.
 
@@ -73,9 +69,8 @@ def prepare_bcss(
         **used,
     }
     cuts = [Cut(region, split[region.patient]) for region in regions]
-    read = partial(read_mask, coding=mask_coding)
-    ending = TILE_ENDINGS.get(tile_files, "")
-    return write_dataset(cuts, output, options, tile_size, read, min_annotated, overlap, ending)
+    tiling = Tiling(tile_size, overlap, min_annotated, mask_coding, TILE_ENDINGS.get(tile_files, ""))
+    return write_dataset(cuts, output, options, tiling)
 
 
 def prepare_bcss_wsss(source: Path, output: Path, pseudo_labels: str = PSEUDO_LABELS) -> dict[str, Any]:
@@ -95,4 +90,4 @@ def prepare_bcss_wsss(source: Path, output: Path, pseudo_labels: str = PSEUDO_LA
     """
     options = {"dataset": "bcss-wsss", "pseudo_labels": pseudo_labels, "split": "published"}
     cuts = [Cut(region, split) for split, region in find_patches(source, pseudo_labels)]
-    return write_dataset(cuts, output, options, PATCH_SIZE, read_labels)
+    return write_dataset(cuts, output, options, Tiling(PATCH_SIZE, mask_coding="bcss-wsss"))

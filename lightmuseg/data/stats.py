@@ -33,20 +33,14 @@ def class_shares(dataset_dir: str | Path) -> list[dict[str, Any]]:
     rows = []
     for split in SPLITS:
         of_split = [tile for tile in tiles if tile["split"] == split]
+        patients = len({tile["patient"] for tile in of_split})
         total = sum(sum(tile["code_pixels"].values()) for tile in of_split)
         for code in codes if of_split else ():
             pixels = sum(tile["code_pixels"].get(str(code), 0) for tile in of_split)
             rows.append(
-                {
-                    "split": split,
-                    "tiles": len(of_split),
-                    "patients": len({tile["patient"] for tile in of_split}),
-                    "code": code,
-                    "name": CODE_NAMES[code],
-                    "pixels": pixels,
-                    "share": pixels / total,
-                }
-            )
+                {"split": split, "tiles": len(of_split), "patients": patients, "code": code, "name": CODE_NAMES[code],
+                 "pixels": pixels, "share": pixels / total}
+            )  # fmt: skip
     return rows
 
 

@@ -16,7 +16,6 @@ from lightmuseg.provenance import sha256_of
 from lightmuseg.text_files import read_json
 
 from .bcss import CODE_NAMES
-from .split import SPLITS
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +84,31 @@ def _check_types(what: str, entry: Any, fields: dict[str, Any]) -> None:
             raise ValueError(f"{what} has the {name} {str(value)[:80]!r}")
 
 
+def tiles_of_split(dataset_dir: str | Path, split: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The manifest of a prepared dataset, and the entries of the tiles of one split in it.
+
+    Raises:
+        InputError: where there is no manifest or no tile in the split.
+    """
+    manifest = read_manifest(dataset_dir)
+    tiles = [tile for tile in manifest["tiles"] if tile["split"] == split]
+    if not tiles:
+        there = ", ".join(sorted({tile["split"] for tile in manifest["tiles"]}))
+        raise InputError(
+            f"{dataset_dir}: has no tiles in the split {split!r}; prepare it with more patients, or choose one of its "
+            f"splits: {there}."
+        )
+    return manifest, tiles
+
+
+def tiles_by_region(tiles: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Entries of tiles by the name of their region."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for tile in tiles:
+        found.setdefault(tile["roi"], []).append(tile)
+    return found
+
+
 def load_tiles(dataset_dir: str | Path, split: str) -> list[dict[str, Any]]:
     """The tiles of one split as MONAI data dictionaries with the paths ``image`` and ``label``.
 
@@ -103,15 +127,8 @@ def load_tiles(dataset_dir: str | Path, split: str) -> list[dict[str, Any]]:
         InputError: where there is no manifest or no tile in the split, the dataset was prepared without tile files,
             or a file is missing or was changed.
     """
-    if split not in SPLITS:
-        raise InputError(f"split {split!r} is not known; one of {', '.join(SPLITS)}.")
     root = Path(dataset_dir)
-    manifest = read_manifest(root)
-    tiles = [tile for tile in manifest["tiles"] if tile["split"] == split]
-    if not tiles:
-        raise InputError(
-            f"{root}: has no tiles in the split {split!r}; prepare it with more patients, or choose a split that has."
-        )
+    manifest, tiles = tiles_of_split(root, split)
     if "image" not in tiles[0]:
         raise InputError(f"{root}: holds no tile files (--tile_files none); train on it with train_wsi.json.")
     # side by side, since a network's disk answers slowly
@@ -178,13 +195,12 @@ def warn_of_absent_classes(
     for split in dict.fromkeys(splits):
         found = {int(code) for tile in tiles if tile["split"] == split for code in tile["code_pixels"]}
         found = {merged.get(code, code) for code in found}
+        consequence = "its scores are nan where nothing is to be scored, and are left out of the means"
+        if split == "train":
+            consequence = "the network cannot learn it"
         for name, codes in classes.items():
             if found.isdisjoint(codes):
-                what = (
-                    "the network cannot learn it" if split == "train" else
-                    "its scores are nan where nothing is to be scored, and are left out of the means"
-                )  # fmt: skip
                 logger.warning(
-                    "%s: no tile of the split %r holds the class %s (codes %s): %s.",
-                    dataset_dir, split, name, ", ".join(map(str, codes)), what,
-                )  # fmt: skip
+                    f"{dataset_dir}: no tile of the split {split!r} holds the class {name} "
+                    f"(codes {', '.join(map(str, codes))}): {consequence}."
+                )

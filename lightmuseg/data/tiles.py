@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from .tile_manifest import FORMAT, MANIFEST, check_tile, read_manifest
 
 # Kinds of image files, all lossless. PNG is half the size; TIFF, not compressed, is read in 0.6 ms instead of 8.
 TILE_ENDINGS = {"png": ".png", "tiff": ".tif"}
-# What a tile takes beyond its pixels, in the manifest and in begun blocks of the disk.
+# What a tile takes beyond its pixels: in the manifest, and in disk blocks that it does not fill.
 BYTES_PER_ENTRY = 10_000
 
 
@@ -39,7 +39,33 @@ class Cut:
     box: tuple[int, int, int, int] | None = None
 
 
-def tile_starts(length: int, tile_size: int, overlap: float = 0.0) -> list[int]:
+@dataclass(frozen=True)
+class Tiling:
+    """How regions are cut into tiles.
+
+    Attributes:
+        tile_size: side of a tile in pixels.
+        overlap: share of a tile that neighbours have in common at least.
+        min_annotated: tiles with a smaller share of annotated pixels are left out.
+        mask_coding: of the masks, a key of :data:`.bcss.MASK_CODINGS`.
+        ending: of the images' files, a value of ``TILE_ENDINGS``; masks are PNG.
+    """
+
+    tile_size: int = 512
+    overlap: float = 0.0
+    min_annotated: float = 0.0
+    mask_coding: str = "bcss"
+    ending: str = ".png"
+
+    def corners(self, box: tuple[int, int, int, int]) -> Iterator[tuple[int, int]]:
+        """The left upper corners (x, y) of the tiles that cover a box (x, y, width, height), row by row."""
+        x, y, width, height = box
+        for y_tile in even_tile_starts(height, self.tile_size, self.overlap):
+            for x_tile in even_tile_starts(width, self.tile_size, self.overlap):
+                yield x + x_tile, y + y_tile
+
+
+def even_tile_starts(length: int, tile_size: int, overlap: float = 0.0) -> list[int]:
     """Starts of the fewest tiles that cover ``length`` pixels, evenly spread.
 
     Args:
@@ -47,8 +73,10 @@ def tile_starts(length: int, tile_size: int, overlap: float = 0.0) -> list[int]:
         tile_size: in pixels.
         overlap: share of a tile that neighbours have in common at least; they share more where the length asks it.
 
-    >>> tile_starts(1024, 512), tile_starts(1100, 512), tile_starts(300, 512), tile_starts(1024, 512, overlap=0.25)
-    ([0, 512], [0, 294, 588], [0], [0, 256, 512])
+    >>> even_tile_starts(1024, 512), even_tile_starts(1100, 512), even_tile_starts(300, 512)
+    ([0, 512], [0, 294, 588], [0])
+    >>> even_tile_starts(1024, 512, overlap=0.25)
+    [0, 256, 512]
     """
     spread = max(0, length - tile_size)
     steps = math.ceil(spread / (tile_size - math.ceil(overlap * tile_size)))
@@ -62,14 +90,7 @@ def filled(pixels: np.ndarray, tile_size: int, value: int) -> np.ndarray:
 
 
 def write_dataset(
-    cuts: Sequence[Cut],
-    output: Path,
-    options: dict[str, Any],
-    tile_size: int = 512,
-    read: Callable[[Path], np.ndarray] = read_mask,
-    min_annotated: float = 0.0,
-    overlap: float = 0.0,
-    ending: str = ".png",
+    cuts: Sequence[Cut], output: Path, options: dict[str, Any], tiling: Tiling = Tiling()
 ) -> dict[str, Any]:
     """Write the tiles of ``cuts`` to ``output``, or do nothing where they are there already.
 
@@ -81,11 +102,7 @@ def write_dataset(
         cuts: what to cut, with the split of each.
         output: new folder, or one that an earlier call wrote.
         options: recorded in the manifest; an existing ``output`` must have been made with the same.
-        tile_size: side in pixels.
-        read: gives the BCSS codes, uint8 [H, W], of a mask's file.
-        min_annotated: tiles with a smaller share of annotated pixels are left out.
-        overlap: share of a tile that neighbours have in common at least.
-        ending: of the images' files, a value of ``TILE_ENDINGS``; masks are PNG.
+        tiling: how to cut.
 
     Returns:
         The manifest.
@@ -99,21 +116,19 @@ def write_dataset(
     if existing is not None:
         return existing
 
-    with whole_folder(output, _needed_bytes(cuts, sources, tile_size, overlap)) as folder:
+    with whole_folder(output, _needed_bytes(cuts, sources, tiling)) as folder:
         if cuts[0].region.image is not None:
             for kind in ("images", "masks"):
                 (folder / kind).mkdir()
-        cut = partial(
-            _cut, output=folder, tile_size=tile_size, read=read, least=min_annotated, overlap=overlap, ending=ending
-        )
+        cut = partial(_cut, output=folder, tiling=tiling)
         tiles = [tile for made in each(cut, cuts, "cutting", "region") for tile in made]
         if not tiles:
-            raise InputError(f"no tile has {min_annotated:.0%} of its pixels annotated; lower --min_annotated.")
+            raise InputError(f"no tile has {tiling.min_annotated:.0%} of its pixels annotated; lower --min_annotated.")
         manifest = {
             "format": FORMAT,
             "lightmuseg": __version__,
             "options": options,
-            "tile_size": tile_size,
+            "tile_size": tiling.tile_size,
             "codes": dict(enumerate(CODE_NAMES)),
             "sources": sources,
             "tiles": tiles,
@@ -130,37 +145,21 @@ def _is_denied(tile: dict[str, Any]) -> bool:
     return bool({int(code) for code in tile["code_pixels"]} - {*tile["image_label"], *UNANNOTATED})
 
 
-def _needed_bytes(cuts: Sequence[Cut], sources: list[dict[str, Any]], tile_size: int, overlap: float) -> int:
+def _needed_bytes(cuts: Sequence[Cut], sources: list[dict[str, Any]], tiling: Tiling) -> int:
     """The dataset's size were its tiles not compressed."""
     size_of = {source["roi"]: (source["width"], source["height"]) for source in sources}
     boxes = [cut.box or (0, 0, *size_of[cut.region.name]) for cut in cuts]
-    tiles = sum(1 for box in boxes for _ in _corners(box, tile_size, overlap))
-    rgb_and_mask = 0 if cuts[0].region.image is None else 4 * tile_size**2
+    tiles = sum(1 for box in boxes for _ in tiling.corners(box))
+    rgb_and_mask = 0 if cuts[0].region.image is None else 4 * tiling.tile_size**2
     return tiles * (rgb_and_mask + BYTES_PER_ENTRY)
-
-
-def _corners(box: tuple[int, int, int, int], tile_size: int, overlap: float) -> Iterator[tuple[int, int]]:
-    """The left upper corners (x, y) of the tiles that cover a box, row by row."""
-    x, y, width, height = box
-    for yt in tile_starts(height, tile_size, overlap):
-        for xt in tile_starts(width, tile_size, overlap):
-            yield x + xt, y + yt
 
 
 def _source(region: Region) -> dict[str, Any]:
     width, height = image_size(region.image or region.mask)
-    source = {
-        "roi": region.name,
-        "patient": region.patient,
-        "x0": region.x0,
-        "y0": region.y0,
-        "mpp": region.mpp,
-        "width": width,
-        "height": height,
-    }
-    for kind, path in (("image", region.image), ("mask", region.mask)):
-        if path is not None:
-            source |= {kind: path.name, f"{kind}_sha256": sha256_of(path)}
+    source = {"roi": region.name} | {name: getattr(region, name) for name in ("patient", "x0", "y0", "mpp")}
+    source |= {"width": width, "height": height}
+    for kind, path in region.files.items():
+        source |= {kind: path.name, f"{kind}_sha256": sha256_of(path)}
     return source
 
 
@@ -186,17 +185,9 @@ def _existing(output: Path, options: dict[str, Any], sources: list[dict[str, Any
     return manifest
 
 
-def _cut(
-    cut: Cut,
-    output: Path,
-    tile_size: int,
-    read: Callable[[Path], np.ndarray],
-    least: float,
-    overlap: float,
-    ending: str,
-) -> list[dict[str, Any]]:
-    region = cut.region
-    codes = read(region.mask)
+def _cut(cut: Cut, output: Path, tiling: Tiling) -> list[dict[str, Any]]:
+    region, size = cut.region, tiling.tile_size
+    codes = read_mask(region.mask, tiling.mask_coding)
     height, width = codes.shape
     image = None if region.image is None else read_rgb(region.image)
     if image is not None and image.shape[:2] != codes.shape:
@@ -206,11 +197,11 @@ def _cut(
         )
     left, top, width, height = box = cut.box or (0, 0, width, height)
     tiles = []
-    for x, y in _corners(box, tile_size, overlap):
-        inside = (slice(y, min(y + tile_size, top + height)), slice(x, min(x + tile_size, left + width)))
-        tile_codes = filled(codes[inside], tile_size, 0)
+    for x, y in tiling.corners(box):
+        inside = slice(y, min(y + size, top + height)), slice(x, min(x + size, left + width))
+        tile_codes = filled(codes[inside], size, 0)
         counts = np.bincount(tile_codes.ravel(), minlength=len(CODE_NAMES))
-        if 1 - counts[list(UNANNOTATED)].sum() / tile_size**2 < least:
+        if 1 - counts[list(UNANNOTATED)].sum() / size**2 < tiling.min_annotated:
             continue
         tile = {"split": cut.split, "patient": region.patient, "roi": region.name, "x": x, "y": y}
         if region.image_label is not None:
@@ -218,7 +209,7 @@ def _cut(
         tile["code_pixels"] = {str(code): int(count) for code, count in enumerate(counts) if count}
         if image is not None:
             name = f"{region.name}_x{x}_y{y}"
-            tile |= _written(output, f"images/{name}{ending}", "image", filled(image[inside], tile_size, 255))
+            tile |= _written(output, f"images/{name}{tiling.ending}", "image", filled(image[inside], size, 255))
             tile |= _written(output, f"masks/{name}.png", "mask", tile_codes)
         tiles.append(tile)
     return tiles
@@ -226,7 +217,7 @@ def _cut(
 
 def _written(output: Path, name: str, kind: str, pixels: np.ndarray) -> dict[str, Any]:
     # Stained tissue has no repeats for zlib to find: run lengths alone give the same size in a fourth of the time.
-    how = {"compress_type": zlib.Z_RLE} if kind == "image" and name.endswith(".png") else {}
-    Image.fromarray(pixels).save(output / name, **how)
+    options = {"compress_type": zlib.Z_RLE} if kind == "image" and name.endswith(".png") else {}
+    Image.fromarray(pixels).save(output / name, **options)
     written = (output / name).read_bytes()
     return {kind: name, f"{kind}_bytes": len(written), f"{kind}_crc32": zlib.crc32(written)}

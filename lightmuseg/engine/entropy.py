@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from .rows import RowStore
+    from .rows import Rows
 
 # Output pixels from one sample to the next, along both axes, and to one of the map: entropy of every pixel would cost
 # more than all else of the map does, and 16 pixels are 8 um, a nucleus, at the resolution that maps have by default.
@@ -96,7 +96,7 @@ class Entropies:
         return sum(self.sums) / (LEVELS * sum(self.samples)) if any(self.samples) else None
 
 
-def uncertainty_map(store: RowStore) -> np.ndarray:
+def uncertainty_map(store: Rows) -> np.ndarray:
     """Mean entropy of blocks of 16 x 16 output pixels from the slide's left upper corner.
 
     Returns:

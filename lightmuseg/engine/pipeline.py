@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from lightmuseg.areas.area import Area
 from lightmuseg.classes import UNREAD, indices_of, probabilities_of
@@ -21,7 +20,7 @@ from lightmuseg.wsi.readers.reader import UnreadablePixels
 from .entropy import STEP, UNKNOWN, Entropies, entropy_levels, samples_before
 from .merge import Merger
 from .plan import Plan
-from .rows import RowStore
+from .rows import Rows
 
 if TYPE_CHECKING:
     from lightmuseg.runtimes import Runtime
@@ -32,8 +31,8 @@ T = TypeVar("T")
 
 
 def segment_slide(
-    view: ModelView, area: Area, plan: Plan, runtime: Runtime, store: RowStore, batch_size: int, probabilities: bool,
-    progress: bool = True,
+    view: ModelView, area: Area, plan: Plan, runtime: Runtime, store: Rows, batch_size: int, probabilities: bool,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:  # fmt: skip
     """Fill ``store`` with the rows it has not, by the network's maps of the plan's tiles.
 
@@ -47,7 +46,7 @@ def segment_slide(
         store: of the rows.
         batch_size: tiles to the network at once.
         probabilities: keep them too.
-        progress: show a bar.
+        progress: is called with the tiles that are done and all tiles, at first and after each batch.
     """
     finished = store.finished()
     if finished == len(store):
@@ -57,16 +56,18 @@ def segment_slide(
     starts = range(first // batch_size * batch_size, len(plan.tiles), batch_size)
     batches = [plan.tiles[start : start + batch_size] for start in starts]
     rows = RowWriter(plan, runtime, store, area, view.scale, finished, probabilities)
-    with tqdm(
-        total=len(plan.tiles), initial=starts.start, unit="tile", desc=view.reader.path.name, disable=not progress
-    ) as bar, ThreadPoolExecutor(1, "merge") as merging:  # fmt: skip
+    progress = progress or (lambda done, total: None)
+    done = starts.start
+    progress(done, len(plan.tiles))
+    with ThreadPoolExecutor(1, "merge") as merging:
         pending: deque[Future[None]] = deque()
         for tiles, pixels in _ahead(_read(view, plan, batches)):
             faults = [tile if isinstance(tile, UnreadablePixels) else None for tile in pixels]
             pending.append(merging.submit(rows.add, tiles, faults, _logits(runtime, pixels)))
             if len(pending) > DEPTH:
                 pending.popleft().result()
-            bar.update(len(tiles))
+            done += len(tiles)
+            progress(done, len(plan.tiles))
         for future in pending:
             future.result()
         merging.submit(rows.close).result()
@@ -111,7 +112,7 @@ class RowWriter:
     """Make classes of merged logits and hand each finished row to the store."""
 
     def __init__(
-        self, plan: Plan, runtime: Runtime, store: RowStore, area: Area, scale: float, finished: int,
+        self, plan: Plan, runtime: Runtime, store: Rows, area: Area, scale: float, finished: int,
         probabilities: bool,
     ) -> None:  # fmt: skip
         self._plan, self._store, self._area = plan, store, area

@@ -1,10 +1,11 @@
-"""The map of a slide on disk while it grows: rows of cells, each whole or absent."""
+"""The map of a slide while it grows: rows of cells, each whole or absent, on disk or in memory."""
 
 from __future__ import annotations
 
 import json
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,40 +18,132 @@ from .plan import Plan
 
 # what zipfile raises on a file that a power failure cut short
 _BROKEN = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
-
-
-# Of what is in a row's file: a run that was begun with another is not gone on with.
+# Of what is in a row's file: a run that started with another is not resumed.
 FORMAT = 3
 
 
-class RowStore:
-    """Rows of cells, from the top, as files in a folder; and the class map that they make together.
+class Rows(ABC):
+    """Rows of cells, from the top, and the class map that they make together.
 
-    Attributes:
-        width, height: of the map in output pixels.
+    Args:
+        plan: of the tiles.
         mpp: um per output pixel.
         downsample: level-0 pixels of the slide to one of the output.
         class_names: of the indices from 1.
+
+    Attributes:
+        width, height: of the map in output pixels.
     """
 
-    def __init__(self, folder: Path, plan: Plan, mpp: float, downsample: float, class_names: Sequence[str]) -> None:
+    def __init__(self, plan: Plan, mpp: float, downsample: float, class_names: Sequence[str]) -> None:
         self.width, self.height = plan.width, plan.height
-        self.mpp = mpp
-        self.downsample = downsample
+        self.mpp, self.downsample = mpp, downsample
         self.class_names = tuple(class_names)
-        self._folder = folder
-        self._ends = [min(edge, plan.height) for edge in plan.edges_y[1:]]
-        folder.mkdir(parents=True, exist_ok=True)
+        self._count = len(plan.ys_m)
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return self._count
+
+    @abstractmethod
+    def save(
+        self, row: int, classes: np.ndarray, entropy: np.ndarray, probabilities: np.ndarray | None,
+        record: dict[str, Any],
+    ) -> None:  # fmt: skip
+        """Keep a row.
+
+        Args:
+            row: its number.
+            classes: indices uint8 [h, width].
+            entropy: of every fourth pixel of every fourth row of the map, uint8.
+            probabilities: uint8 [C, h, width].
+            record: plain values.
+        """
+
+    @abstractmethod
+    def finished(self) -> int:
+        """The number of rows, from the top, that are there and whole."""
+
+    @abstractmethod
+    def _array(self, row: int, name: str) -> np.ndarray:
+        """The classes, the entropy or the probabilities of a row."""
+
+    @abstractmethod
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The plain values kept with each row."""
+
+    def bands(self, height: int) -> Iterator[np.ndarray]:
+        """Class indices uint8 [<= height, width], from the top."""
+        return self._bands("classes", height)
+
+    def entropy_bands(self, height: int) -> Iterator[np.ndarray]:
+        """Samples of entropy uint8 [<= height, samples in a row], from the top; 254 is the greatest, 255 unknown."""
+        return self._bands("entropy", height)
+
+    def probability_bands(self, height: int) -> Iterator[np.ndarray]:
+        """Probabilities uint8 [C, <= height, width], from the top; 255 is 1."""
+        return self._bands("probabilities", height)
+
+    def _bands(self, name: str, height: int) -> Iterator[np.ndarray]:
+        """Bands of as many lines, whatever rows have; in memory are one of each."""
+        waiting, count = None, 0
+        for row in range(len(self)):
+            lines = self._array(row, name)
+            while lines.shape[-2]:
+                if waiting is None:
+                    waiting = np.empty((*lines.shape[:-2], height, lines.shape[-1]), lines.dtype)
+                taken = lines[..., : height - count, :]
+                waiting[..., count : count + taken.shape[-2], :] = taken
+                count += taken.shape[-2]
+                lines = lines[..., taken.shape[-2] :, :]
+                if count == height:
+                    yield waiting
+                    waiting, count = None, 0
+        if waiting is not None:
+            yield waiting[..., :count, :]
+
+
+class MemoryRows(Rows):
+    """Rows in memory, for small pictures."""
+
+    def __init__(self, plan: Plan, mpp: float, downsample: float, class_names: Sequence[str]) -> None:
+        super().__init__(plan, mpp, downsample, class_names)
+        self._rows: list[dict[str, Any]] = []
 
     def save(
         self, row: int, classes: np.ndarray, entropy: np.ndarray, probabilities: np.ndarray | None,
         record: dict[str, Any],
     ) -> None:  # fmt: skip
-        """Keep a row: class indices uint8 [h, width], the samples of entropy in it, as uint8 of every fourth pixel of
-        every fourth row of the map, probabilities uint8 [C, h, width], and plain values of it."""
+        """See :class:`Rows`; rows come in order."""
+        arrays = {"classes": classes, "entropy": entropy, "probabilities": probabilities}
+        # copies, as the engine uses its arrays again
+        self._rows.append({name: array.copy() for name, array in arrays.items() if array is not None})
+        self._rows[row]["record"] = record
+
+    def finished(self) -> int:
+        """See :class:`Rows`."""
+        return len(self._rows)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """See :class:`Rows`."""
+        return (row["record"] for row in self._rows)
+
+    def _array(self, row: int, name: str) -> np.ndarray:
+        return self._rows[row][name]
+
+
+class RowStore(Rows):
+    """Rows as files in a folder, which is made; the arguments after it are those of :class:`Rows`."""
+
+    def __init__(self, folder: Path, plan: Plan, mpp: float, downsample: float, class_names: Sequence[str]) -> None:
+        super().__init__(plan, mpp, downsample, class_names)
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def save(
+        self, row: int, classes: np.ndarray, entropy: np.ndarray, probabilities: np.ndarray | None,
+        record: dict[str, Any],
+    ) -> None:  # fmt: skip
+        """See :class:`Rows`."""
         arrays = {
             "classes": classes,
             "entropy": entropy,
@@ -73,7 +166,7 @@ class RowStore:
         write_whole(self._path(row), write)
 
     def finished(self) -> int:
-        """The number of rows, from the top, that are there and whole."""
+        """See :class:`Rows`; a file that a power failure cut short is not whole."""
         for row in range(len(self)):
             try:
                 with zipfile.ZipFile(self._path(row)) as packed:
@@ -84,43 +177,12 @@ class RowStore:
         return len(self)
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """The plain values kept with each row."""
-        for row in range(len(self)):
-            yield json.loads(self._load(row, "record").tobytes())
-
-    def bands(self, height: int) -> Iterator[np.ndarray]:
-        """Class indices uint8 [<= height, width], from the top."""
-        return self._bands("classes", height)
-
-    def entropy_bands(self, height: int) -> Iterator[np.ndarray]:
-        """Samples of entropy uint8 [<= height, samples in a row], from the top; 254 is the greatest, 255 unknown."""
-        return self._bands("entropy", height)
-
-    def probability_bands(self, height: int) -> Iterator[np.ndarray]:
-        """Probabilities uint8 [C, <= height, width], from the top; 255 is 1."""
-        return self._bands("probabilities", height)
+        """See :class:`Rows`."""
+        return (json.loads(self._array(row, "record").tobytes()) for row in range(len(self)))
 
     def _path(self, row: int) -> Path:
         return self._folder / f"{row:06d}.npz"
 
-    def _load(self, row: int, name: str) -> np.ndarray:
+    def _array(self, row: int, name: str) -> np.ndarray:
         with np.load(self._path(row), allow_pickle=False) as arrays:
             return arrays[name]
-
-    def _bands(self, name: str, height: int) -> Iterator[np.ndarray]:
-        """Bands of as many lines, whatever rows have; in memory are one of each."""
-        waiting, count = None, 0
-        for row in range(len(self)):
-            lines = self._load(row, name)
-            while lines.shape[-2]:
-                if waiting is None:
-                    waiting = np.empty((*lines.shape[:-2], height, lines.shape[-1]), lines.dtype)
-                taken = lines[..., : height - count, :]
-                waiting[..., count : count + taken.shape[-2], :] = taken
-                count += taken.shape[-2]
-                lines = lines[..., taken.shape[-2] :, :]
-                if count == height:
-                    yield waiting
-                    waiting, count = None, 0
-        if waiting is not None:
-            yield waiting[..., :count, :]

@@ -14,7 +14,7 @@ import torch
 from lightmuseg.areas.area import Area
 from lightmuseg.areas.tissue import tissue_of
 from lightmuseg.classes import probabilities_of
-from lightmuseg.data.tiles import tile_starts
+from lightmuseg.data.tiles import even_tile_starts
 from lightmuseg.wsi.model_view import ModelView, whole
 
 from .bundle_network import BundleNetwork
@@ -37,7 +37,7 @@ def patches_of(view: ModelView, size_m: int, most: int, seed: int = 0) -> list[t
     Of a slide or picture without tissue, of one no larger than a patch, and of one whose smallest level is too large to
     look for tissue in, every patch.
     """
-    xs, ys = (tile_starts(size, size_m) for size in (view.width, view.height))
+    xs, ys = (even_tile_starts(size, size_m) for size in (view.width, view.height))
     corners = [(x, y) for y, x in itertools.product(ys, xs)]
     smallest = view.reader.levels[-1]
     if len(corners) > 1 and smallest.width * smallest.height <= MOST_THUMBNAIL_PIXELS:

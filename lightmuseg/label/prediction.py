@@ -21,6 +21,7 @@ from lightmuseg.engine.plan import plan_tiles
 from lightmuseg.engine.rows import RowStore
 from lightmuseg.errors import InputError
 from lightmuseg.outputs.regions import TOLERANCE, regions
+from lightmuseg.progress import bar_of
 from lightmuseg.slides.damage import Damage, nothing_read
 from lightmuseg.wsi.model_view import ModelView, ViewPart
 from lightmuseg.wsi.readers import SlideReader
@@ -164,7 +165,8 @@ def predicted(path: Path, network: BundleNetwork, request: Mapping[str, Any]) ->
             seen = ViewPart(view, *corner)
             area = RegionOfInterest(box.polygon(-corner[0] * view.scale, -corner[1] * view.scale))
         store = RowStore(Path(folder), plan, network.mpp * FACTOR, view.scale * FACTOR, network.class_names)
-        segment_slide(seen, area, plan, runtime, store, network.batch_size, False)
+        with bar_of(path.name) as progress:
+            segment_slide(seen, area, plan, runtime, store, network.batch_size, False, progress)
         damage = Damage.of(store)
         counts = [row["counts"] for row in store.records()]
         if any(one["unread"] for one in counts) and not any(sum(one["analysed"]) for one in counts):

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from lightmuseg.data.bcss import Region, read_mask
-from lightmuseg.data.tiles import Cut, write_dataset
+from lightmuseg.data.bcss import Region
+from lightmuseg.data.tiles import Cut, Tiling, write_dataset
 from lightmuseg.errors import InputError
 from lightmuseg.networks.weights import load_weights
 from lightmuseg.wsi.model_view import ModelView, whole
@@ -69,10 +69,8 @@ def prepare(labelled: Sequence[LabelledImage], network: BundleNetwork, folder: P
             f"{len(cuts)} annotated patches: two with {' or '.join(network.class_names)} are needed, one to learn from "
             f"and one to hold out, each of {size:.0f} x {size:.0f} um; annotate more."
         )
-    return write_dataset(
-        cuts, folder / "dataset", {"dataset": "label", "held_out": held_out}, network.tile_size, read_mask,
-        LEAST_ANNOTATED,
-    )  # fmt: skip
+    tiling = Tiling(network.tile_size, min_annotated=LEAST_ANNOTATED)
+    return write_dataset(cuts, folder / "dataset", {"dataset": "label", "held_out": held_out}, tiling)
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,8 @@ class LightMuSeg(nn.Module):
             raise ValueError(f"in_channels={in_channels} and out_channels={out_channels} must be at least 1.")
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout={dropout} must be in [0, 1).")
+        # what a model's card says of it
+        self.arguments = {"backbone": backbone, "msffm": msffm, "dropout": dropout}
         self.freeze_encoder = freeze_encoder
         self.deep_supervision = deep_supervision
         self.output_stride = output_stride

@@ -74,6 +74,8 @@ class UNet(nn.Module):
             # EfficientNet's; distributed training waits for the gradient of every parameter that takes one
             if hasattr(self.encoder, unused):
                 getattr(self.encoder, unused).requires_grad_(False)
+        # what a model's card says of it
+        self.arguments = {"backbone": backbone}
         self.decoder = network.decoder
         self.segmentation_head = network.segmentation_head
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import http.client
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -58,8 +59,12 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     Raises:
         InputError: where the file cannot be read as weights, or its keys or shapes differ.
     """
+    load_state(network, read_state_dict(path), path)
+
+
+def load_state(network: nn.Module, given: Mapping[str, torch.Tensor], path: str | Path) -> None:
+    """Load a state dict that was read from ``path``; see :func:`load_weights`."""
     own = network.state_dict()
-    given = read_state_dict(path)
     given = {key: value for key, value in given.items() if key in own or not key.startswith("side_heads.")}
     check_fit(own, given, path)
     network.load_state_dict(given)

@@ -1,10 +1,10 @@
-"""Whole slides in, maps out."""
+"""One slide from its file to the folder of its results, and many."""
 
 from importlib import import_module
 from typing import Any
 
-# Imported when they are asked for: who only reads slides need not wait seconds for MONAI and PyTorch.
-_MODULES = {"Options": "options", "SlideSegmenter": "segmenter"}
+# imported when they are asked for: who only reads slides need not wait seconds for PyTorch
+_MODULES = {"Options": "options", "Segmenter": "segmenter", "segment_slides": "batch"}
 __all__ = list(_MODULES)
 
 

@@ -115,22 +115,25 @@ def show_instead(results: Path, folder: Path, kept: Path) -> None:
         raise
 
 
-def folders_of_results(root: Path, unseen: Callable[[OSError], None] | None = None) -> list[Path]:
-    """The folders of results of slides in a folder, at any depth, in the order of their names; hidden ones left out.
+def folders_with_record(root: Path, unseen: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """The folders in a folder, at any depth, that hold a record or measurements, in the order of their names.
 
-    A training has a run.json too, which is left out where it can be read and tells of no slide.
+    Hidden folders and arrays are left out.
 
     Args:
         root: where to begin.
         unseen: takes the error of each folder that cannot be looked into; the others go on.
     """
-    found = []
     for folder, folders, files in os.walk(root, onerror=unseen):
         folders[:] = sorted(name for name in folders if name[0] != "." and not name.endswith(ARRAYS))
-        if MEASUREMENTS in files or (RECORD in files and not _is_other_record(Path(folder))):
-            found.append(Path(folder))
-            folders.clear()
-    return found
+        if RECORD in files or MEASUREMENTS in files:
+            yield Path(folder)
+
+
+def folders_of_results(root: Path, unseen: Callable[[OSError], None] | None = None) -> list[Path]:
+    """Those of :func:`folders_with_record` that hold results of slides; a training has a record too."""
+    found = folders_with_record(root, unseen)
+    return [folder for folder in found if is_file(folder / MEASUREMENTS) or not _is_other_record(folder)]
 
 
 def said_done(root: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,15 +67,17 @@ class SlideJob:
         runtime: the network.
         options: of the run.
         model: what is recorded of the network, and must be the same when a run is resumed.
-        unattended: one of very many, at which nobody looks: there is no progress bar, a state of other options is begun
-            again, and a slide at which one process after the other dies is refused.
+        unattended: one of very many, at which nobody looks: a state of other options is begun again, and a slide at
+            which one process after the other dies is refused.
+        progress: is called with the tiles that are done and all tiles.
     """
 
     def __init__(
-        self, slide: Path, runtime: Runtime, options: Options, model: dict[str, Any], unattended: bool = False
-    ) -> None:
+        self, slide: Path, runtime: Runtime, options: Options, model: dict[str, Any], unattended: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:  # fmt: skip
         self.slide, self.runtime, self.options, self.model = slide, runtime, options, model
-        self.unattended = unattended
+        self._progress = progress
         self.folder = options.output_dir / result_name(slide)
         self.unfinished = Unfinished(self.folder, unattended)
         self.partial = self.unfinished.path
@@ -150,7 +152,7 @@ class SlideJob:
             with self._timed("segmenting"), large_arrays_mapped(not _is_torch_on_cpu(self.runtime)):
                 segment_slide(
                     view, area, plan, self.runtime, store, options.batch_size, options.probabilities,
-                    not self.unattended,
+                    self._progress,
                 )  # fmt: skip
             counts, entropies = self._gathered(store)
             damage = Damage.of(store)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,11 +43,12 @@ class Outcome:
 
 
 def attempt(
-    slide: Path, runtime: Runtime, options: Options, model: dict[str, Any], unattended: bool = False
-) -> Outcome:
+    slide: Path, runtime: Runtime, options: Options, model: dict[str, Any], unattended: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Outcome:  # fmt: skip
     """Make and run a :class:`.SlideJob`; an error becomes its outcome."""
     try:
-        return _run(SlideJob(slide, runtime, options, model, unattended))
+        return _run(SlideJob(slide, runtime, options, model, unattended, progress))
     except Busy as error:
         return Outcome(BUSY, str(error))
     except Exception as error:

@@ -1,122 +1,201 @@
-"""Many slides, one after the other, and a report of all."""
+"""The door: a trained model that segments slides and pictures."""
 
 from __future__ import annotations
 
-import sys
+import dataclasses
+import functools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightmuseg.errors import InputError
-from lightmuseg.files import require_space
-from lightmuseg.text_files import read_csv, write_csv
-from lightmuseg.wsi.readers.dicom_series import one_of_each
+import numpy as np
 
-from .job import result_name
+from lightmuseg.areas.area import WholeSlide
+from lightmuseg.areas.region_of_interest import check_region
+from lightmuseg.engine.pipeline import segment_slide
+from lightmuseg.engine.plan import plan_tiles
+from lightmuseg.engine.rows import MemoryRows
+from lightmuseg.errors import InputError
+from lightmuseg.wsi.model_view import ModelView
+from lightmuseg.wsi.readers.image import ArrayReader
+
+from .batch import Progress, require_fit, segment_slides
+from .job import SlideJob
 from .options import Options
-from .outcome import CHANGED_SINCE, DONE, attempt
-from .unfinished import NEEDED_BYTES
+from .result import SlideResult
+from .sample_tiles import sample_tiles, tiles_with_structure
 
 if TYPE_CHECKING:
+    import torch
+
+    from lightmuseg.models.model import Model
     from lightmuseg.runtimes import Runtime
 
-REPORT = "report.csv"
+OUTPUT = "lightmuseg_results"
 
 
-class SlideSegmenter:
-    """Segment slides with one network.
+class Segmenter:
+    """Segment slides with a trained model.
+
+    What can be known to fail is refused before the network is loaded; that is when the first slide is given, on whose
+    pixels the runtime is proven against PyTorch.
 
     Args:
-        runtime: the network.
-        options: of the run.
-        model: what is recorded of the network as plain values, such as its weights' hash.
+        model: a name of ``lightmuseg models``, the path of a ``model.pt``, or a :class:`.Model`.
+        network: of another architecture than the package's, to load the model's weights into.
+        device: of PyTorch, such as "cpu" or "cuda:0"; by default the first GPU where there is one.
+        runtime: what runs the network, see :func:`.make_runtime`; or one that is made already.
+        amp: mixed precision; by default on a GPU.
+        int8: folder of the network in INT8; by default beside the model.
+        options: as of :class:`.Options`.
+
+    Raises:
+        InputError: for a model that cannot be read, a device or runtime that is not here, or an option that cannot be.
+
+    Example::
+
+        segmenter = Segmenter()
+        result = segmenter("slide.svs", "results")
+        result.measurements["tumor_area"]
+        classes = segmenter.predict(pixels, mpp=0.5)
     """
 
-    def __init__(self, runtime: Runtime, options: Options, model: dict[str, Any]) -> None:
-        channels = 1 if len(options.class_names) == 1 else 1 + len(options.class_names)
-        if runtime.out_channels != channels:
-            raise InputError(
-                f"the network has {runtime.out_channels} outputs, not {channels} for the classes "
-                f"{', '.join(options.class_names)}; give the config that it was trained with."
-            )
-        if options.factor % runtime.output_stride:
-            raise InputError(
-                f"the network gives one value for {runtime.output_stride} pixels, too few for a map of "
-                f"{options.mpp * options.factor:g} um/px; give --output_mpp {options.mpp * runtime.output_stride:g}."
-            )
-        self.runtime, self.options = runtime, options
-        self.model = {**model, **runtime.describe()}
+    def __init__(
+        self,
+        model: str | Path | Model = "tumor",
+        *,
+        network: torch.nn.Module | None = None,
+        device: str | torch.device | None = None,
+        runtime: str | Runtime | None = None,
+        amp: bool | None = None,
+        int8: str | Path | None = None,
+        **options: Any,
+    ) -> None:
+        from lightmuseg.models.model import Model
+        from lightmuseg.runtimes import int8_folder
 
-    def run(self, slides: str | Sequence[str]) -> list[dict[str, Any]]:
-        """Make a folder of results for each slide, and ``report.csv`` of all in the output folder.
+        self.model = model if isinstance(model, Model) else Model.open(model)
+        self.device = _usable_device(device)
+        self.amp = self.device.type == "cuda" if amp is None else amp
+        card, on_gpu = self.model.card, self.device.type == "cuda"
+        values = {
+            "output_dir": OUTPUT, "batch_size": 16 if on_gpu else 4, "workers": os.cpu_count() or 1,
+            **{name: value for name, value in options.items() if value is not None},
+        }  # fmt: skip
+        self.options = Options(class_names=card.class_names, mpp=card.mpp, **values)
+        self.output_stride = 2 if self.options.factor > 1 else 1
+        self._network = network
+        self._runtime: Runtime | None = None
+        self._kind = runtime if isinstance(runtime, str) else None
+        self._int8 = Path(int8) if int8 else int8_folder(self.model.path)
+        if runtime is not None and self._kind is None:
+            self._runtime = runtime
+        self._require_possible()
 
-        A slide that fails is reported and the others go on.
+    def __call__(
+        self, slide: str | Path, output: str | Path | None = None, mpp: float | None = None,
+        progress: Progress | None = None,
+    ) -> SlideResult:  # fmt: skip
+        """Segment one slide.
 
         Args:
-            slides: files, or folders of DICOM series.
-
-        Returns:
-            The rows of the report on these slides.
+            slide: its file, or the folder of a DICOM series.
+            output: folder of the folders of results; the slide's is called as the slide.
+            mpp: um/px of its level 0; by default what the file says.
+            progress: is called with the slide, its tiles that are done and all its tiles.
 
         Raises:
-            InputError: where a slide failed, after the others.
+            InputError: for a slide that cannot be read, or results that are there already.
         """
-        paths = one_of_each(Path(slide) for slide in ([slides] if isinstance(slides, str) else slides))
-        _refuse_same_names(paths)
-        require_space(self.options.output_dir, NEEDED_BYTES)
-        report = self.options.output_dir / REPORT
-        rows, made = _read_report(report), []
-        for path in paths:
-            row = self._one(path)
-            rows[row["slide"]] = row
-            made.append(row)
-            if row["status"] == "failed" and len(paths) > 1:
-                print(f"\nlightmuseg: error: {row['message']}", file=sys.stderr)
-            try:
-                write_csv(report, list(rows.values()))
-            except OSError as error:
-                # of a full disk the slide has said so; one that takes a next slide takes the report too
-                print(f"\nlightmuseg: warning: {report}: not written ({error.strerror})", file=sys.stderr)
-        failed = [row for row in made if row["status"] == "failed"]
-        if failed and len(paths) == 1:
-            raise InputError(failed[0]["message"])
-        if failed:
-            raise InputError(f"{len(failed)} of {len(paths)} slides failed; see {report}.")
-        return made
+        changes = {"output_dir": output, "slide_mpp": mpp}
+        options = dataclasses.replace(self.options, **{k: v for k, v in changes.items() if v is not None})
+        runtime = self.runtime([slide], options)
+        show = progress and functools.partial(progress, Path(slide))
+        job = SlideJob(Path(slide), runtime, options, self.describe(), progress=show)
+        job.run()
+        return SlideResult(job.folder)
 
-    def _one(self, path: Path) -> dict[str, Any]:
-        try:
-            outcome = attempt(path, self.runtime, self.options, self.model)
-        except KeyboardInterrupt:
-            print(f"\n{path}: stopped; --resume goes on where it was", file=sys.stderr)
-            raise
-        print(outcome.trace, end="", file=sys.stderr)
-        columns = ("slide", "status", "tiles", "seconds", "unread_tiles", "warnings", "message")
-        # as a table says it, so that the slide is found there again
-        slide = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
-        row = {**dict.fromkeys(columns, ""), "slide": slide, "message": outcome.message}
-        row["status"] = "done" if outcome.status == DONE else "failed"
-        record = outcome.record
-        if outcome.message == CHANGED_SINCE:
-            print(f"\nlightmuseg: warning: {path}: {outcome.message}", file=sys.stderr)
-        if record is None:
-            return row
-        return {
-            **row, "tiles": record["tiles"], "seconds": round(sum(record["seconds"].values()), 1),
-            "unread_tiles": record["unread_tiles"], "warnings": " ".join(record["warnings"]),
-        }  # fmt: skip
+    def run(self, slides: str | Sequence[str | Path], progress: Progress | None = None) -> list[dict[str, Any]]:
+        """Segment slides, one after the other; see :func:`.segment_slides`."""
+        slides = [slides] if isinstance(slides, str) else slides
+        runtime = self.runtime(slides)
+        return segment_slides(slides, runtime, self.options, self.model.describe(), progress)
+
+    def predict(self, pixels: np.ndarray, mpp: float) -> np.ndarray:
+        """The classes of a picture; no files are written.
+
+        Args:
+            pixels: RGB uint8 [H, W, 3].
+            mpp: um per pixel.
+
+        Returns:
+            Class indices uint8 [H, W]: 0 other tissue, from 1 the model's classes.
+        """
+        reader = ArrayReader(pixels, mpp)
+        view, factor = ModelView(reader, self.options.mpp), self.options.factor
+        size, tile = (view.width, view.height), self.model.card.tile_size
+        if self._runtime is None:
+            self._load(tiles_with_structure(view, tile))
+        assert self._runtime is not None
+        area = WholeSlide(reader.levels[0].width, reader.levels[0].height)
+        plan = plan_tiles(size, view.scale, area, self._runtime.tile_size, self.options.overlap, factor)
+        step0 = view.scale * factor
+        rows = MemoryRows(plan, self.options.mpp * factor, step0, self.options.class_names)
+        segment_slide(view, area, plan, self._runtime, rows, self.options.batch_size, probabilities=False)
+        classes = np.concatenate([band.copy() for band in rows.bands(1024)])
+        nearest = [
+            np.minimum(((np.arange(side) + 0.5) / step0).astype(np.intp), most - 1)
+            for side, most in zip(pixels.shape[:2], classes.shape)
+        ]
+        return classes[np.ix_(*nearest)]
+
+    def runtime(self, slides: Sequence[Any] = (), options: Options | None = None) -> Runtime:
+        """The network, loaded when it is first asked for, and proven on the first of ``slides`` that can be read."""
+        if self._runtime is None:
+            self._load(sample_tiles(slides, options or self.options, self.model.card.tile_size))
+        assert self._runtime is not None
+        return self._runtime
+
+    def describe(self) -> dict[str, Any]:
+        """What a record of results says of the model and of what runs it."""
+        return {**self.model.describe(), **self.runtime().describe()}
+
+    def _load(self, sample: np.ndarray | None) -> None:
+        from lightmuseg.runtimes import make_runtime
+
+        stride = {} if self._network is not None else {"output_stride": self.output_stride}
+        network = self.model.network(self._network, **stride)
+        runtime = make_runtime(
+            network, self._kind, self.model.card.tile_size, self.options.batch_size, self.device, self.amp, self._int8,
+            sample,
+        )  # fmt: skip
+        require_fit(runtime, self.options)
+        self._runtime = runtime
+
+    def _require_possible(self) -> None:
+        from lightmuseg.runtimes import require_int8, require_runtime
+
+        if self._kind not in (None, "auto"):
+            require_runtime(self._kind, self.device)
+        if self._kind == "openvino_int8":
+            require_int8(self._int8, self.model.card.tile_size, self.output_stride)
+        if not isinstance(self.amp, bool):
+            raise InputError(f"--amp {self.amp}: write True or False.")
+        if self.options.region is not None:
+            check_region(self.options.region)
 
 
-def _refuse_same_names(paths: Sequence[Path]) -> None:
-    if not paths:
-        raise InputError("no slide is given; name at least one.")
-    by_name: dict[str, Path] = {}
-    for path in paths:
-        other = by_name.setdefault(result_name(path), path)
-        if other is not path:
-            raise InputError(f"{path}: would have the same folder of results as {other}; give them to two calls.")
+def _usable_device(device: str | torch.device | None) -> torch.device:
+    import torch
 
+    from lightmuseg.runtimes import require_device
 
-def _read_report(path: Path) -> dict[str, dict[str, Any]]:
-    """The rows of an earlier report by slide; none where there is none."""
-    return {row["slide"]: row for row in read_csv(path) if row.get("slide")} if path.is_file() else {}
+    if device is None:
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"--device {device}: is no device of PyTorch; give cpu or cuda:0.") from error
+    require_device(found)
+    return found

@@ -18,7 +18,7 @@ class Pool(Generic[Key, Thing]):
     What is in use stays open, so there are at most ``room`` and one for each thread.
 
     Args:
-        make: opens the thing of a key; what it raises is raised at every asking.
+        make: opens the thing of a key, which has a method ``close``; what it raises is raised at every asking.
         room: sum of the costs that may stay open.
         cost: of a thing.
     """
@@ -39,29 +39,24 @@ class Pool(Generic[Key, Thing]):
             entry.users += 1
         try:
             with entry.lock:
-                if not entry.is_open:
+                if entry.thing is None:
                     entry.thing = self._make(key)
-                    entry.cost, entry.is_open = self._cost(entry.thing), True
+                    entry.cost = self._cost(entry.thing)
             yield entry.thing
         finally:
             with self._lock:
                 entry.users -= 1
-                if not entry.is_open and not entry.users:
-                    del self._entries[key]
-                surplus = self._surplus()
-            for thing in surplus:
-                _close(thing)
+                self._close_surplus()
 
-    def _surplus(self) -> list[Thing]:
-        """Take out what has no room."""
-        total, taken = sum(entry.cost for entry in self._entries.values()), []
-        for key in [key for key, entry in self._entries.items() if entry.is_open and not entry.users]:
-            if total <= self._room:
-                break
-            entry = self._entries.pop(key)
-            total -= entry.cost
-            taken.append(entry.thing)
-        return taken
+    def _close_surplus(self) -> None:
+        total = sum(entry.cost for entry in self._entries.values())
+        for key, entry in [(key, entry) for key, entry in self._entries.items() if not entry.users]:
+            if entry.thing is None:
+                del self._entries[key]
+            elif total > self._room:
+                total -= entry.cost
+                del self._entries[key]
+                entry.thing.close()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -70,19 +65,11 @@ class Pool(Generic[Key, Thing]):
         """Close all of them; what is in use, when it no longer is."""
         with self._lock:
             self._room = -1
-            surplus = self._surplus()
-        for thing in surplus:
-            _close(thing)
+            self._close_surplus()
 
 
 class _Entry:
     def __init__(self) -> None:
         self.thing: Any = None
-        self.is_open, self.users, self.cost = False, 0, 0.0
+        self.users, self.cost = 0, 0.0
         self.lock = threading.Lock()
-
-
-def _close(thing: Any) -> None:
-    close = getattr(thing, "close", None)
-    if close is not None:
-        close()

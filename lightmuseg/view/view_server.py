@@ -1,9 +1,9 @@
-"""The server of the page: where it listens, and how it begins and ends."""
+"""The server of the page: where it listens, and how it starts and ends."""
 
 from __future__ import annotations
 
 import socket
-import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,13 +13,14 @@ from lightmuseg.errors import InputError
 GRACE = 2
 
 
-def serve(folder: Path, host: str = "127.0.0.1", port: int = 8080) -> None:
+def serve(folder: Path, host: str, port: int, started: Callable[[str, int], None]) -> None:
     """Show the results of a folder in browsers until it is interrupted.
 
     Args:
         folder: of results, such as the output of ``lightmuseg segment`` or ``cohort``.
-        host: address to listen at; another than this computer's own lets others in.
+        host: address to listen at; another than this computer's own lets others in, without password or encryption.
         port: to listen at; 0 for a free one.
+        started: is called with the page's address and the number of results once it listens.
 
     Raises:
         InputError: where there is no such folder, or it cannot be listened there.
@@ -28,26 +29,15 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8080) -> None:
         raise InputError(f"{folder}: is no folder; name the output of lightmuseg segment or cohort.")
     if not 0 <= port <= 65535:
         raise InputError(f"--port {port}: give a whole number, 0 to 65535.")
-    listening = listen(host, port)
-    with listening:
+    with listen(host, port) as listening:
         import uvicorn
-
-        from lightmuseg.guard import is_loopback
 
         from .app import make_app
         from .result_list import Results
 
         results = Results(folder)
-        found = len(results.refresh())
-        if not is_loopback(host):
-            print(
-                f"lightmuseg: warning: --host {host}: everybody who reaches this computer can look at these slides; "
-                "there is no password and no encryption.",
-                file=sys.stderr,
-            )
         name = f"[{host}]" if ":" in host else host
-        said = f"{found} result{'s' * (found != 1)}" if found else "no results yet; reload the page when there are"
-        print(f"http://{name}:{listening.getsockname()[1]} shows {folder}: {said}. Ctrl-C ends it.", flush=True)
+        started(f"http://{name}:{listening.getsockname()[1]}", len(results.refresh()))
         config = uvicorn.Config(
             make_app(results, host), log_level="error", access_log=False, server_header=False, ws="none",
             timeout_graceful_shutdown=GRACE,

@@ -38,6 +38,32 @@ def whole(box: np.ndarray | UnreadablePixels) -> np.ndarray | None:
     return None if isinstance(box, UnreadablePixels) else box
 
 
+def read_box(
+    reader: SlideReader, x0: float, y0: float, width0: float, height0: float, size: tuple[int, int]
+) -> np.ndarray:
+    """uint8 [height, width, 3] of a box of level-0 pixels, at any place and scale; white right of the slide and below.
+
+    Args:
+        reader: the slide.
+        x0, y0: left upper corner of the box, inside the slide.
+        width0, height0: of the box.
+        size: width and height of what becomes of it, from the level of that scale or the next finer one resampled.
+
+    Raises:
+        UnreadablePixels: where any of it cannot be decoded.
+    """
+    # the error of a scale that is called equal stays under half a pixel at the far edge
+    tolerance = 0.5 / max(size)
+    finest = min(width0 / size[0], height0 / size[1]) * (1 + tolerance)
+    index = level_for([level.downsample for level in reader.levels], finest)
+    level = reader.levels[index]
+    xl, yl, width, height = (n / level.downsample for n in (x0, y0, width0, height0))
+    if all(abs(length / n - 1) < tolerance for length, n in zip((width, height), size)):
+        return reader.read(index, round(xl), round(yl), *size)
+    box = resampled_box((xl, yl), (width, height), size, (level.width, level.height))
+    return box.resampled(reader.read(index, *box.corner, *box.size))
+
+
 class ModelView:
     """A slide at one um/px: as its level is where one has it, else resampled from the next finer level.
 

@@ -164,10 +164,10 @@ def _moments(
 
 
 def _segment(slides: list[Path], output: Path) -> None:
-    from lightmuseg.slides import Options, SlideSegmenter
+    from lightmuseg.slides import Options, segment_slides
 
     options = Options(output_dir=output, class_names=("tumor",), tissue_mask=False, resume=True)
-    SlideSegmenter(Shades(), options, {}).run([str(slide) for slide in slides])
+    segment_slides([str(slide) for slide in slides], Shades(), options, {})
 
 
 def _cohort(slides: list[Path], output: Path) -> None:

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from lightmuseg.data import load_tiles
-from lightmuseg.data.bcss import CODES
-from lightmuseg.data.bcss_wsss import read_labels
+from lightmuseg.data.bcss import CODES, read_mask
 from lightmuseg.data.check import check_dataset
 from lightmuseg.data.prepare import prepare_bcss_wsss
 from lightmuseg.errors import InputError
@@ -118,7 +117,7 @@ def test_masks_may_be_index_grey_or_colour_images(source, draw):
     path = source.folder / "mask.png"
     values = stripes([3, 0, 4, 1, 2])
     draw(values).save(path)
-    assert np.array_equal(read_labels(path), as_codes(values))
+    assert np.array_equal(read_mask(path, "bcss-wsss"), as_codes(values))
 
 
 @pytest.mark.parametrize("draw", [palette_image, Image.fromarray])
@@ -126,7 +125,7 @@ def test_unknown_value_is_refused(source, draw):
     path = source.folder / "mask.png"
     draw(stripes([3, 5])).save(path)
     with pytest.raises(InputError, match=f"{re.escape(str(path))}: .*unknown mask code 5"):
-        read_labels(path)
+        read_mask(path, "bcss-wsss")
 
 
 def test_unknown_colour_is_refused(source):
@@ -135,14 +134,14 @@ def test_unknown_colour_is_refused(source):
     colours[9, 8] = (154, 0, 255)
     Image.fromarray(colours).save(path)
     with pytest.raises(InputError, match=rf"{re.escape(str(path))}: .*unknown colour \(154, 0, 255\)"):
-        read_labels(path)
+        read_mask(path, "bcss-wsss")
 
 
 def test_unreadable_mask_is_refused(source):
     path = source.folder / "mask.png"
     path.write_text("no picture")
     with pytest.raises(InputError, match=f"{re.escape(str(path))}: not an image"):
-        read_labels(path)
+        read_mask(path, "bcss-wsss")
 
 
 def test_other_pseudo_labels_are_taken_from_the_folder_named(source, tmp_path):
@@ -253,13 +252,15 @@ def test_made_patches_are_crops_with_their_true_labels(made):
         codes = made.truth[name][y : y + 224, x : x + 224]
         assert path.name.startswith(f"{name}+")
         assert path.name.endswith("[" + "".join(str(int((codes == code).any())) for code in (1, 2, 3, 4)) + "].png")
-        pseudo = read_labels(made.output / "train_PM" / "PM_bn7" / path.name)
+        pseudo = read_mask(made.output / "train_PM" / "PM_bn7" / path.name, "bcss-wsss")
         wrong, total = wrong + (pseudo != np.where(codes == 9, 0, codes)).sum(), total + pseudo.size
     assert 0.01 < wrong / total < 0.2
     for path in sorted((made.output / "val" / "img").iterdir()):
         name, y, x = place_of[np.array(Image.open(path)).tobytes()]
         codes = made.truth[name][y : y + 224, x : x + 224]
-        assert np.array_equal(read_labels(made.output / "val/mask" / path.name), np.where(codes == 9, 0, codes))
+        assert np.array_equal(
+            read_mask(made.output / "val/mask" / path.name, "bcss-wsss"), np.where(codes == 9, 0, codes)
+        )
 
 
 def test_made_set_is_the_same_at_every_run(made, snapshot):

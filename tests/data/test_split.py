@@ -71,15 +71,10 @@ def test_fractions_move_no_patient_out_of_order():
 
 def test_chosen_patients_go_where_they_are_named():
     names = patients(9)
-    split = split_patients(names, val=names[2:4], test=[names[7]])
+    split, _ = plan_split(names, val=names[2:4], test=[names[7]])
     assert {name for name in names if split[name] == "val"} == set(names[2:4])
     assert {name for name in names if split[name] == "test"} == {names[7]}
     assert sizes(split) == (6, 2, 1)
-
-
-def test_chosen_patients_make_fractions_and_seed_unused():
-    names = patients(9)
-    assert split_patients(names, 5, 5, seed=1, val=[names[0]]) == split_patients(names, seed=2, val=[names[0]])
 
 
 def test_no_patients_are_refused():
@@ -98,19 +93,19 @@ def test_fractions_that_leave_nothing_are_refused_with_their_values(val, test):
 @pytest.mark.parametrize("chosen", ["val", "test"])
 def test_unknown_chosen_patient_is_refused(chosen):
     with pytest.raises(InputError, match="TCGA-XX-9999"):
-        split_patients(patients(5), **{chosen: ["TCGA-XX-9999"]})
+        plan_split(patients(5), **{chosen: ["TCGA-XX-9999"]})
 
 
 def test_patient_chosen_twice_is_refused():
     names = patients(5)
     with pytest.raises(InputError, match=names[1]):
-        split_patients(names, val=names[:2], test=names[1:3])
+        plan_split(names, val=names[:2], test=names[1:3])
 
 
 def test_choosing_every_patient_is_refused():
     names = patients(4)
     with pytest.raises(InputError, match="training"):
-        split_patients(names, val=names[:2], test=names[2:])
+        plan_split(names, val=names[:2], test=names[2:])
 
 
 def test_plan_without_options_is_the_seeded_split():
@@ -127,7 +122,8 @@ def test_plan_passes_on_what_is_given():
     assert split == split_patients(names, 0.3, 0.1, 0)
     assert options == {"split": "patients", "val_fraction": 0.3, "test_fraction": 0.1, "seed": 0}
     split, options = plan_split(names, val=[names[3], names[1]])
-    assert split == split_patients(names, val=[names[1], names[3]])
+    assert {name for name in names if split[name] == "val"} == {names[1], names[3]}
+    assert sizes(split) == (38, 2, 0)
     assert options == {"split": "names", "val": [names[1], names[3]], "test": []}
 
 

@@ -18,7 +18,7 @@ import lightmuseg
 from lightmuseg.data import load_tiles
 from lightmuseg.data.bcss import CODES
 from lightmuseg.data.prepare import prepare_bcss
-from lightmuseg.data.tiles import tile_starts
+from lightmuseg.data.tiles import even_tile_starts
 from lightmuseg.errors import InputError
 from lightmuseg.wsi.images import read_rgb
 
@@ -46,7 +46,7 @@ def crop(array, tile, fill):
 def test_tiles_cover_every_length_with_the_fewest():
     for size in (32, 512):
         for length in [*range(1, 200), 511, 512, 513, 1023, 1024, 1025, 2418, 3391, 8000]:
-            starts = tile_starts(length, size)
+            starts = even_tile_starts(length, size)
             covered = np.zeros(max(length, size), dtype=bool)
             for start in starts:
                 assert start >= 0
@@ -58,7 +58,7 @@ def test_tiles_cover_every_length_with_the_fewest():
 
 def test_tiles_overlap_evenly():
     for length in range(513, 4000, 37):
-        steps = np.diff(tile_starts(length, 512))
+        steps = np.diff(even_tile_starts(length, 512))
         assert steps.max() - steps.min() <= 1
 
 
@@ -66,7 +66,7 @@ def test_neighbours_overlap_by_the_share_at_least_with_the_fewest_tiles():
     for size in (32, 224, 512):
         for overlap in (0.1, 0.25, 0.5, 0.9):
             for length in [1, size - 1, size, size + 1, 1000, 1024, 2418, 3391]:
-                starts = tile_starts(length, size, overlap)
+                starts = even_tile_starts(length, size, overlap)
                 steps = np.diff(starts)
                 assert (steps > 0).all()
                 assert (steps <= size * (1 - overlap)).all()

@@ -13,7 +13,7 @@ from scipy.stats import entropy
 from lightmuseg.engine.entropy import LEVELS, UNKNOWN, Entropies, uncertainty_map
 from lightmuseg.engine.rows import RowStore
 from lightmuseg.errors import InputError
-from lightmuseg.slides import Options, SlideSegmenter
+from lightmuseg.slides import Options, segment_slides
 
 MULTI = ("tumor", "stroma")
 
@@ -63,7 +63,7 @@ def kept(monkeypatch):
 def segment(slide, output, names, **options):
     options = {"tissue_mask": False, "probabilities": True, **options}
     runtime = Doubtful(1 if len(names) == 1 else 1 + len(names))
-    SlideSegmenter(runtime, Options(output_dir=output, class_names=names, **options), {}).run(str(slide))
+    segment_slides([slide], runtime, Options(output_dir=output, class_names=names, **options), {})
     return output / slide.stem
 
 

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from lightmuseg.areas.area import TissueMask, WholeSlide
 from lightmuseg.engine.pipeline import UNREAD, segment_slide
 from lightmuseg.engine.plan import plan_tiles
-from lightmuseg.engine.rows import RowStore
+from lightmuseg.engine.rows import MemoryRows, RowStore
 from lightmuseg.networks import LightMuSeg
 from lightmuseg.runtimes import TorchRuntime
 from lightmuseg.wsi.model_view import ModelView
@@ -68,14 +68,17 @@ def classes_of(probabilities):
     return np.uint8(probabilities[0] > 0.5) if len(probabilities) == 1 else np.uint8(probabilities.argmax(0))
 
 
-def segmented(path, runtime, folder, area=None, overlap=0.25, factor=2, names=("tumor",), batch_size=3, view=None):
-    """The map that the engine makes and, beside it, its probabilities and records."""
+def segmented(
+    path, runtime, folder, area=None, overlap=0.25, factor=2, names=("tumor",), batch_size=3, view=None, progress=None
+):
+    """The map that the engine makes and, beside it, its probabilities and records; in memory where folder is None."""
     with open_slide(path) as reader:
         view = view or ModelView(reader, 0.25)
         area = area or WholeSlide(reader.levels[0].width, reader.levels[0].height)
         plan = plan_tiles((view.width, view.height), view.scale, area, runtime.tile_size, overlap, factor)
-        store = RowStore(folder, plan, 0.25 * factor, view.scale * factor, names)
-        segment_slide(view, area, plan, runtime, store, batch_size, True)
+        about = plan, 0.25 * factor, view.scale * factor, names
+        store = RowStore(folder, *about) if folder else MemoryRows(*about)
+        segment_slide(view, area, plan, runtime, store, batch_size, True, progress)
     whole = np.concatenate(list(store.bands(1000)))
     return whole, np.concatenate(list(store.probability_bands(1000)), axis=1), list(store.records())
 
@@ -207,6 +210,26 @@ def test_run_that_goes_on_gives_the_same_bits(slide, tmp_path):
         again = segmented(slide.path, runtime, tmp_path / "rows", overlap=0.4, names=NAMES)
         assert np.array_equal(again[0], once[0])
         assert [row.read_bytes() for row in rows] == contents
+
+
+def test_rows_in_memory_are_those_on_disk(slide, tmp_path):
+    runtime = TorchRuntime(random_network(5), tile_size=SIDE)
+    on_disk, in_memory = (segmented(slide.path, runtime, folder, names=NAMES) for folder in (tmp_path, None))
+    assert np.array_equal(in_memory[0], on_disk[0])
+    assert np.array_equal(in_memory[1], on_disk[1])
+    assert in_memory[2] == on_disk[2]
+
+
+def test_progress_is_of_all_tiles_also_where_a_run_goes_on(slide, tmp_path):
+    runtime = TorchRuntime(random_network(1), tile_size=SIDE)
+    calls = []
+    for _ in range(2):
+        segmented(slide.path, runtime, tmp_path, overlap=0.0, progress=lambda *call: calls.append(call))
+        sorted(tmp_path.iterdir())[-1].unlink()
+    # six rows of five tiles, three a batch; the last row's cells are reached by the row before too, whose tiles are 20
+    # to 24
+    assert calls[:11] == [(done, 30) for done in range(0, 31, 3)]
+    assert calls[11:] == [(done, 30) for done in range(18, 31, 3)]
 
 
 def test_finished_run_reads_nothing(slide, tmp_path):

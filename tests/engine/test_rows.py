@@ -5,7 +5,7 @@ import pytest
 
 from lightmuseg.areas.area import WholeSlide
 from lightmuseg.engine.plan import plan_tiles
-from lightmuseg.engine.rows import RowStore
+from lightmuseg.engine.rows import MemoryRows, RowStore
 
 SIZE = 401, 700
 
@@ -15,18 +15,25 @@ def plan():
     return plan_tiles(SIZE, 2.0, WholeSlide(802, 1400), 128, 0.25, 2)
 
 
-@pytest.fixture
-def stored(plan, tmp_path):
+@pytest.fixture(params=["disk", "memory"])
+def stored(plan, tmp_path, request):
     """A filled store, and the whole map, samples of entropy and probabilities that it was filled with."""
     rng = np.random.default_rng(0)
     classes = rng.integers(0, 3, (350, 201), dtype=np.uint8)
     entropy = rng.integers(0, 256, (88, 51), dtype=np.uint8)
     probabilities = rng.integers(0, 256, (3, 350, 201), dtype=np.uint8)
-    store = RowStore(tmp_path / "rows", plan, 0.5, 4.0, ["tumor", "stroma"])
+    about = plan, 0.5, 4.0, ["tumor", "stroma"]
+    store = MemoryRows(*about) if request.param == "memory" else RowStore(tmp_path / "rows", *about)
+    assert store.finished() == 0
     edges = [min(edge, 350) for edge in plan.edges_y]
     for row, (low, high) in enumerate(pairwise(edges)):
         samples = entropy[-(-low // 4) : -(-high // 4)]
-        store.save(row, classes[low:high], samples, probabilities[:, low:high], {"row": row})
+        # the engine uses its arrays again
+        arrays = [array.copy() for array in (classes[low:high], samples, probabilities[:, low:high])]
+        store.save(row, *arrays, {"row": row})
+        for array in arrays:
+            array.fill(7)
+    assert store.finished() == len(store)
     return store, classes, entropy, probabilities
 
 
@@ -45,9 +52,9 @@ def test_records_come_back(stored):
     assert [record["row"] for record in stored[0].records()] == list(range(len(stored[0])))
 
 
+@pytest.mark.parametrize("stored", ["disk"], indirect=True)
 def test_rows_are_finished_up_to_the_first_that_is_damaged(stored, tmp_path):
     store = stored[0]
-    assert store.finished() == len(store)
     paths = sorted((tmp_path / "rows").iterdir())
     content = paths[3].read_bytes()
     for share in (0, 0.3, 0.9):

@@ -8,7 +8,7 @@ import torch
 from ignite.engine import Engine
 from PIL import Image
 
-from lightmuseg.data.tiles import tile_starts
+from lightmuseg.data.tiles import even_tile_starts
 from lightmuseg.handlers import RegionMaps
 
 MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -29,8 +29,8 @@ def tiles(name, pixels, truth, probability):
     """Batch items and outputs of one tile each, as the evaluator has them; filled up where the region is smaller."""
     height, width = truth.shape
     picture = (pixels / 255 - MEAN) / DEVIATION
-    for y in tile_starts(height, TILE):
-        for x in tile_starts(width, TILE):
+    for y in even_tile_starts(height, TILE):
+        for x in even_tile_starts(width, TILE):
 
             def cut(maps, fill, y=y, x=x):
                 part = maps[..., y : y + TILE, x : x + TILE]

@@ -12,7 +12,7 @@ from stand_in_networks import Dark
 from lightmuseg.cli.verify_command import verify
 from lightmuseg.errors import InputError
 from lightmuseg.provenance import sha256_of
-from lightmuseg.slides import Options, SlideSegmenter
+from lightmuseg.slides import Options, segment_slides
 from lightmuseg.slides.finished import fault_of, folders_of_results, is_done, name_aside
 from lightmuseg.text_files import read_csv, write_csv
 
@@ -24,9 +24,7 @@ def stop(batch):
 
 def segment(slide, output, at=lambda batch: None, **options):
     options = {"tissue_mask": False, "batch_size": 3, **options}
-    return SlideSegmenter(Dark(128, at), Options(output_dir=output, class_names=("tumor",), **options), {}).run(
-        str(slide)
-    )
+    return segment_slides([slide], Dark(128, at), Options(output_dir=output, class_names=("tumor",), **options), {})
 
 
 def contents(folder):
@@ -310,13 +308,13 @@ def test_an_interrupted_run_goes_on_with_the_same_slide_copied_again(slide, out,
 
 @pytest.mark.parametrize("keep_times", [False, True])
 def test_a_slide_that_changed_after_it_was_done_is_said_and_done_again_when_asked(
-    slide, out, tmp_path, write_plain_slide, capsys, keep_times
+    slide, out, tmp_path, write_plain_slide, caplog, keep_times
 ):
     before = contents(out / "A")
     swapped(slide, write_plain_slide, keep_times=keep_times)
     (row,) = segment(slide, out, resume=True)
     assert "the slide changed since" in row["message"]
-    assert "the slide changed since" in capsys.readouterr().err
+    assert "the slide changed since" in caplog.text
     assert "changed" in read_csv(out / "report.csv")[0]["message"]
     assert contents(out / "A") == before
     (row,) = segment(slide, out, resume=True, changed=True, probabilities=True)

@@ -18,7 +18,7 @@ import cucim
 import lightmuseg.slides.job
 import lightmuseg.outputs.probabilities
 from lightmuseg.errors import report_faults_in_one_line
-from lightmuseg.slides import Options, SlideSegmenter
+from lightmuseg.slides import Options, segment_slides
 
 class Shades:
     tile_size, output_stride, out_channels, parity = 128, 2, 3, None
@@ -40,7 +40,7 @@ def start(output):
         torch.set_num_threads(1)
         names = ("tumor", "stroma")
         options = Options(output_dir=output, class_names=names, tissue_mask=False, resume=True, probabilities=True)
-        SlideSegmenter(Shades(), options, {}).run(sys.argv[1])
+        segment_slides([sys.argv[1]], Shades(), options, {})
     except BaseException:
         sys.excepthook(*sys.exc_info())
         status = 1

@@ -7,7 +7,7 @@ from PIL import Image
 from stand_in_networks import Dark
 
 from lightmuseg.errors import InputError
-from lightmuseg.slides import Options, SlideSegmenter
+from lightmuseg.slides import Options, segment_slides
 from lightmuseg.slides.limits import AROUND, INSIDE, require_names_that_fit
 
 
@@ -25,7 +25,7 @@ def test_a_slide_whose_name_is_too_long_fails_alone(tmp_path, resume):
         output_dir=tmp_path / "out", class_names=("tumor",), slide_mpp=0.25, tissue_mask=False, resume=resume
     )
     with pytest.raises(InputError, match="1 of 2 slides failed"):
-        SlideSegmenter(Dark(), options, {}).run([long, good])
+        segment_slides([long, good], Dark(), options, {})
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b", "report.csv"]
     said = (tmp_path / "out" / "report.csv").read_text(encoding="utf-8")
     assert "has 247 bytes, and at most 246 fit here; give the slide a shorter name" in said

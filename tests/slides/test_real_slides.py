@@ -9,12 +9,12 @@ import pytest
 import tifffile
 from stand_in_networks import DarkAndRed
 
-from lightmuseg.slides import Options, SlideSegmenter
+from lightmuseg.slides import Options, segment_slides
 
 
 def segment(slide, output, **options):
     chosen = Options(output_dir=output, class_names=("tumor", "stroma"), **options)
-    SlideSegmenter(DarkAndRed(512), chosen, {}).run(str(slide))
+    segment_slides([slide], DarkAndRed(512), chosen, {})
     return output / slide.stem
 
 

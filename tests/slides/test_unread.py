@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from stand_in_networks import DarkAndRed
 
 from lightmuseg.errors import InputError
-from lightmuseg.slides import Options, SlideSegmenter
+from lightmuseg.slides import Options, segment_slides
 from lightmuseg.wsi.readers import UnreadablePixels, open_slide
 from lightmuseg.wsi.readers.cucim import CuCIMReader
 from lightmuseg.wsi.readers.tiff_tiles import TiffTiles
@@ -24,7 +24,7 @@ GREYS = {(128,) * 3, (60,) * 3}
 
 def segment(slide, output, **options):
     options = {"output_dir": output, "class_names": ("tumor", "stroma"), "overlap": 0.25} | options
-    SlideSegmenter(DarkAndRed(), Options(**options), {}).run(str(slide))
+    segment_slides([slide], DarkAndRed(), Options(**options), {})
     return output / slide.stem
 
 

@@ -15,7 +15,7 @@ from stand_in_networks import Dark
 from lightmuseg.areas.tissue import tissue_of
 from lightmuseg.errors import InputError
 from lightmuseg.label.prediction import predicted
-from lightmuseg.slides import Options, SlideSegmenter
+from lightmuseg.slides import Options, segment_slides
 from lightmuseg.slides.job import SlideJob
 from lightmuseg.view.result_list import Results
 from lightmuseg.view.zoom_tiles import open_result_slide
@@ -76,7 +76,7 @@ def pyramid(width=700, height=500, step=2):
 
 def segment(slide, output, runtime=None, **options):
     options = {"tissue_mask": False, "tolerance": 0.0, **options}
-    SlideSegmenter(runtime or Dark(), Options(output_dir=output, class_names=("tumor",), **options), {}).run(str(slide))
+    segment_slides([slide], runtime or Dark(), Options(output_dir=output, class_names=("tumor",), **options), {})
     return output / slide.stem
 
 

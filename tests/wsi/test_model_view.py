@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lightmuseg.wsi.low_power import thumbnail
-from lightmuseg.wsi.model_view import ModelView, PartlyRead
+from lightmuseg.wsi.model_view import ModelView, PartlyRead, read_box
 from lightmuseg.wsi.readers import Level, SlideReader, UnreadablePixels
 from lightmuseg.wsi.readers.reader import PART
 
@@ -91,6 +91,17 @@ def test_boxes_equal_the_slide_resampled_in_one_piece(step, level):
         # Pillow's weights are of 8 bits, and their phase is rounded
         assert np.abs(box - cut(whole, corner, size)).max() <= 2, corner
     assert {index for index, _ in reader.read_areas} == {level}
+
+
+@pytest.mark.parametrize("step", [0.77, 1.0, 1.3, 2.0, 2.7])
+def test_one_box_of_level_0_equals_the_slide_resampled_in_one_piece(step):
+    reader = Pixels(*pyramid(800, 640))
+    view = ModelView(reader, MPP * step)
+    whole = resampled_whole(reader.pixels[view.index], step / reader.levels[view.index].downsample, (300, 200))
+    for xm, ym, width, height in ((0, 0, 60, 40), (31, 77, 40, 60)):
+        box = read_box(reader, xm * step, ym * step, width * step, height * step, (width, height))
+        assert np.abs(box - whole[ym : ym + height, xm : xm + width].astype(int)).max() <= 2
+    assert (read_box(reader, 795, 635, 10, 10, (10, 10))[5:, 5:] == 255).all()
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])

@@ -1,6 +1,7 @@
 """Slides as pixels: one interface, and what opens which file."""
 
-from .opening import open_slide
+from .image import ArrayReader
+from .opening import kept_open, open_slide
 from .reader import WHITE, Level, SlideReader, UnreadablePixels
 
-__all__ = ["WHITE", "Level", "SlideReader", "UnreadablePixels", "open_slide"]
+__all__ = ["WHITE", "ArrayReader", "Level", "SlideReader", "UnreadablePixels", "kept_open", "open_slide"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from lightmuseg.errors import InputError
@@ -17,6 +19,8 @@ from .scanner_tiff import is_tiff
 from .tifffile import TifffileReader
 
 BACKENDS = ("cucim", "openslide", "tifffile", "dicom", "image")
+# Slides that a process keeps open: OpenSlide caches up to 32 MB of each, and to open one again takes a few ms.
+MAX_OPEN = 16
 
 
 def open_slide(
@@ -74,6 +78,16 @@ def open_slide(
         reader.close()
         raise
     return reader
+
+
+def kept_open(path: str | Path, backend: str = "auto", mpp: float | None = None) -> SlideReader:
+    """As :func:`open_slide`, opened once by each process and kept: handles of a parent are not used after a fork."""
+    return _kept_open(os.getpid(), Path(path), backend, mpp)
+
+
+@lru_cache(MAX_OPEN)
+def _kept_open(process: int, path: Path, backend: str, mpp: float | None) -> SlideReader:
+    return open_slide(path, backend, mpp)
 
 
 def _readers(workers: int, device: str, series: int | None) -> dict[str, Callable[[Path], SlideReader]]:

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from lightmuseg.errors import InputError
-from lightmuseg.wsi.readers import open_slide, tiff_tiles
+from lightmuseg.wsi.readers import kept_open, open_slide, tiff_tiles
 
 CMU = "CMU-1-Small-Region.svs"
 JPEG2000 = "TCGA-CR-7395-01A-01-TS1.svs"
@@ -203,6 +203,16 @@ def test_batch_keeps_the_order_and_names_what_is_damaged(tmp_path, pixels, write
                 assert isinstance(box, InputError)
             else:
                 assert np.array_equal(box[:, : 150 - x], pixels[y : y + 10, x : x + 20])
+
+
+def test_slide_that_is_kept_open_is_opened_once_by_a_process(tmp_path, pixels, write_slide, monkeypatch):
+    path = write_slide(tmp_path / "slide.tif", [pixels])
+    with kept_open(path) as slide:
+        assert kept_open(str(path)) is slide
+        monkeypatch.setattr("os.getpid", lambda: -1)
+        with kept_open(path) as other:
+            assert other is not slide
+            assert np.array_equal(other.read(0, 0, 0, 150, 130), pixels)
 
 
 def test_an_attribute_that_our_own_code_lacks_is_no_damaged_file(tmp_path, pixels, write_slide, monkeypatch):

@@ -1,3 +1,5 @@
+"""The metrics in Ignite engines, of one process and of two."""
+
 import json
 import os
 import socket
@@ -7,22 +9,16 @@ import sys
 import pytest
 import torch
 from ignite.engine import Engine
-from monai.handlers import from_engine
+from monai.handlers import IgniteMetricHandler, from_engine
 
-from lightmuseg.handlers import (
-    EnhancedAlignmentMeasureHandler,
-    MeanAbsoluteErrorHandler,
-    StructureMeasureHandler,
-    WeightedFMeasureHandler,
-)
 from lightmuseg.metrics import EnhancedAlignmentMeasure, MeanAbsoluteError, StructureMeasure, WeightedFMeasure
 
-PAIRS = [
-    (StructureMeasureHandler, StructureMeasure, {"alpha": 0.3}),
-    (EnhancedAlignmentMeasureHandler, EnhancedAlignmentMeasure, {}),
-    (WeightedFMeasureHandler, WeightedFMeasure, {"beta2": 0.3}),
-    (MeanAbsoluteErrorHandler, MeanAbsoluteError, {}),
-]
+METRICS = {
+    StructureMeasure: {"alpha": 0.3},
+    EnhancedAlignmentMeasure: {},
+    WeightedFMeasure: {"beta2": 0.3},
+    MeanAbsoluteError: {},
+}
 # images a batch, of each process
 BATCHES = {0: [2, 3], 1: [1]}
 
@@ -45,34 +41,23 @@ def evaluate(batches, first=0):
         data.append((probability[first : first + size], mask[first : first + size]))
         first += size
     engine = Engine(lambda engine, batch: [{"pred": p, "label": m} for p, m in zip(*batch)])
-    for handler, metric, arguments in PAIRS:
-        handler(ignore_index=7, output_transform=from_engine(["pred", "label"]), **arguments).attach(
-            engine, metric.__name__
-        )
+    for metric, arguments in METRICS.items():
+        transform = from_engine(["pred", "label"])
+        handler = IgniteMetricHandler(metric(ignore_index=7, **arguments), output_transform=transform)
+        handler.attach(engine, metric.__name__)
     engine.run(data, epoch_length=len(data))
     details = {name: values.tolist() for name, values in engine.state.metric_details.items()}
     return {"metrics": engine.state.metrics, "details": details}
 
 
-@pytest.mark.parametrize(("handler", "metric", "arguments"), PAIRS)
-def test_handler_gives_the_metric_with_its_arguments(handler, metric, arguments):
-    direct = metric(ignore_index=7, **arguments)
+@pytest.mark.parametrize("metric", METRICS)
+def test_value_in_an_engine_is_that_of_the_images_together(metric):
+    direct = metric(ignore_index=7, **METRICS[metric])
     direct(*images())
     result = evaluate([4, 2])
     assert result["metrics"][metric.__name__] == pytest.approx(direct.aggregate().item(), abs=1e-6)
     details = torch.tensor(result["details"][metric.__name__])
     torch.testing.assert_close(details, direct.aggregate("none"), equal_nan=True)
-
-
-@pytest.mark.parametrize(("handler", "metric", "arguments"), PAIRS)
-def test_reduction_and_details_are_passed_on(handler, metric, arguments):
-    engine = Engine(lambda engine, batch: batch)
-    handler(ignore_index=7, reduction="mean_batch", save_details=False, **arguments).attach(engine, "value")
-    engine.run([images()], epoch_length=1)
-    assert not hasattr(engine.state, "metric_details")
-    direct = metric(ignore_index=7, reduction="mean_batch", **arguments)
-    direct(*images())
-    torch.testing.assert_close(engine.state.metrics["value"], direct.aggregate())
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +77,7 @@ def two_processes(tmp_path_factory, root, preloaded):
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in BATCHES]
 
 
-@pytest.mark.parametrize("metric", [metric.__name__ for _, metric, _ in PAIRS])
+@pytest.mark.parametrize("metric", [metric.__name__ for metric in METRICS])
 def test_two_processes_equal_one(two_processes, metric):
     one = evaluate([6])
     for result in two_processes:
