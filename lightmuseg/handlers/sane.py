@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,16 +25,14 @@ def require_trainable(learning_rate: Any, weight_decay: Any) -> None:
     Raises:
         InputError: for those.
     """
-    for name, value, most in (
-        ("learning_rate", learning_rate, MAX_LEARNING_RATE), ("weight_decay", weight_decay, 1.0),
-    ):  # fmt: skip
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not is_number or not 0 <= value <= most:
+    for name, value, most in ("learning_rate", learning_rate, MAX_LEARNING_RATE), ("weight_decay", weight_decay, 1.0):
+        if type(value) not in (int, float) or not 0 <= value <= most:
             raise InputError(f"--{name} {value}: give a number from 0 to {most:g}, such as 0.001.")
     if learning_rate == 0:
         raise InputError("--learning_rate 0: nothing would be learnt; give a number above it, such as 0.001.")
 
 
+@dataclass(eq=False)
 class FiniteLoss:
     """Stop a training whose loss or weights are no numbers any more, or whose loss explodes.
 
@@ -48,10 +47,9 @@ class FiniteLoss:
         InputError: when it stops.
     """
 
-    def __init__(self, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self.network = network
-        self.optimizer = optimizer
-        self._limit: float | None = None
+    network: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    _limit: float | None = field(default=None, init=False)
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._check_loss)
@@ -66,7 +64,7 @@ class FiniteLoss:
         if self._limit is None:
             self._limit = EXPLODED * max(1.0, loss)
         if loss > self._limit:
-            self._stop(engine, f"the loss is {loss:g}, {EXPLODED:g} times what it began with or more")
+            self._stop(engine, f"the loss is {loss:g}, {EXPLODED:g} times what it started with or more")
 
     def _check_weights(self, engine: Engine) -> None:
         if not all(torch.isfinite(value).all() for value in self.network.state_dict().values()):
