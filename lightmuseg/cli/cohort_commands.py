@@ -7,7 +7,7 @@ from typing import Any
 
 from lightmuseg.errors import InputError
 
-from .arguments import number, switches, takes_options_of
+from .arguments import given, takes_options_of
 from .slide_commands import engine_options
 
 
@@ -39,12 +39,12 @@ def cohort(
     if not slides:
         raise InputError("lightmuseg cohort: no slide is given; name a folder, a glob or a table of slides.")
     bundle, override, values = engine_options(**options)
-    values |= switches(changed=changed)
-    at_once = number("slides_at_once", slides_at_once, int)
-    share = number("gpus_per_worker", gpus_per_worker, float)
+    values |= given(changed=changed)
     from lightmuseg.cohort import segment_cohort
 
-    run = segment_cohort(slides, Path(output), bundle, override, values, engine, address, at_once, share, shard)
+    run = segment_cohort(
+        slides, Path(output), bundle, override, values, engine, address, slides_at_once, gpus_per_worker, shard
+    )
     if run.failed:
         raise InputError(
             f"{run.failed} of {run.done + run.failed} slides failed; see {Path(output) / 'cohort.csv'}; the same "
