@@ -13,18 +13,10 @@ import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import fire
 from figures import DOCS, ENGINES, Row, by_way, chosen, column, in_turns, make_slide, measured, publish, spread, table
 
-# by OpenVINO, which is what a CPU gets
-FREE = {
-    "runtime_def": {
-        "_target_": "lightmuseg.runtimes.openvino.openvino_runtime", "network": "$__import__('free').Free()",
-        "tile_size": 512, "precision": "float32",
-    }
-}  # fmt: skip
 TISSUE = 0.3
 # above which a size is run once
 LARGE = 64_000
@@ -48,29 +40,27 @@ def benchmark(
     """
     cores = os.cpu_count() or 1
     # name: side, share of tissue, options, threads
-    ways: dict[str, dict[str, tuple[int, float, list[Any], int]]] = {
-        "size": {f"{int(n):,} px": (int(n), TISSUE, ["--override", "free.json"], cores) for n in str(sides).split(";")},
-        "tissue": {f"{share:.0%} tissue": (side, share, [], cores) for share in (0.05, 0.3, 0.6, 1.0)},
-        "batch": {f"batches of {n}": (side, TISSUE, ["--batch-size", n], cores) for n in (1, 4, 16)},
-        "threads": {f"{n} threads": (side, TISSUE, ["--workers", n], n) for n in range(1, cores + 1)},
+    ways: dict[str, dict[str, tuple[int, float, Row, int]]] = {
+        "size": {f"{int(n):,} px": (int(n), TISSUE, {"free": True}, cores) for n in str(sides).split(";")},
+        "tissue": {f"{share:.0%} tissue": (side, share, {}, cores) for share in (0.05, 0.3, 0.6, 1.0)},
+        "batch": {f"batches of {n}": (side, TISSUE, {"batch_size": n}, cores) for n in (1, 4, 16)},
+        "threads": {f"{n} threads": (side, TISSUE, {"workers": n}, n) for n in range(1, cores + 1)},
     }
     rows = []
     for part in chosen(parts, ways):
         for way, (pixels, tissue, options, threads) in ways[part].items():
             with tempfile.TemporaryDirectory(dir=folder or None) as temporary:
                 make_slide(Path(temporary) / "slide.tif", source, pixels, tissue)
-                (Path(temporary) / "free.json").write_text(json.dumps(FREE))
                 measure = partial(_segmented, Path(temporary), Path(model).absolute(), options, threads)
                 times = 1 if pixels > LARGE else rounds
                 rows += [{"part": part, "side": pixels, **row} for row in in_turns({way: measure}, times)]
     publish("growth", tables, rows, {"rounds": rounds, "side": side}, output, model)
 
 
-def _segmented(folder: Path, model: Path, options: list[Any], threads: int) -> Row:
-    target = folder / "output"
-    words = [folder / word if word == "free.json" else word for word in options]
-    facts = measured(ENGINES / "with_lightmuseg.py", folder / "slide.tif", model, target, *words, threads=threads)
-    shutil.rmtree(target)
+def _segmented(folder: Path, model: Path, options: Row, threads: int) -> Row:
+    words = [folder / "slide.tif", model, folder / "output", json.dumps(options)]
+    facts = measured(ENGINES / "with_lightmuseg.py", *words, threads=threads)
+    shutil.rmtree(folder / "output")
     del facts["map"]
     return facts
 

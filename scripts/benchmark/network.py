@@ -22,8 +22,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightmuseg.networks import LightMuSeg, fold
-from lightmuseg.networks.weights import load_weights
+from lightmuseg import Model
+from lightmuseg.networks import fold
 from lightmuseg.runtimes import KINDS, NormalisedNetwork, TorchRuntime, int8_folder, make_runtime
 from lightmuseg.runtimes.parity import parity
 from lightmuseg.wsi.images import read_rgb
@@ -36,9 +36,7 @@ RATES = ("tiles/s in batches", "tiles/s one by one")
 
 def network_of(model: str) -> nn.Module:
     """The trained network at its own resolution."""
-    network = LightMuSeg(encoder_weights=None, output_stride=2).eval()
-    load_weights(network, model)
-    return network
+    return Model.open(model).network(output_stride=2)
 
 
 def unet(backbone: str) -> nn.Module:

@@ -7,11 +7,13 @@ Writes docs/benchmarks/slide.*.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import figures
 import fire
@@ -22,20 +24,20 @@ from network import TILE, network_of
 
 from lightmuseg.runtimes import NormalisedNetwork
 
-OVERLAP = "0.25"
+OVERLAP = 0.25
 OURS, MONAI = "LightMuSeg", "MONAI: WSIReader, SlidingWindowInferer"
-WHOLE = "--no-tissue-mask"
+BFLOAT16, WHOLE = {"runtime": "openvino_bf16"}, {"tissue_mask": False}
 # script, environment's package, options
-WAYS = {
-    OURS: ("with_lightmuseg", "", []),
-    "LightMuSeg, bfloat16": ("with_lightmuseg", "", ["--runtime", "openvino_bf16"]),
-    "LightMuSeg, INT8": ("with_lightmuseg", "", ["--runtime", "openvino_int8"]),
-    "LightMuSeg, PyTorch": ("with_lightmuseg", "", ["--runtime", "torch"]),
-    "LightMuSeg, all of the slide": ("with_lightmuseg", "", [WHOLE]),
-    "LightMuSeg, bfloat16, all of the slide": ("with_lightmuseg", "", ["--runtime", "openvino_bf16", WHOLE]),
-    MONAI: ("with_monai", "", []),
-    "LazySlide": ("with_lazyslide", "lazyslide", []),
-    "TIAToolbox": ("with_tiatoolbox", "tiatoolbox", []),
+WAYS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    OURS: ("with_lightmuseg", "", {}),
+    "LightMuSeg, bfloat16": ("with_lightmuseg", "", BFLOAT16),
+    "LightMuSeg, INT8": ("with_lightmuseg", "", {"runtime": "openvino_int8"}),
+    "LightMuSeg, PyTorch": ("with_lightmuseg", "", {"runtime": "torch"}),
+    "LightMuSeg, all of the slide": ("with_lightmuseg", "", WHOLE),
+    "LightMuSeg, bfloat16, all of the slide": ("with_lightmuseg", "", BFLOAT16 | WHOLE),
+    MONAI: ("with_monai", "", {}),
+    "LazySlide": ("with_lazyslide", "lazyslide", {}),
+    "TIAToolbox": ("with_tiatoolbox", "tiatoolbox", {}),
 }
 # TIAToolbox names the PyTorch that it takes, which is older than ours
 NEEDED = {"lazyslide": ["lazyslide", f"torch=={torch.__version__.split('+')[0]}"], "tiatoolbox": ["tiatoolbox>=2.1"]}
@@ -70,11 +72,17 @@ def benchmark(
             python = _environment(Path(environments), package) if package else Path(sys.executable)
             weights = scripted if package else Path(model).absolute()
             target = Path(temporary) / "output"
-            words = [figures.ENGINES / f"{script}.py", slide, weights, target, "--overlap", OVERLAP, *options]
+            words = [
+                figures.ENGINES / f"{script}.py",
+                slide,
+                weights,
+                target,
+                json.dumps({"overlap": OVERLAP, **options}),
+            ]
             try:
                 facts = figures.measured(*words, python=python)
                 made = facts.pop("map")
-                if way not in maps and (way == MONAI or WHOLE in options):
+                if way not in maps and (way == MONAI or options.items() >= WHOLE.items()):
                     maps[way] = tifffile.imread(made, level=0)
             finally:
                 shutil.rmtree(target, ignore_errors=True)
@@ -82,7 +90,7 @@ def benchmark(
 
         names = figures.chosen(ways, [way for way in WAYS if environments or not WAYS[way][1]])
         rows = figures.in_turns({way: partial(measure, way) for way in names}, rounds)
-    options = {"side": side, "tissue": tissue, "overlap": float(OVERLAP), "rounds": rounds}
+    options = {"side": side, "tissue": tissue, "overlap": OVERLAP, "rounds": rounds}
     figures.publish("slide", tables, rows, options, output, model, **{"same class as MONAI": _agreement(maps)})
 
 

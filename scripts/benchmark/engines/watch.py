@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import runpy
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,12 @@ def watched(**facts: Any) -> Iterator[dict[str, Any]]:
         "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     print("\n" + json.dumps(facts))
+
+
+def arguments() -> tuple[str, str, str, dict[str, Any]]:
+    """Slide, model, output and options of the command: SLIDE MODEL OUTPUT {"option": value}."""
+    slide, model, output, options = sys.argv[1:]
+    return slide, model, output, json.loads(options)
 
 
 def threads() -> int:

@@ -1,13 +1,11 @@
-"""One slide by TIAToolbox's engine with our network plugged in: SLIDE NETWORK OUTPUT --overlap 0.25.
+"""One slide by TIAToolbox's engine with our network plugged in: SLIDE NETWORK OUTPUT {"overlap": 0.25}.
 
 NETWORK is TorchScript, uint8 [B, H, W, 3] to logits at half the size.
 """
 
 from __future__ import annotations
 
-import sys
-
-from watch import declare_torchvision, threads, watched
+from watch import arguments, declare_torchvision, threads, watched
 
 declare_torchvision()
 import numpy as np  # noqa: E402
@@ -44,9 +42,9 @@ class Network(ModelABC):
         return image.argmax(axis=-1)
 
 
-slide, model, output, _, overlap = sys.argv[1:]
+slide, model, output, options = arguments()
 torch.set_num_threads(threads())
-step = round(512 * (1 - float(overlap)))
+step = round(512 * (1 - options["overlap"]))
 with watched() as facts:
     engine = SemanticSegmentor(model=Network(model), batch_size=4, num_workers=0, device="cpu", verbose=False)
     config = IOSegmentorConfig(
