@@ -7,7 +7,7 @@ from typing import Any
 
 from lightmuseg.errors import InputError
 
-from .arguments import number, switches, takes_options_of
+from .arguments import given, takes_options_of
 from .slide_commands import OUTPUT, engine_options
 
 
@@ -38,15 +38,14 @@ def cohort(
     """
     if not slides:
         raise InputError("lightmuseg cohort: no slide is given; name a folder, a glob or a table of slides.")
-    bundle, overrides, values = engine_options(**options)
-    values |= switches(changed=changed)
-    at_once = number("slides_at_once", slides_at_once, int)
-    share = number("gpus_per_worker", gpus_per_worker, float)
+    bundle, override, values = engine_options(**options)
+    values |= given(changed=changed)
     from lightmuseg.cohort import Progress, segment_cohort
 
     with Progress(Path(output).absolute()) as progress:
         run = segment_cohort(
-            slides, Path(output), bundle, next(iter(overrides), None), values, engine, address, at_once, share, shard, progress.show
+            slides, Path(output), bundle, override, values, engine, address, slides_at_once, gpus_per_worker, shard,
+            progress.show,
         )  # fmt: skip
     if run.failed:
         raise InputError(
