@@ -1,8 +1,4 @@
-"""A slide at the model's um/px, whatever its levels are.
-
-Frames: ``x0, y0`` are level-0 pixels of the slide, ``xl, yl`` pixels of one of its levels, ``xm, ym`` pixels at the
-model's um/px: ``x0 = xm * scale = xl * downsample``.
-"""
+"""A slide at the model's um/px, whatever its levels are."""
 
 from __future__ import annotations
 
@@ -143,12 +139,7 @@ class ModelView:
 
 
 class ViewPart:
-    """A :class:`ModelView` from a place of the slide on; pixels around it are the slide's own.
-
-    Args:
-        view: of the slide.
-        xm, ym: the place, in the model's pixels.
-    """
+    """A :class:`ModelView` from the place ``xm, ym`` of the slide on; pixels around it are the slide's own."""
 
     def __init__(self, view: ModelView, xm: int, ym: int) -> None:
         self.reader, self.scale, self.index = view.reader, view.scale, view.index
