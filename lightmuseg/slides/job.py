@@ -18,7 +18,6 @@ from lightmuseg.areas.tissue import find_tissue, seen
 from lightmuseg.classes import UNREAD
 from lightmuseg.engine.counts import Counts
 from lightmuseg.engine.entropy import BLOCK, Entropies, uncertainty_map
-from lightmuseg.engine.heap import large_arrays_mapped
 from lightmuseg.engine.pipeline import segment_slide
 from lightmuseg.engine.plan import Plan, plan_tiles
 from lightmuseg.engine.rows import FORMAT, RowStore
@@ -149,7 +148,7 @@ class SlideJob:
                 self.partial / "rows", plan, options.mpp * options.factor, view.scale * options.factor,
                 options.class_names,
             )  # fmt: skip
-            with self._timed("segmenting"), large_arrays_mapped(not _is_torch_on_cpu(self.runtime)):
+            with self._timed("segmenting"):
                 segment_slide(
                     view, area, plan, self.runtime, store, options.batch_size, options.probabilities,
                     self._progress,
@@ -278,8 +277,3 @@ def result_name(slide: Path) -> str:
         return slide.name if slide.name not in ("", "..") else slide.resolve().name
     # a name of DICOM files is a UID, and its last number no ending
     return slide.name if slide.suffix[1:].isdecimal() else slide.stem
-
-
-def _is_torch_on_cpu(runtime: Runtime) -> bool:
-    said = runtime.describe()
-    return str(said.get("runtime")).startswith("torch") and said.get("device") == "cpu"

@@ -223,8 +223,8 @@ def test_label_server_counts_in_the_frame(tmp_path):
         mpp, overlap, batch_size, class_names, runtime = 0.25, 0.25, 4, ("tumor",), Dark()
 
     path = write_scn(tmp_path / "a.scn", levels, (400, 320))
-    with predicted(path, Network(), {"location": [100, 60], "size": [300, 200]}) as prediction:
-        assert np.array_equal(prediction.image(2) == 1, levels[0][61:260:2, 101:400:2, 1] < 128)
-        regions = shapely.union_all([polygon for _, polygon in prediction.polygons()])
+    with predicted(path, Network(), (100, 60), (300, 200), level=1) as prediction:
+        assert np.array_equal(prediction.image() == 1, levels[0][61:260:2, 101:400:2, 1] < 128)
+        regions = shapely.union_all([polygon for _, polygon in prediction.annotations()])
         assert shapely.box(100, 60, 400, 260).contains(regions)
         assert regions.area == pytest.approx(4 * (levels[0][61:260:2, 101:400:2, 1] < 128).sum(), rel=0.02)
