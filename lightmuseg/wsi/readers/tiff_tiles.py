@@ -14,7 +14,7 @@ from ..jpeg import jpeg_colours
 from ..tiff import check_pixels, is_contiguous, size_of
 from ..tiff_pictures import Pages
 from ..tiff_slide import chosen, lies_first, opened, reading_tags
-from .reader import WHITE, Level, NotForThisReader, SlideReader
+from .reader import WHITE, Level, NotForThisReader, SlideReader, paste
 from .tile_checks import EMPTY, CheckedTiles, check_compression, mark_tiles, refuse_cut_short
 
 
@@ -51,10 +51,9 @@ class TiffLevel(Level):
         if len(empty) == state.size:
             return np.full((height, width, tiles.samples), WHITE, np.uint8)
         pixels = decode().copy()
-        for row, column in empty:
-            upper = (rows.start + row) * self.tile_height - yl
-            left = (columns.start + column) * self.tile_width - xl
-            pixels[max(0, upper) : upper + self.tile_height, max(0, left) : left + self.tile_width] = WHITE
+        white = np.full((self.tile_height, self.tile_width, 1), WHITE, np.uint8)
+        for row, column in np.add(empty, (rows.start, columns.start)):
+            paste(white, pixels, column * self.tile_width - xl, row * self.tile_height - yl)
         return pixels
 
 
