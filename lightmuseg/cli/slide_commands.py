@@ -65,7 +65,8 @@ def engine_options(
         tolerance: um by which regions.geojson may differ from the map.
     """
     values = given(
-        checkpoint=Path(model) if is_file(model) else model or None, slide_mpp=mpp, series=series, output_mpp=output_mpp, overlap=overlap,
+        checkpoint=Path(model) if is_file(model) else model or None, slide_mpp=mpp, series=series,
+        output_mpp=output_mpp, overlap=overlap,
         batch_size=batch_size, region=Path(region) if is_file(region) else region or None, backend=backend or None,
         read_device=read_device or None, workers=workers, device=device or None, runtime=runtime or None,
         tolerance=tolerance, tissue_mask=tissue_mask, ome=ome, probabilities=probabilities, dicom_seg=dicom_seg,
