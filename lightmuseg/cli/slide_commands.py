@@ -110,6 +110,6 @@ def quantize(dataset: str, model: str = "tumor", max_drop: float | None = None) 
         model: the model.pt of a training, or a name of 'lightmuseg models'.
         max_drop: Dice that may be lost on the tiles that control, 0 to 1; by default 0.002.
     """
-    from lightmuseg.runtimes.quantize_model import quantize_model
+    from lightmuseg.runtimes.quantization import quantize_model
 
     print(quantize_model(model, Path(dataset), **given(max_drop=max_drop)))
