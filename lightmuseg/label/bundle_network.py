@@ -45,7 +45,7 @@ class BundleNetwork:
         card = self._model.card
         self.sha256, self.class_names, self.codes = self._model.sha256, card.class_names, dict(card.classes)
         self.mpp, self.tile_size = card.mpp, card.tile_size
-        self.overlap, self.batch_size = options.overlap, options.batch_size
+        self.overlap, self.batch_size, self.device = options.overlap, options.batch_size, self._segmenter.device
 
     def _configs(self, names: Sequence[str]) -> list[Path]:
         return [self.bundle / "configs" / f"{name}.json" for name in names]
