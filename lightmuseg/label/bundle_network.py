@@ -1,4 +1,4 @@
-"""The bundle's network with the weights of the hour."""
+"""The bundle's network with one version of its weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DROPOUT = 0.2
 
 
 class BundleNetwork:
-    """What a bundle's configs declare of the network, for one file of weights.
+    """A network as a bundle's configs declare it, for one file of weights.
 
     Args:
         bundle: the bundle's root.

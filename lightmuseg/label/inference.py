@@ -61,7 +61,7 @@ class Inference:
             await self._process.wait()
 
     async def __call__(self, method: str, wanted: Mapping[str, Any], client: Request) -> dict[str, Any]:
-        """What the app's ``method``, infer or infer_wsi, says to ``wanted``: ``file`` and ``params``, files to remove.
+        """What the app's ``method``, infer or infer_wsi, makes of ``wanted``: ``file`` and ``params``, files to remove.
 
         Raises:
             HTTPException: as the process answers; 503 with a time where too many wait or the process died, 499 where
@@ -96,20 +96,20 @@ class Inference:
             answer = asyncio.create_task(self._answer(number, task))
             try:
                 # the answer is awaited even where nobody wants it, so that the next one gets its own
-                said = await asyncio.shield(answer)
+                result = await asyncio.shield(answer)
             except asyncio.CancelledError:
                 await self._cancel(number, answer)
                 raise
             self._seconds.append(time.monotonic() - started)
-            return said
+            return result
 
     async def _answer(self, number: int, task: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            self._say({"id": number, **task})
+            self._send({"id": number, **task})
             await self._process.stdin.drain()
-            said = json.loads(await self._process.stdout.readline())
-            if said.pop("id") == number:
-                return said
+            answer = json.loads(await self._process.stdout.readline())
+            if answer.pop("id") == number:
+                return answer
             fault = "it answered another request"
         except (ConnectionError, ValueError) as error:
             # it has ended, or its line is too long for the reader, of which the rest would be taken for the next answer
@@ -120,7 +120,7 @@ class Inference:
 
     async def _cancel(self, number: int, answer: asyncio.Task[dict[str, Any]]) -> None:
         with contextlib.suppress(ConnectionError):
-            self._say({"cancel": number})
+            self._send({"cancel": number})
         done, _ = await asyncio.wait({answer}, timeout=SECONDS_TO_CANCEL)
         if not done:
             self._process.kill()
@@ -128,7 +128,7 @@ class Inference:
         if answer.exception() is None:
             remove(answer.result())
 
-    def _say(self, content: Mapping[str, Any]) -> None:
+    def _send(self, content: Mapping[str, Any]) -> None:
         self._process.stdin.write(json.dumps(content).encode() + b"\n")
 
 

@@ -30,7 +30,7 @@ LEAST_ANNOTATED = 0.02
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An image of the datastore with its label; ``info`` is what the client said of the label."""
+    """An image of the datastore with its label; ``info`` is what the client stated of the label."""
 
     id: str
     image: Path
@@ -54,8 +54,6 @@ def prepare(labelled: Sequence[LabelledImage], network: BundleNetwork, folder: P
     Raises:
         InputError: where less than two cells are annotated, or a label cannot be used.
     """
-    if not 0 < held_out < 1:
-        raise InputError(f"held_out {held_out}: give a share between 0 and 1.")
     folder.mkdir(parents=True, exist_ok=True)
     found = [cell for one in labelled for cell in _cells(one, network, folder)]
     cuts = []
@@ -104,10 +102,10 @@ def _cells(one: LabelledImage, network: BundleNetwork, folder: Path) -> Iterator
             )  # fmt: skip
             codes = _write_region(region, view, part, truth)
             for x, y, width, height in cells(part.width, part.height, network.tile_size):
-                here = codes[y : y + height, x : x + width]
-                if (here != UNKNOWN).mean() >= LEAST_ANNOTATED:
+                cell = codes[y : y + height, x : x + width]
+                if (cell != UNKNOWN).mean() >= LEAST_ANNOTATED:
                     rank = _rank(one.id, (part.xm + x) * view.scale, (part.ym + y) * view.scale)
-                    yield _Cell(rank, region, (x, y, width, height), bool(np.isin(here, wanted).any()))
+                    yield _Cell(rank, region, (x, y, width, height), bool(np.isin(cell, wanted).any()))
 
 
 class _Part(NamedTuple):
@@ -156,8 +154,8 @@ def _write_region(region: Region, view: ModelView, part: _Part, truth: GroundTru
         read_block = whole(block)
         if read_block is None:
             raise block
-        here = pixels[y : y + BLOCK, x : x + BLOCK]
-        here[:] = read_block[: here.shape[0], : here.shape[1]]
+        target = pixels[y : y + BLOCK, x : x + BLOCK]
+        target[:] = read_block[: target.shape[0], : target.shape[1]]
     Image.fromarray(pixels).save(region.image, compress_level=1)
     codes = truth.codes(part.xm * view.scale, part.ym * view.scale, view.scale, part.width, part.height)
     Image.fromarray(codes).save(region.mask)

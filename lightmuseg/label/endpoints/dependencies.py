@@ -1,4 +1,4 @@
-"""Files that come with a request, for as long as it is answered."""
+"""What endpoints depend on: MONAI Label's roles, where authentication is on, and the files that are sent."""
 
 from __future__ import annotations
 
@@ -9,23 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fastapi import UploadFile
+from fastapi import Depends, UploadFile
+from monailabel.config import settings
+from monailabel.endpoints.user.auth import RBAC
 
+USER = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
+ANNOTATOR = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
+ADMIN = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
 # the last two, for .nii.gz
 _ENDING = re.compile(r"(\.[A-Za-z0-9]{1,10}){0,2}$")
 
 
 @contextmanager
 def kept(file: UploadFile, folder: Path) -> Iterator[Path]:
-    """A file as it was sent, in the server's own folder, under a name of ours with its ending; gone afterwards.
-
-    Args:
-        file: of a form.
-        folder: the server's own.
-
-    Raises:
-        OSError: where it does not fit.
-    """
+    """A file as it was sent, in the server's ``folder``, under a name of ours with its ending; gone afterwards."""
     path = folder / f"{uuid.uuid4().hex}{_ENDING.search(file.filename or '')[0]}"
     try:
         with path.open("wb") as target:
