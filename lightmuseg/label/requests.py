@@ -24,9 +24,12 @@ JSON_FIELDS = ("params", "info", "wsi")
 # What the server decides of an inference; a client's params may not.
 RESERVED = ("model", "image", "output", "label", "session", "session_id", "save_label")
 MAX_DEPTH = 20
-# what the server itself writes of an image, and of a label
+# what only the server itself writes of an image, and of a label
 IMAGE_KEYS = (*METHODS, "taken", "strategy", "ts", "name", "path")
 LABEL_KEYS = ("bbox", "version", "sha256", "ts", "name")
+OWN_KEYS = {
+    "/datastore/image": IMAGE_KEYS, "/datastore/image/info": IMAGE_KEYS, "/datastore/label/info": LABEL_KEYS,
+}  # fmt: skip
 # of a form: one file, and a few lines of JSON
 FORM_LIMITS = {"max_files": 1, "max_fields": 10, "max_part_size": 100_000}
 FORMS = ("multipart/", "application/x-www-form-urlencoded")
@@ -54,7 +57,7 @@ async def checked(request: Request) -> None:
                 if not FILE_NAME.fullmatch(value.filename or "") or len(value.filename.encode()) > 200:
                     raise HTTPException(400, f"{name} {shown(value.filename)}: is no name of a file.")
             elif name in JSON_FIELDS:
-                json_object(value, name)
+                client_info(json_object(value, name), name, OWN_KEYS.get(request.url.path, ()))
 
 
 def shown(value: Any) -> str:
