@@ -7,7 +7,7 @@ from typing import Any
 
 from lightmuseg.errors import InputError
 from lightmuseg.files import is_file
-from lightmuseg.light_monai import load_light_monai
+from lightmuseg.process import keep_heap_small, load_light_monai
 
 from .arguments import number, switches, takes_options_of
 
@@ -101,13 +101,12 @@ def segment(
     bundle, overrides, values = engine_options(**options)
     values |= {"output_dir": Path(output), **switches(resume=resume, changed=changed)}
     load_light_monai()
-    from lightmuseg.files import require_space
     from lightmuseg.progress import SlideBars
     from lightmuseg.slides.bundle_config import make_segmenter
-    from lightmuseg.slides.unfinished import NEEDED_BYTES
 
     segmenter = make_segmenter(values, bundle, overrides)
-    require_space(output, NEEDED_BYTES)
+    if not segmenter.runtime(slides).info.is_torch_on_cpu:
+        keep_heap_small()
     segmenter.run(slides, SlideBars())
     print(f"{output}: {', '.join(sorted(path.name for path in Path(output).iterdir() if path.name[0] != '.'))}")
 
@@ -121,7 +120,7 @@ def quantize(dataset: str, model: str = "tumor", max_drop: float | None = None) 
         model: the model.pt of a training, or a name of 'lightmuseg models'.
         max_drop: Dice that may be lost on the tiles that control, 0 to 1; by default 0.002.
     """
-    from lightmuseg.runtimes.quantization import quantize_model
+    from lightmuseg.runtimes.quantize_model import quantize_model
 
     drop = number("max_drop", max_drop, float)
     print(quantize_model(model, Path(dataset), **({} if drop is None else {"max_drop": drop})))

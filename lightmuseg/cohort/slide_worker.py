@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightmuseg.errors import InputError, user_fault
-from lightmuseg.light_monai import load_light_monai
+from lightmuseg.process import keep_heap_small, load_light_monai, send_no_telemetry
 from lightmuseg.slides.outcome import DISK_FULL, DONE, FAILED, attempt, is_disk_full
 
 from .cohort_state import CohortState
@@ -65,6 +65,7 @@ class SlideWorker:
 
     def __init__(self, task: Task) -> None:
         load_light_monai()
+        send_no_telemetry()
         import torch
 
         from lightmuseg.slides.bundle_config import load_segmenter
@@ -84,6 +85,8 @@ class SlideWorker:
             if fault is None:
                 raise
             raise InputError(fault) from error
+        if not self._segmenter.runtime.info.is_torch_on_cpu:
+            keep_heap_small()
         options = {name: value for name, value in self._segmenter.options.plain().items() if name not in FREE}
         model = {name: value for name, value in self._segmenter.model.items() if name != "threads"}
         self._state.begin({**options, **model})

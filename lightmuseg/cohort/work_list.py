@@ -13,9 +13,9 @@ from lightmuseg.errors import InputError, first_line
 from lightmuseg.files import is_file, is_folder
 from lightmuseg.slides.job import result_name
 from lightmuseg.wsi.readers.dicom_series import one_of_each
+from lightmuseg.wsi.slide_search import find_slides
 
 from .slide_list import SUFFIXES, read_manifest
-from .slide_search import search
 
 TABLE, PAGE = "cohort.csv", "cohort.html"
 
@@ -95,7 +95,7 @@ def _slides(source: str, output: Path, alone: bool) -> Iterator[CohortSlide]:
 
     if is_folder(path):
         path = path.resolve()
-        for slide in search(path, output, unseen=note):
+        for slide in find_slides(path, output, unseen=note):
             yield _found(slide, path)
     elif _is_manifest(source):
         for row in read_manifest(path):
@@ -113,7 +113,7 @@ def _slides(source: str, output: Path, alone: bool) -> Iterator[CohortSlide]:
         if not is_folder(root):
             raise InputError(f"{source}: {root} is no folder; name one that is there.")
         # glob's own ** would follow a link to a folder above again and again
-        for slide in search(root, output, pictures=True, unseen=note):
+        for slide in find_slides(root, output, pictures=True, unseen=note):
             # a folder stands for the files of a slide in DICOM
             if any(_matches(path.relative_to(root).parts, pattern) for path in (slide, *_inside(slide))):
                 yield _found(slide, root)

@@ -18,7 +18,6 @@ from lightmuseg.areas.tissue import find_tissue, seen
 from lightmuseg.classes import UNREAD
 from lightmuseg.engine.counts import Counts
 from lightmuseg.engine.entropy import BLOCK, Entropies, uncertainty_map
-from lightmuseg.engine.heap import large_arrays_mapped
 from lightmuseg.engine.pipeline import segment_slide
 from lightmuseg.engine.plan import Plan, plan_tiles
 from lightmuseg.engine.rows import FORMAT, RowStore
@@ -134,7 +133,7 @@ class SlideJob:
             slide = identity_of(self.slide)
             identity = {
                 **options.identity(), **self.model, "slide": content_of(slide), "backend": reader.backend,
-                "rows_format": FORMAT, "frame": reader.frame and dataclasses.asdict(reader.frame),
+                "rows_format": FORMAT, "frame": reader.bounds and dataclasses.asdict(reader.bounds),
             }  # fmt: skip
             notes += self.unfinished.begin(identity, options.resume)
             view = ModelView(reader, options.mpp)
@@ -149,7 +148,7 @@ class SlideJob:
                 self.partial / "rows", plan, options.mpp * options.factor, view.scale * options.factor,
                 options.class_names,
             )  # fmt: skip
-            with self._timed("segmenting"), large_arrays_mapped(not _is_torch_on_cpu(self.runtime)):
+            with self._timed("segmenting"):
                 segment_slide(
                     view, area, plan, self.runtime, store, options.batch_size, options.probabilities,
                     self._progress,
@@ -257,7 +256,7 @@ class SlideJob:
             "picture": view.reader.picture,
             "level0_size": [level0.width, level0.height],
             "level0_mpp": view.reader.mpp,
-            "frame": view.reader.frame and dataclasses.asdict(view.reader.frame),
+            "frame": view.reader.bounds and dataclasses.asdict(view.reader.bounds),
             "map_size": [store.width, store.height],
             "map_mpp": store.mpp,
             "tiles": len(plan.tiles),
@@ -278,8 +277,3 @@ def result_name(slide: Path) -> str:
         return slide.name if slide.name not in ("", "..") else slide.resolve().name
     # a name of DICOM files is a UID, and its last number no ending
     return slide.name if slide.suffix[1:].isdecimal() else slide.stem
-
-
-def _is_torch_on_cpu(runtime: Runtime) -> bool:
-    said = runtime.describe()
-    return str(said.get("runtime")).startswith("torch") and said.get("device") == "cpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,28 @@ from .jpeg import strict_jpeg_fault
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+class _Strictness:
+    """Pillow refuses what is cut short while any thread is in here, also where another library has told it not to."""
+
+    def __init__(self) -> None:
+        self._lock, self._threads, self._before = threading.Lock(), 0, False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._threads:
+                self._before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+            self._threads += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._threads -= 1
+            if not self._threads:
+                ImageFile.LOAD_TRUNCATED_IMAGES = self._before
+
+
+_strictness = _Strictness()
 
 
 def files_by_stem(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> dict[str, Path]:
@@ -129,15 +152,14 @@ def _bits(image: Image.Image) -> int:
 
 
 def _load(image: Image.Image, name: str) -> None:
-    # other libraries let pictures pass that are cut short, for the whole process
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         if image.format in ("JPEG", "MPO") and getattr(image, "fp", None) is not None:
             image.fp.seek(0)
             fault = strict_jpeg_fault(image.fp.read(), *image.size)
             if fault is not None:
                 raise ValueError(fault)
-        image.load()
+        with _strictness:
+            image.load()
     except _UNREADABLE as error:
         raise InputError(f"{name}: cannot be read whole ({error}); copy or export it again.") from error
 

@@ -1,21 +1,27 @@
-"""JPEG checked strictly: Pillow and most libraries show what is left of a damaged one without a word."""
+"""JPEG checked strictly: Pillow and most libraries show what is left of a damaged one without a word.
+
+It is decoded by libjpeg-turbo that stops where it would warn. That passes over a run of zeros, which can be valid data
+and is looked at here. What is not seen is damage that leaves valid data, such as every other changed bit.
+
+Reference: ITU-T T.81, annex B.
+"""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterator
 
 import simplejpeg
 
 _CHANNELS = {"Gray": 1, "CMYK": 4, "YCCK": 4}
+# Longer than what an encoder gives where every block is the same, and shorter than a disk's blocks.
+_ZEROS = bytes(64)
 
 
 def strict_jpeg_fault(data: bytes, width: int, height: int, channels: int | None = None) -> str | None:
     """Why ``data`` is no whole JPEG of that size; None where libjpeg-turbo decodes it without a warning.
 
-    Only its bits are decoded, not its pixels, for half the time of a picture.
-
-    Args:
-        data: from its first byte; what follows its end does not count.
-        width, height: that it must have, in pixels.
-        channels: that it must have; None for any number.
+    Only its bits are decoded, not its pixels, for half the time of a picture. What follows its end does not count.
     """
     try:
         tall, wide, space, _ = simplejpeg.decode_jpeg_header(data)
@@ -35,3 +41,61 @@ def strict_jpeg_fault(data: bytes, width: int, height: int, channels: int | None
 def with_tables(data: bytes, tables: bytes | None) -> bytes:
     """A JPEG of its own, of a tile and of the tables that the file holds once for all tiles."""
     return data[:2] + tables[2 : tables.rfind(b"\xff\xd9")] + data[2:] if tables else data
+
+
+def jpeg_fault(data: bytes, tables: bytes | None, width: int, height: int, channels: int | None = None) -> str | None:
+    """Why a tile is no whole JPEG of that size, with the tables that its file holds for all; None where it is."""
+    if data[:2] != b"\xff\xd8":
+        return "it does not begin as JPEG does"
+    fault = strict_jpeg_fault(with_tables(data, tables), width, height, channels)
+    if fault is not None:
+        return fault
+    huffman, progressive, at = [tables or b""], False, 2
+    while (kind := data[at + 1]) != 0xDA:
+        if kind == 0xFF:
+            # filling
+            at += 1
+            continue
+        if kind not in (0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xFE) and not 0xE0 <= kind <= 0xEF:
+            return "it is a kind of JPEG that is not read everywhere"
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        progressive |= kind == 0xC2
+        if kind == 0xC4:
+            huffman.append(data[at:end])
+        at = end
+    zeros = data.find(_ZEROS, at, data.find(b"\xff\xd9", at))
+    if zeros >= 0 and not (progressive or _zeros_are_flat(huffman)):
+        return f"it has nothing but zeros at byte {zeros}"
+    return None
+
+
+def _zeros_are_flat(huffman: list[bytes]) -> bool:
+    """Whether zeros stand for blocks without detail: the code of zeros says so in each of the tables."""
+    return all(symbol == 0 for segment in huffman for symbol in _symbols_of_zeros(segment))
+
+
+def _symbols_of_zeros(segment: bytes) -> Iterator[int]:
+    """What the code that is all zeros, the first one, means in each Huffman table of a JPEG's part."""
+    start = segment.find(b"\xff\xc4")
+    while start >= 0:
+        at, end = start + 4, start + 2 + int.from_bytes(segment[start + 2 : start + 4], "big")
+        while at + 17 < min(end, len(segment)):
+            yield segment[at + 17]
+            at += 17 + sum(segment[at + 1 : at + 17])
+        start = segment.find(b"\xff\xc4", max(end, start + 2))
+
+
+def jpeg_colours(data: bytes) -> str | None:
+    """What a JPEG says of its own colours, "RGB" or "YCBCR"; None where it leaves that to the file around it."""
+    adobe = re.search(rb"\xff\xee..Adobe.{6}(.)", data[:4096], re.DOTALL)
+    if adobe:
+        return "YCBCR" if adobe[1] == b"\1" else "RGB"
+    if data[2:4] == b"\xff\xe0" and data[6:10] == b"JFIF":
+        return "YCBCR"
+    frame = re.search(rb"\xff[\xc0-\xc2]\x00\x11\x08.{4}\x03(.)(.).(.)(.).(.)(.).", data[:4096], re.DOTALL)
+    if frame is None:
+        return None
+    if frame[1] + frame[3] + frame[5] == b"RGB":
+        return "RGB"
+    # only chroma is taken at fewer places than the rest
+    return "YCBCR" if frame[2] != frame[4] else None

@@ -10,10 +10,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from .readers import WHITE, Level, SlideReader
-from .resampling import level_for
+from .readers import WHITE, SlideReader
+from .resampling import level_for, read_resampled, resampled_box
 
 # Pixels of a level, along each axis, that are read at once.
 BLOCK = 2048
@@ -89,8 +88,11 @@ def low_power_of(
             if found is None:
                 return
             here = slice(y + found[1], y + found[3]), slice(x + found[0], x + found[2])
-            part = left + here[1].start, upper + here[0].start, left + here[1].stop, upper + here[0].stop
-            drawn, missing, why = _scaled(reader, level, factor, part)
+            size, step = (found[2] - found[0], found[3] - found[1]), factor / reader.levels[level].downsample
+            corner_l = (left + here[1].start) * step, (upper + here[0].start) * step
+            extent = size[0] * step, size[1] * step
+            place = resampled_box(corner_l, extent, size, reader.levels[level], means=True)
+            drawn, missing, why = read_resampled(reader, level, place)
             filled = unread[here] if missing is None else unread[here] & ~missing
             np.copyto(pixels[here], drawn, where=filled[..., None])
             unread[here] &= ~filled
@@ -110,39 +112,3 @@ def _bounds(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     """Left, upper, right and lower edge of what is set; None where nothing is."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if len(rows) else None
-
-
-def _scaled(
-    reader: SlideReader, index: int, factor: float, box: tuple[int, int, int, int]
-) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """A box at low power from one level; where any pixel that it covers is unread, or None; why."""
-    left, upper, right, lower = box
-    edges = [n * factor / reader.levels[index].downsample for n in box]
-    xl, yl = math.floor(edges[0]), math.floor(edges[1])
-    pixels, unread, reasons = read_continued(reader, index, xl, yl, math.ceil(edges[2]) - xl, math.ceil(edges[3]) - yl)
-    part = tuple(edge - start for edge, start in zip(edges, (xl, yl, xl, yl)))
-    size = right - left, lower - upper
-    small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX, box=part))
-    if unread is None:
-        return small, None, reasons
-    return small, touched(unread, size, part), reasons
-
-
-def touched(unread: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float]) -> np.ndarray:
-    """Whether any of those is set that a pixel covers, bool [height, width], where a box is resampled to ``size``."""
-    return np.asarray(Image.fromarray(unread.astype(np.float32)).resize(size, Image.Resampling.BOX, box=box)) > 0
-
-
-def read_continued(
-    reader: SlideReader, index: int, xl: int, yl: int, width: int, height: int
-) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """As :meth:`.SlideReader.read_partly`; where a rounded size reaches over the level's edge, the edge goes on."""
-    level: Level = reader.levels[index]
-    xl, yl = min(xl, level.width - 1), min(yl, level.height - 1)
-    inside = min(width, level.width - xl), min(height, level.height - yl)
-    pixels, unread, reasons = reader.read_partly(index, xl, yl, *inside)
-    if inside != (width, height):
-        over = (0, height - inside[1]), (0, width - inside[0])
-        pixels = np.pad(pixels, (*over, (0, 0)), mode="edge")
-        unread = None if unread is None else np.pad(unread, over, mode="edge")
-    return pixels, unread, reasons

@@ -6,15 +6,13 @@ model's um/px: ``x0 = xm * scale = xl * downsample``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
-from .low_power import read_continued, touched
 from .readers import WHITE, SlideReader, UnreadablePixels
-from .resampling import level_for, resampled_box
+from .readers.reader import paste
+from .resampling import PartRead, level_for, read_resampled, resampled_box
 
 
 class PartlyRead(UnreadablePixels):
@@ -60,7 +58,7 @@ def read_box(
     xl, yl, width, height = (n / level.downsample for n in (x0, y0, width0, height0))
     if all(abs(length / n - 1) < tolerance for length, n in zip((width, height), size)):
         return reader.read(index, round(xl), round(yl), *size)
-    box = resampled_box((xl, yl), (width, height), size, (level.width, level.height))
+    box = resampled_box((xl, yl), (width, height), size, level)
     return box.resampled(reader.read(index, *box.corner, *box.size))
 
 
@@ -124,10 +122,8 @@ class ModelView:
         inside = unread[max(0, -ym) : self.height - ym, max(0, -xm) : self.width - xm]
         return UnreadablePixels(*reasons) if inside.all() else PartlyRead(pixels, unread, reasons)
 
-    def _resampled(
-        self, index: int, xm: int, ym: int, size: int
-    ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-        """As :meth:`.SlideReader.read_partly`, resampled from a level."""
+    def _resampled(self, index: int, xm: int, ym: int, size: int) -> PartRead:
+        """A box from a level, white outside of the slide."""
         level = self.reader.levels[index]
         step = self.scale / level.downsample
         left, upper = max(0, xm), max(0, ym)
@@ -135,21 +131,14 @@ class ModelView:
         box = np.full((size, size, 3), WHITE, np.uint8)
         if min(width, height) <= 0:
             return box, None, ()
-        place = resampled_box(
-            (left * step, upper * step), (width * step, height * step), (width, height), (level.width, level.height)
-        )
-        read, lost, reasons = read_continued(self.reader, index, *place.corner, *place.size)
-        pixels, unread = place.resampled(read), None
-        if lost is not None:
-            # what is unread is felt as far as the filter reaches
-            lost = ndimage.maximum_filter(lost, 2 * math.ceil(3 * max(1.0, step)) + 1)
-            unread = np.zeros((size, size), bool)
-            unread[upper - ym : upper - ym + height, left - xm : left - xm + width] = touched(
-                lost, place.result, place.box
-            )
+        place = resampled_box((left * step, upper * step), (width * step, height * step), (width, height), level)
+        pixels, unread, reasons = read_resampled(self.reader, index, place)
         if (width, height) == (size, size):
             return pixels, unread, reasons
-        box[upper - ym : upper - ym + height, left - xm : left - xm + width] = pixels
+        paste(pixels, box, left - xm, upper - ym)
+        if unread is not None:
+            inside, unread = unread, np.zeros((size, size), bool)
+            paste(inside, unread, left - xm, upper - ym)
         return box, unread, reasons
 
 

@@ -18,6 +18,8 @@ from lightmuseg.errors import InputError
 from .ome_xml import MAX_CHARACTERS, OmeImage
 
 SLIDE_SUFFIXES = (".svs", ".tif", ".tiff")
+# Of a TIFF and a BigTIFF, of either byte order.
+_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # um/px that a microscope's scanner can mean; anything else is a wrong unit or a wrong entry.
 MPP_RANGE = (0.05, 10.0)
 _UM_PER_UNIT = {tifffile.RESUNIT.CENTIMETER: 10_000.0, tifffile.RESUNIT.INCH: 25_400.0}
@@ -42,6 +44,12 @@ UNDECODABLE = (
 _YCBCR = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.APERIO_JP2000_YCBC)
 
 
+def is_tiff(path: Path) -> bool:
+    """Whether the first bytes of a file are a TIFF's."""
+    with open(path, "rb") as file:
+        return file.read(4) in _STARTS
+
+
 def raise_bug(error: BaseException) -> None:
     """Raise an AttributeError again that does not come from within tifffile: it is a bug here, not a damaged file."""
     trace, frames = error.__traceback__, set()
@@ -53,11 +61,7 @@ def raise_bug(error: BaseException) -> None:
 
 
 def check_pixels(path: Path, pages: Sequence[tifffile.TiffPage]) -> None:
-    """Let pass only 8-bit RGB, in one plane or three, with or without alpha, or JPEG's YCbCr.
-
-    Args:
-        path: of the file.
-        pages: one, or three of one channel each.
+    """Let pass only 8-bit RGB, of a page or of three of one channel each, with or without alpha, or JPEG's YCbCr.
 
     Raises:
         InputError: for other pixels.
@@ -84,6 +88,11 @@ def is_rgb(pages: Sequence[tifffile.TiffPage]) -> bool:
     return page.photometric == tifffile.PHOTOMETRIC.RGB and page.samplesperpixel in (3, 4)
 
 
+def size_of(page: tifffile.TiffPage) -> tuple[int, int]:
+    """Width and height of a page in pixels."""
+    return page.imagewidth, page.imagelength
+
+
 def is_contiguous(page: tifffile.TiffPage) -> bool:
     """Whether the channels of a pixel lie side by side."""
     return page.samplesperpixel == 1 or page.planarconfig == tifffile.PLANARCONFIG.CONTIG
@@ -103,15 +112,7 @@ def description_of(page: tifffile.TiffPage) -> str:
 
 
 def stated_mpps(page: tifffile.TiffPage, ome: OmeImage | None = None) -> tuple[float, float] | None:
-    """um/px along x and y: OME's, Aperio's or ImageJ's, or the resolution per centimetre or inch.
-
-    Args:
-        page: of the finest level.
-        ome: what OME-XML says of the picture.
-
-    Returns:
-        None where there are none.
-    """
+    """um/px along x and y of the finest level: OME's, Aperio's or ImageJ's, or the resolution; None without."""
     if ome is not None and ome.mpps is not None:
         return ome.mpps
     aperio = _APERIO_MPP.search(page.description) if page.is_svs else None

@@ -35,7 +35,7 @@ def override(tmp_path, monkeypatch):
 
     def written(runtime="Green()", **values):
         path = tmp_path / "override.json"
-        values = {"tissue_mask": False, "runtime_def": f"$__import__('stand_in').{runtime}", **values}
+        values = {"tissue_mask": False, "runtime": f"$__import__('stand_in').{runtime}", **values}
         path.write_text(json.dumps(values))
         return path
 
