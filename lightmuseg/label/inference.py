@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 MOST_REQUESTS = 8
 # Of the app's network or its libraries nothing can be interrupted; after so long the process is killed.
 SECONDS_TO_CANCEL = 10.0
-# what a first inference may take, for a client who is told when to come again
+# what a first inference may take, for a client that gets 503 and when to come again
 SECONDS_EXPECTED = 20.0
 
 

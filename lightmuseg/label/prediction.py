@@ -98,7 +98,7 @@ class Prediction:
                 yield Annotation(names[value], affinity.translate(polygon, x0, y0))
 
     def image(self) -> np.ndarray:
-        """Class indices, uint8 [height, width], at the level that was asked for.
+        """Class indices, uint8 [height, width], at the wanted level.
 
         Raises:
             InputError: where that is more than 100 megapixels.

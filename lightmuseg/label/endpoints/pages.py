@@ -18,7 +18,7 @@ from ..start_page import start_page, start_page_without_names
 from .dependencies import ADMIN
 from .tasks import tasks_of
 
-# of a log that is asked for
+# of the log, in one answer
 MAX_LINES = 10_000
 _NONE_BUT_OURS = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 START_POLICY = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; {_NONE_BUT_OURS}"
