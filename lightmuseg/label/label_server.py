@@ -29,7 +29,7 @@ from lightmuseg.networks.torchvision_operators import declare_missing_operators
 from .faults import fault_line
 from .inference import Inference
 from .parent import SERVER
-from .requests import FORM_LIMITS, MAX_BODY_BYTES
+from .request_checks import FORM_LIMITS, MAX_BODY_BYTES
 
 # monailabel imports torchvision
 declare_missing_operators()

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from .requests import checked
+from .request_checks import checked
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from .faults import fault_line
 from .ground_truth import read_ground_truth
 from .patches import MOST_PATCHES, fitted, next_patch, random_patch, score_patches
 from .prediction import opened
-from .requests import PatchRequest
+from .request_checks import PatchRequest
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from lightmuseg.progress import SlideBars
 from .annotations import to_geojson, write_asap, write_dsa
 from .bundle_network import BundleNetwork
 from .prediction import predicted
-from .requests import SegmentationRequest
+from .request_checks import SegmentationRequest
 
 WRITERS = {"asap": (".xml", write_asap), "dsa": (".json", write_dsa)}
 

@@ -15,7 +15,7 @@ from monailabel.interfaces.utils.app import app_instance
 from starlette.responses import Response
 
 from .. import FINAL
-from ..requests import FORM_BYTES, MAX_IMAGE_BYTES, MAX_LABEL_BYTES, checked, json_object, known, plain_object
+from ..request_checks import FORM_BYTES, MAX_IMAGE_BYTES, MAX_LABEL_BYTES, checked, json_object, known, plain_object
 from ..routes import ready
 from .dependencies import ANNOTATOR, USER, FormText, kept
 

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
 from ..inference import remove
-from ..requests import FORM_BYTES, MAX_IMAGE_BYTES, checked, inference_params, json_object, known, plain_object
+from ..request_checks import FORM_BYTES, MAX_IMAGE_BYTES, checked, inference_params, json_object, known, plain_object
 from .dependencies import USER, FormText, kept
 
 Outlines = Literal["asap", "dsa", "json"]

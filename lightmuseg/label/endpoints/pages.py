@@ -13,7 +13,7 @@ from monailabel.config import settings
 from monailabel.interfaces.utils.app import app_instance
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
-from ..requests import checked
+from ..request_checks import checked
 from ..start_page import start_page, start_page_without_names
 from .dependencies import ADMIN
 from .tasks import tasks_of

@@ -1,4 +1,4 @@
-"""What requests may hold; it is checked before anything is done with it."""
+"""What requests may hold, checked before anything is done with it; a module requests here would hide the package."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI, Form, HTTPException, Request, UploadFile
 from starlette.testclient import TestClient
 
 from lightmuseg.errors import InputError
-from lightmuseg.label.requests import (
+from lightmuseg.label.request_checks import (
     FORM_LIMITS,
     IMAGE_KEYS,
     PatchRequest,
