@@ -154,7 +154,7 @@ class SlideJob:
                 )  # fmt: skip
             counts, entropies = self._gathered(store)
             damage = Damage.of(store)
-            if counts.unread and not sum(counts.analysed):
+            if damage.total:
                 # there is nothing to go on from
                 self.unfinished.require_held()
                 shutil.rmtree(self.partial / "rows")
