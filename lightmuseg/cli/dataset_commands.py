@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lightmuseg.progress import SlideBars
+
 from .arguments import names, number, truth
 
 
@@ -73,6 +75,7 @@ class Prepare:
             overlap=number("overlap", overlap, float),
             min_annotated=number("min_annotated", min_annotated, float),
             tile_files=tile_files,
+            progress=SlideBars("region"),
         )
         _report(manifest, output)
         if truth("check", check):
@@ -91,7 +94,7 @@ class Prepare:
         """
         from lightmuseg.data.prepare import prepare_bcss_wsss
 
-        manifest = prepare_bcss_wsss(Path(source), Path(output), pseudo_labels)
+        manifest = prepare_bcss_wsss(Path(source), Path(output), pseudo_labels, SlideBars("region"))
         _report(manifest, output)
         labelled = sum("image_label" in tile for tile in manifest["tiles"])
         denied = manifest["tiles_denied_by_image_label"]
@@ -110,7 +113,7 @@ class Prepare:
         """
         from lightmuseg.data.demo import prepare_demo
 
-        _report(prepare_demo(Path(output), Path(wheels) if wheels else None), output)
+        _report(prepare_demo(Path(output), Path(wheels) if wheels else None, SlideBars("region")), output)
 
 
 def stats(dataset: str, output: str = "") -> None:
@@ -137,4 +140,4 @@ def _report(manifest: dict, output: str) -> None:
 def _check(source: str, output: str) -> None:
     from lightmuseg.data.check import check_dataset
 
-    print(check_dataset(Path(source), Path(output)))
+    print(check_dataset(Path(source), Path(output), SlideBars("region")))
