@@ -20,7 +20,7 @@ from lightmuseg.errors import InputError, first_line
 
 from ..jpeg import jpeg_colours, jpeg_fault
 from ..jpeg2000 import jpeg2000_fault
-from ..tiff import UNDECODABLE
+from ..tiff import UNDECODABLE, raise_bug
 from ..tile_grid import JPEG2000, TileGrid
 from .reader import NotForThisReader, UnreadablePixels
 
@@ -181,6 +181,7 @@ class CheckedTiles(TileGrid):
         try:
             fault = check(_Tile(page, data, offset, shape, shown))
         except UNDECODABLE as error:
+            raise_bug(error)
             return first_line(error)
         if fault or self.state[row, column] != _SHARED or self._is_plain(row, column, data):
             return fault
