@@ -17,7 +17,7 @@ from .slide_commands import engine_options
 @takes_options_of(engine_options)
 def cohort(
     *slides: str,
-    output: str,
+    output: str = OUTPUT,
     engine: str = "local",
     address: str = "",
     slides_at_once: int | None = None,
