@@ -27,25 +27,14 @@ TILE = 512
 MAX_BYTES = 2**32 - 2
 # Without these the place of the slide's pixels, or the slide itself, cannot be referred to.
 NEEDED = (
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "SOPInstanceUID",
-    "FrameOfReferenceUID",
-    "ImageOrientationSlide",
+    "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID", "ImageOrientationSlide",
     "TotalPixelMatrixOriginSequence",
-)
+)  # fmt: skip
 # May be empty in DICOM, so some slides leave them out.
 OPTIONAL = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-)
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
+    "StudyTime", "ReferringPhysicianName",
+)  # fmt: skip
 
 
 def write(path: Path, slide: SegmentedSlide) -> None:
@@ -232,13 +221,8 @@ def _origin(slide: Dataset, spacing: Sequence[float], downsample: float) -> Any:
     import highdicom as hd
 
     origin = slide.TotalPixelMatrixOriginSequence[0]
-    corner = np.array(
-        [
-            float(origin.XOffsetInSlideCoordinateSystem),
-            float(origin.YOffsetInSlideCoordinateSystem),
-            float(origin.get("ZOffsetInSlideCoordinateSystem") or 0),
-        ]
-    )
+    x, y = origin.XOffsetInSlideCoordinateSystem, origin.YOffsetInSlideCoordinateSystem
+    corner = np.array([x, y, origin.get("ZOffsetInSlideCoordinateSystem") or 0], dtype=float)
     along_row, along_column = np.array(slide.ImageOrientationSlide, dtype=float).reshape(2, 3)
     row_spacing, column_spacing = spacing
     offset = (downsample - 1) / 2
