@@ -11,7 +11,7 @@ from typing import Any
 from lightmuseg.errors import InputError
 
 from .arguments import given, takes_options_of
-from .slide_commands import engine_options
+from .slide_commands import OUTPUT, engine_options
 
 
 @takes_options_of(engine_options)
