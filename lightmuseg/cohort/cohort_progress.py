@@ -1,69 +1,51 @@
-"""How far a cohort is."""
+"""What the command shows while a cohort is segmented."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import Any
 
 from tqdm import tqdm
 
-from .agenda import Agenda
+from .tally import Tally
 
 # seconds between two lines in a log, which keeps them all
 LOG_S = 30.0
 
 
-class Progress:
-    """A bar on stderr: slides done, failed, an hour, and the time that is left.
+class CohortBar:
+    """A callback that draws a bar on stderr: slides done, failed, an hour, and the time that is left.
 
     What is left is reckoned by bytes: large slides come first, so each of the others takes less.
-
-    Args:
-        agenda: that it shows.
     """
 
-    def __init__(self, agenda: Agenda) -> None:
-        self._agenda, self._said = agenda, set(agenda.failed)
-        self._begun, self._before, self._bytes_before = time.monotonic(), agenda.done, agenda.bytes_done
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
         self._every_s = 0.0 if sys.stderr.isatty() else LOG_S
-        self._shown = -LOG_S
-        self._bar = tqdm(
-            total=agenda.total, initial=agenda.done, desc=self._text(), file=sys.stderr,
-            bar_format="{n_fmt} of {total_fmt} slides |{bar:20}| {desc}",
-        )  # fmt: skip
 
-    def show(self) -> None:
-        """Draw it as things stand, and say which slides failed since."""
-        for name, message in self._agenda.failed.items():
-            if name not in self._said:
-                self._said.add(name)
-                self._bar.write(f"lightmuseg: error: {message}", file=sys.stderr)
-        if time.monotonic() - self._shown >= self._every_s:
-            self._draw()
+    def __call__(self, tally: Tally) -> None:
+        now = time.monotonic()
+        if self._bar is None and tally.pending:
+            self._started, self._before = now, (tally.done, tally.bytes_ended)
+            self._bar = tqdm(
+                total=tally.slides_total, initial=tally.done, desc=self._text(tally, now), file=sys.stderr,
+                bar_format="{n_fmt} of {total_fmt} slides |{bar:20}| {desc}",
+            )  # fmt: skip
+            self._drawn = now
+        elif self._bar is not None and (now - self._drawn >= self._every_s or not tally.pending):
+            self._drawn, self._bar.n = now, tally.done
+            self._bar.set_description_str(self._text(tally, now))
 
     def close(self) -> None:
-        """Leave it as it is."""
-        self.show()
-        self._draw()
-        self._bar.close()
+        """End the bar where it stands."""
+        if self._bar is not None:
+            self._bar.close()
 
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.close()
-
-    def _draw(self) -> None:
-        self._shown = time.monotonic()
-        self._bar.n = self._agenda.done
-        self._bar.set_description_str(self._text())
-
-    def _text(self) -> str:
-        agenda, seconds = self._agenda, time.monotonic() - self._begun
-        ended, read = agenda.done - self._before, agenda.bytes_done - self._bytes_before
-        text = f"{len(agenda.failed)} failed"
-        if ended and read:
-            left = seconds * (agenda.bytes_total - agenda.bytes_done) / read
-            text += f", {3600 * ended / seconds:.0f} slides/h, {tqdm.format_interval(left)} left"
+    def _text(self, tally: Tally, now: float) -> str:
+        seconds = now - self._started
+        done, read = tally.done - self._before[0], tally.bytes_ended - self._before[1]
+        text = f"{len(tally.failed)} failed"
+        if done and read:
+            left = seconds * (tally.bytes_total - tally.bytes_ended) / read
+            text += f", {3600 * done / seconds:.0f} slides/h, {tqdm.format_interval(left)} left"
         return text

@@ -3,149 +3,155 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import logging
 import os
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightmuseg.errors import InputError, user_fault
+from lightmuseg.slides.bundle_config import CONFIG
 from lightmuseg.text_files import read_json
 
-from .agenda import Agenda
 from .cohort_page import write_page
-from .cohort_progress import Progress
+from .cohort_slide import TABLE
 from .cohort_state import CohortState
 from .cohort_table import CohortTable
-from .here import Here
-from .processes import Processes
+from .local_workers import LocalWorkers
 from .ray_workers import RayWorkers
-from .schedule import Pool, run
-from .slide_worker import Task
-from .work_list import TABLE, shard_of, work_list
+from .slide_worker import Task, work
+from .supervisor import Workers, supervise
+from .tally import Tally
+from .work_list import shard_of, work_list
 
-# seconds after which the table is written anew
-TABLE_S = 60.0
+logger = logging.getLogger(__name__)
+
+# seconds after which the folder is looked at again, and the table written anew
+LOOK_S, TABLE_S = 1.0, 60.0
 # slides among which one is looked for that can be read, to prove the runtime on
 PROOF = 20
-# lines on slides that cannot be tried
-MAX_SAID = 20
+# failures before the start that the log names
+MOST_LOGGED = 20
 ENGINES = ("local", "ray")
 
 
-@dataclass(frozen=True)
-class CohortRun:
-    """What became of a coordinator's slides.
-
-    Attributes:
-        done, failed: slides, those of before too.
-        start_s: until the first worker could begin.
-        slides_s: from then until the last slide ended.
-    """
+class CohortRun(NamedTuple):
+    """How many of a command's slides are done, those of before too, and how many failed."""
 
     done: int
     failed: int
-    start_s: float
-    slides_s: float
 
 
 def segment_cohort(
     sources: Sequence[str],
     output: Path,
-    bundle: Path,
-    override: Path | None = None,
     values: dict[str, Any] | None = None,
+    bundle: Path | None = None,
+    overrides: Sequence[Path] = (),
+    *,
     engine: str = "local",
     address: str = "",
     slides_at_once: int | None = None,
     gpus_per_worker: float | None = None,
     shard: str = "",
+    progress: Callable[[Tally], None] = lambda tally: None,
 ) -> CohortRun:
-    """Segment slides that have no results yet, and write cohort.csv and cohort.html of all.
+    """Segment slides that have no results yet, and write cohort.csv and cohort.html of all, regularly and at the end.
 
     Args:
         sources: folders, globs, tables of slides, or slides.
         output: folder of the results, which are called as the slides are below the folder that is searched.
-        bundle, override, values: of the network and the options, as :func:`.run_bundle` takes them.
+        values, bundle, overrides: of the model and the options, as :func:`.make_segmenter` takes them.
         engine: "local", processes of this machine; or "ray".
-        address: of a Ray cluster; "" to begin one of this machine.
+        address: of a Ray cluster; "" to start one of this machine.
         slides_at_once: number of workers; None for one a device.
         gpus_per_worker: share of a GPU that one of Ray's workers gets; None for a whole one.
         shard: "i/n" to do only the i-th of n parts.
+        progress: is called before the work, about each second, and at the end.
 
     Raises:
-        InputError: for sources and options that cannot be, a folder that was begun by others, or a full disk.
-        KeyboardInterrupt: when it is stopped, after it has said how to go on.
+        InputError: for sources and options that cannot be, a folder that was started with others, or a full disk.
     """
-    values = dict(values or {})
+    # workers may have another working directory
+    values = {name: value.absolute() if isinstance(value, Path) else value for name, value in (values or {}).items()}
     _check(engine, address, slides_at_once, gpus_per_worker, values)
     output = output.absolute()
     slides = work_list(sources, output)
-    own = shard_of(slides, shard) if shard else slides
-    state = CohortState(output, _does_changed_again(values, override, bundle / "configs" / "inference_wsi.json"))
-    table = CohortTable(slides, state)
-    agenda = Agenda(own, state)
-    _say(list(agenda.failed.values()), output)
-    if not len(agenda):
-        _write(table, output)
-        return CohortRun(agenda.done, len(agenda.failed), 0.0, 0.0)
-    begun = time.monotonic()
+    configs = [*overrides, *([bundle / "configs" / CONFIG] if bundle else [])]
+    state = CohortState(output, _redoes_changed(values, configs))
+    tally = Tally(shard_of(slides, shard) if shard else slides, state)
+    watch = _Watch(tally, CohortTable(slides, state), output, progress)
+    watch.look()
+    if not tally.pending:
+        watch.write()
+        return CohortRun(tally.done, len(tally.failed))
     proof = tuple(slide for slide in slides if not slide.fault)[:PROOF]
-    task = Task(output, bundle.absolute(), override and override.absolute(), values, proof)
-    pool = _pool(task, engine, address, slides_at_once, gpus_per_worker, len(agenda))
-    with Progress(agenda) as progress, _Log(table, output) as log:
+    task = Task(
+        output, values, bundle and bundle.absolute(), tuple(path.absolute() for path in overrides), proof,
+        tuple(tally.pending), tally.failures_before,
+    )  # fmt: skip
+    workers = _workers(task, engine, address, slides_at_once, gpus_per_worker)
+    is_loaded = False
+    try:
+        for _ in work(task) if workers is None else supervise(workers, tally):
+            is_loaded = True
+            watch()
+    finally:
+        watch.look()
+        # nothing is written before a worker has seen that the cohort is one of these options
+        if is_loaded:
+            watch.write()
+    return CohortRun(tally.done, len(tally.failed))
+
+
+class _Watch:
+    """Look at the cohort's folder and write its table, each so seldom that it takes a twentieth of the time at most."""
+
+    def __init__(self, tally: Tally, table: CohortTable, output: Path, progress: Callable[[Tally], None]) -> None:
+        self._tally, self._table, self._output, self._progress = tally, table, output, progress
+        self._logged: set[str] = set()
+        self._look_due, self._table_due = 0.0, time.monotonic() + TABLE_S
+
+    def __call__(self) -> None:
+        for due, call, every_s in (("_look_due", self.look, LOOK_S), ("_table_due", self.write, TABLE_S)):
+            started = time.monotonic()
+            if started >= getattr(self, due):
+                call()
+                ended = time.monotonic()
+                setattr(self, due, ended + every_s + 20 * (ended - started))
+
+    def look(self) -> None:
+        """Bring the tally up to date, log which slides failed since, and show it."""
+        self._tally.look()
+        new = [message for name, message in self._tally.failed.items() if name not in self._logged]
+        if not self._logged and len(new) > MOST_LOGGED:
+            new[MOST_LOGGED:] = [f"{len(new) - MOST_LOGGED} more; see {self._output / TABLE}"]
+        for message in new:
+            logger.error("%s", message)
+        self._logged.update(self._tally.failed)
+        self._progress(self._tally)
+
+    def write(self) -> None:
+        """Write the table and the page."""
         try:
-            run(pool, agenda, state.forgive, [progress.show, log.go_on], log.begin)
-        except KeyboardInterrupt:
-            print(f"\n{output}: stopped; the same command goes on where it was", file=sys.stderr)
-            raise
-    return CohortRun(agenda.done, len(agenda.failed), log.first - begun, log.last - log.first)
+            write_page(self._output, self._table.write())
+        except OSError as error:
+            # of a full disk the run says so itself; the next one writes the table anew
+            logger.warning("%s: not written (%s)", self._output / TABLE, user_fault(error))
 
 
-class _Log:
-    """The table while slides are worked at, and when the first began and the last ended.
+def _redoes_changed(values: dict[str, Any], configs: Sequence[Path]) -> bool:
+    """Whether slides that changed are done again, as the command or the first config that says it has it.
 
-    Nothing is written before a worker has seen that the cohort is one of these options.
+    Only a config's text is read: to parse it a library would be loaded that takes longer than all else here.
     """
-
-    def __init__(self, table: CohortTable, output: Path) -> None:
-        self._table, self._output = table, output
-        self._due = math.inf
-        self.first = self.last = 0.0
-
-    def begin(self) -> None:
-        self.first = self.last = time.monotonic()
-        self._due = self.first + TABLE_S
-
-    def go_on(self) -> None:
-        self.last = time.monotonic()
-        if self.last > self._due:
-            _write(self._table, self._output)
-            # however many slides there are, it takes a small part of the time
-            self._due = time.monotonic() + TABLE_S + 20 * (time.monotonic() - self.last)
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self.first:
-            _write(self._table, self._output)
-
-
-def _does_changed_again(values: dict[str, Any], *configs: Path | None) -> bool:
-    """Whether slides that changed are to be done again, as the command or the first config that says it has it.
-
-    A config is asked by its text only: to parse it a library would be loaded that takes longer than all else here.
-    """
-    said = [values]
-    for path in filter(None, configs):
+    contents: list[Any] = [values]
+    for path in configs:
         with suppress(InputError, OSError):
-            said.append(read_json(path, "correct it"))
-    return next((one["changed"] is True for one in said if isinstance(one, dict) and "changed" in one), False)
+            contents.append(read_json(path, "correct it"))
+    return next((one["changed"] is True for one in contents if isinstance(one, dict) and "changed" in one), False)
 
 
 def _check(engine: str, address: str, slides_at_once: int | None, gpus: float | None, values: dict[str, Any]) -> None:
@@ -164,15 +170,18 @@ def _check(engine: str, address: str, slides_at_once: int | None, gpus: float | 
         )
 
 
-def _pool(task: Task, engine: str, address: str, slides_at_once: int | None, gpus: float | None, slides: int) -> Pool:
+def _workers(
+    task: Task, engine: str, address: str, slides_at_once: int | None, gpus: float | None
+) -> Workers | None:  # fmt: skip
+    """What runs the task; None for this process alone."""
     if engine == "ray":
         return RayWorkers(task, address, slides_at_once, gpus)
     devices = [None] if "device" in task.values else _gpus() or [None]
-    count = min(slides_at_once or len(devices), slides)
+    count = min(slides_at_once or len(devices), len(task.slides))
     if count == 1 and len(devices) == 1:
-        return Here(task)
+        return None
     threads = max(1, (os.cpu_count() or 1) // count)
-    return Processes(dataclasses.replace(task, threads=threads), [devices[n % len(devices)] for n in range(count)])
+    return LocalWorkers(dataclasses.replace(task, threads=threads), [devices[n % len(devices)] for n in range(count)])
 
 
 def _gpus() -> list[str]:
@@ -182,18 +191,3 @@ def _gpus() -> list[str]:
     count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return visible.split(",")[:count] if visible else [str(number) for number in range(count)]
-
-
-def _say(faults: Sequence[str], output: Path) -> None:
-    for fault in faults[:MAX_SAID]:
-        print(f"lightmuseg: error: {fault}", file=sys.stderr)
-    if len(faults) > MAX_SAID:
-        print(f"lightmuseg: error: {len(faults) - MAX_SAID} more; see {output / TABLE}", file=sys.stderr)
-
-
-def _write(table: CohortTable, output: Path) -> None:
-    try:
-        write_page(output, table.write())
-    except OSError as error:
-        # of a full disk the run says so itself; the next one writes the table anew
-        print(f"\nlightmuseg: warning: {output / TABLE}: not written ({user_fault(error)})", file=sys.stderr)

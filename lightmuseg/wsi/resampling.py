@@ -1,7 +1,4 @@
-"""Boxes of a slide at another scale than its levels have.
-
-Frames: ``xl, yl`` are pixels of a level of a slide.
-"""
+"""Boxes of a slide at another scale than its levels have."""
 
 from __future__ import annotations
 
@@ -14,9 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from .readers import Level, SlideReader
-
-# Pixels uint8 [height, width, 3]; bool [height, width], True where they could not be read, or None; why, of each tile.
-PartRead = tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]
+from .readers.reader import PartRead
 
 
 class ResampledBox(NamedTuple):

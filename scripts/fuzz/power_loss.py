@@ -175,7 +175,7 @@ def _cohort(slides: list[Path], output: Path) -> None:
 
     override = slides[0].with_name("override.json")
     override.write_text(json.dumps({"tissue_mask": False, "runtime": "$__import__('power_loss').Shades()"}))
-    run = segment_cohort([str(slides[0].parent / "*.tif")], output, BUNDLE, override)
+    run = segment_cohort([str(slides[0].parent / "*.tif")], output, None, BUNDLE, [override])
     if run.failed:
         raise SystemExit(1)
 
@@ -253,7 +253,7 @@ def _loaded() -> Iterator[None]:
     """The libraries, once for all runs."""
     import torch
 
-    for name in ("cohort", "slides.bundle", "slides.segmenter"):
+    for name in ("cohort", "slides.bundle_config", "slides.segmenter"):
         importlib.import_module(f"lightmuseg.{name}")
 
     torch.set_num_threads(1)
