@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightmuseg.errors import InputError, user_fault
-from lightmuseg.process import load_light_monai
+from lightmuseg.process import keep_heap_small, load_light_monai, send_no_telemetry
 from lightmuseg.slides.bundle_config import make_segmenter
 from lightmuseg.slides.outcome import BUSY, DISK_FULL, DONE, FAILED, attempt, is_disk_full
 
