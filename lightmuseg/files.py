@@ -30,6 +30,8 @@ LEFT_OVER_S = 3 * 86_400
 # where a kill may have left temporary files, once in a process
 _tidied: set[str] = set()
 _reading = threading.Lock()
+# False too where a text is too long for a path, or what it names cannot be looked at
+is_file, is_folder = os.path.isfile, os.path.isdir
 
 
 def sync_file(path: Path) -> None:
@@ -106,7 +108,7 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
     make_folder(path.parent)
     remove_left_over(path.parent)
     # containers on several machines may all be process 1
-    temporary = path.with_name(f".{os.getpid()}-{processes_here()}{uuid.uuid4().hex[:8]}.partial.{path.name}")
+    temporary = path.with_name(f".{os.getpid()}-{machine_id()}{uuid.uuid4().hex[:8]}.partial.{path.name}")
     try:
         write(temporary)
         show(temporary, path)
@@ -135,38 +137,31 @@ def remove_left_over(folder: Path) -> None:
     if str(folder) in _tidied:
         return
     _tidied.add(str(folder))
-    try:
+    # another process tidies too, or nothing may be removed here: they only take room
+    with suppress(OSError):
         for entry in os.scandir(folder):
             found = _TEMPORARY.fullmatch(entry.name)
-            if found and _is_left_over(entry, int(found[1]), found[2]):
+            if not found:
+                continue
+            is_own_machine, age_s = found[2] == machine_id(), time.time() - entry.stat(follow_symlinks=False).st_mtime
+            if _is_gone(int(found[1])) if is_own_machine else age_s > LEFT_OVER_S:
                 Path(entry).unlink()
-    except OSError:
-        # another process tidies too, or nothing may be removed here: they only take room
-        return
 
 
-def _is_left_over(entry: os.DirEntry[str], process: int, where: str) -> bool:
-    if where == processes_here():
-        return is_gone(process)
-    return time.time() - entry.stat(follow_symlinks=False).st_mtime > LEFT_OVER_S
-
-
-def is_gone(process: int) -> bool:
-    """Whether there is no process of a number here; never where it cannot be asked."""
-    if sys.platform == "win32":
-        # where the signal to ask by would end the process
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
+def _is_gone(process: int) -> bool:
+    # on Windows the signal to ask by would end the process
+    if sys.platform != "win32":
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        except (OSError, OverflowError):
+            return False
     return False
 
 
 @cache
-def processes_here() -> str:
+def machine_id() -> str:
     """Six hexadecimal digits of the machine or container whose process numbers are ours."""
     words = [socket.gethostname()]
     with suppress(OSError):
@@ -202,22 +197,6 @@ def whole_folder(folder: Path, needed_bytes: int) -> Iterator[Path]:
         show(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def is_file(text: str | Path) -> bool:
-    """Whether a text is the path of a file; no error where it is too long for one, or cannot be looked at."""
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def is_folder(text: str | Path) -> bool:
-    """Whether a text is the path of a folder; as :func:`is_file`."""
-    try:
-        return Path(text).is_dir()
-    except (OSError, ValueError):
-        return False
 
 
 def require_space(folder: str | Path, needed_bytes: int) -> None:

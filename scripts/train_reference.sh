@@ -39,7 +39,8 @@ for seed in "${seeds[@]}"; do
     train "unet-$seed" "$unet" --seed "$seed" --backbone mobilenet_v2
     score "unet-$seed" "$unet" "$out/unet-$seed/model.pt" --backbone mobilenet_v2
     if [ ! -f "$out/released.pt" ]; then
-        python scripts/release_weights.py "$out/v2-$seed/model.pt" "$out/released.pt"
+        python scripts/release_weights.py "$out/v2-$seed/model.pt" "$out/released.pt" --name tumor --licence Apache-2.0 \
+            --dataset "BCSS (one region), CAMELYON (32 tiles), histolytics (two fields)"
         score released "" "$out/released.pt"
     fi
     score "v2-$seed" "" "$out/v2-$seed/model.pt"

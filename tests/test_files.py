@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 import subprocess
@@ -8,7 +9,17 @@ import time
 import pytest
 
 from lightmuseg import files
-from lightmuseg.files import LEFT_OVER_S, processes_here, read_at, remove_left_over, show, whole_folder, write_whole
+from lightmuseg.errors import InputError
+from lightmuseg.files import (
+    LEFT_OVER_S,
+    machine_id,
+    read_at,
+    remove_left_over,
+    require_space,
+    show,
+    whole_folder,
+    write_whole,
+)
 from lightmuseg.text_files import write_csv, write_json
 
 
@@ -61,7 +72,7 @@ def test_temporary_files_of_the_dead_are_removed_and_those_of_the_living_are_not
     monkeypatch.setattr(files, "_tidied", set())
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    here, elsewhere = processes_here(), "0" * 6
+    here, elsewhere = machine_id(), "0" * 6
     dead = tmp_path / f".{ended.pid}-{here}00000000.partial.a.csv"
     old = tmp_path / f".{ended.pid}-{elsewhere}00000000.partial.a.csv"
     kept = [
@@ -99,3 +110,111 @@ def test_threads_read_their_own_places_without_pread(tmp_path, monkeypatch):
             thread.join()
         assert read_at(file.fileno(), 100, 99_990) == content[-10:]
     assert wrong == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB of its own, and a call that makes it read-only."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("mounting a file system needs root on Linux")
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True)
+    if mount.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {mount.stderr.strip()}")
+    yield folder, lambda: subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+    subprocess.run(["umount", folder], check=True)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_write_whole_makes_the_folder_and_the_file(tmp_path):
+    path = tmp_path / "a" / "b" / "x.bin"
+    write_whole(path, lambda temporary: temporary.write_bytes(b"new"))
+    assert path.read_bytes() == b"new"
+    assert names(path.parent) == ["x.bin"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_write_whole_leaves_the_former_file_and_nothing_else_on_an_exception(tmp_path, error):
+    path = tmp_path / "x.bin"
+    path.write_bytes(b"old")
+
+    def write(temporary):
+        temporary.write_bytes(b"ha")
+        raise error
+
+    with pytest.raises(error):
+        write_whole(path, write)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["x.bin"]
+
+
+def test_write_whole_shows_the_former_file_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "x.nii.gz"
+    path.write_bytes(b"old")
+    seen = []
+
+    def write(temporary):
+        assert temporary.parent == path.parent
+        assert temporary.name.endswith("x.nii.gz")
+        temporary.write_bytes(b"new")
+        seen.append(path.read_bytes())
+
+    with open(path, "rb") as reader:
+        write_whole(path, write)
+        assert reader.read() == b"old"
+    assert seen == [b"old"]
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == ["x.nii.gz"]
+
+
+def test_require_space_makes_the_folder_and_leaves_it_empty(tmp_path):
+    require_space(tmp_path / "a" / "b", 1 << 16)
+    assert names(tmp_path / "a" / "b") == []
+
+
+def test_require_space_refuses_a_folder_below_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file/out: cannot write 1 MB"):
+        require_space(tmp_path / "file" / "out", 1_000_000)
+
+
+def test_require_space_refuses_a_file_in_the_folders_place(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(InputError, match="out"):
+        require_space(tmp_path / "out", 1)
+
+
+def test_require_space_refuses_a_full_disk(small_disk):
+    folder, _ = small_disk
+    require_space(folder, 500_000)
+    with pytest.raises(InputError, match="cannot write 2 MB there .No space left on device"):
+        require_space(folder, 2_000_000)
+    assert names(folder) == []
+
+
+def test_require_space_refuses_a_read_only_disk(small_disk):
+    folder, make_read_only = small_disk
+    make_read_only()
+    with pytest.raises(InputError, match="Read-only file system"):
+        require_space(folder, 1)
+
+
+def test_write_whole_leaves_the_former_file_on_a_full_disk(small_disk):
+    folder, _ = small_disk
+    write_whole(folder / "x.bin", lambda temporary: temporary.write_bytes(b"old"))
+    with pytest.raises(OSError, match="No space left on device"):
+        write_whole(folder / "x.bin", lambda temporary: temporary.write_bytes(bytes(2_000_000)))
+    assert names(folder) == ["x.bin"]
+    assert (folder / "x.bin").read_bytes() == b"old"
+
+
+def test_write_whole_names_the_file_that_a_full_disk_cannot_take(tmp_path):
+    def write(temporary):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left on device.*x.bin"):
+        write_whole(tmp_path / "x.bin", write)

@@ -6,7 +6,7 @@ import filelock
 import pytest
 
 from lightmuseg import lock
-from lightmuseg.lock import Lease, locked
+from lightmuseg.lock import locked
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -22,8 +22,12 @@ def no_locks(request, monkeypatch):
     monkeypatch.setattr(lock, "LEASE_S", 0.7)
 
 
-def left_by(path, words):
-    path.write_text(words)
+def left_elsewhere(path):
+    """A lease of a process of another machine, which replaces one that is there."""
+    words = f"filelock/2\npid=1\nhost=elsewhere\nmode=lease\ntoken=0123\nduration={lock.LEASE_S}\n"
+    path.with_suffix(".new").write_text(words)
+    path.with_suffix(".new").replace(path)
+    return words
 
 
 def test_without_locks_one_process_at_a_time_holds_a_lease(tmp_path, no_locks):
@@ -42,7 +46,8 @@ def test_without_locks_one_process_at_a_time_holds_a_lease(tmp_path, no_locks):
 def test_a_lease_of_a_dead_process_of_this_machine_is_taken_at_once(tmp_path, no_locks):
     child = os.fork()
     if not child:
-        Lease(tmp_path / "lock.held").taken()
+        lease = locked(tmp_path / "lock", 0)
+        lease.__enter__()
         os._exit(0)
     os.waitpid(child, 0)
     assert (tmp_path / "lock.held").exists()
@@ -51,7 +56,7 @@ def test_a_lease_of_a_dead_process_of_this_machine_is_taken_at_once(tmp_path, no
 
 
 def test_a_lease_of_a_dead_process_elsewhere_is_taken_when_it_was_seen_untouched(tmp_path, no_locks):
-    left_by(tmp_path / "lock.held", "abcdef 1 elsewhere 0123")
+    left_elsewhere(tmp_path / "lock.held")
     # whatever the other machine's clock says
     os.utime(tmp_path / "lock.held", (0, 0))
     with pytest.raises(filelock.Timeout), locked(tmp_path / "lock", 0):
@@ -62,26 +67,26 @@ def test_a_lease_of_a_dead_process_elsewhere_is_taken_when_it_was_seen_untouched
 
 def test_who_slept_too_long_knows_that_the_lease_is_lost(tmp_path, no_locks):
     with locked(tmp_path / "lock", 0) as is_held:
-        left_by(tmp_path / "lock.held", "abcdef 1 elsewhere 0123")
+        words = left_elsewhere(tmp_path / "lock.held")
         assert not is_held()
     # and leaves the other's alone
-    assert (tmp_path / "lock.held").read_text() == "abcdef 1 elsewhere 0123"
+    assert (tmp_path / "lock.held").read_text() == words
 
 
-def test_of_many_that_wait_for_a_dead_one_only_one_takes_over(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "LEASE_S", 0.8)
-    left_by(tmp_path / "lock.held", "abcdef 1 elsewhere 0123")
+def test_of_many_that_wait_for_a_dead_one_only_one_takes_over(tmp_path, no_locks):
+    left_elsewhere(tmp_path / "lock.held")
     children = []
     for _ in range(6):
         child = os.fork()
         if not child:
             end, taken = time.monotonic() + 2.5, False
-            lease = Lease(tmp_path / "lock.held")
-            while not taken and time.monotonic() < end:
-                taken = lease.taken()
-                time.sleep(0.02)
-            # it lives until all have tried
-            time.sleep(max(0.0, end + 1 - time.monotonic()))
+            try:
+                with locked(tmp_path / "lock", 2.5):
+                    taken = True
+                    # it lives until all have tried
+                    time.sleep(max(0.0, end + 1 - time.monotonic()))
+            except filelock.Timeout:
+                pass
             os._exit(taken)
         children.append(child)
     assert sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children) == [0] * 5 + [1]
@@ -96,11 +101,15 @@ def test_another_fault_of_a_lock_is_no_missing_lock(tmp_path, monkeypatch):
         pass
 
 
-def test_a_lease_that_cannot_be_read_for_a_moment_is_touched_again(tmp_path, no_locks, monkeypatch):
+def test_a_lease_that_cannot_be_reached_for_a_moment_is_touched_again(tmp_path, no_locks, monkeypatch):
+    def fail(*names, **options):
+        raise OSError(errno.EIO, "Input/output error")
+
     with locked(tmp_path / "lock", 0) as is_held:
         with monkeypatch.context() as patch:
-            patch.setattr(lock, "_read", lambda path: "")
-            time.sleep(0.4)
+            patch.setattr(os, "utime", fail)
+            patch.setattr(os, "lstat", fail)
+            time.sleep(0.3)
         os.utime(tmp_path / "lock.held", (0, 0))
         time.sleep(0.4)
         assert is_held()

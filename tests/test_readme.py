@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 from preloaded import LIBRARIES, preloaded_environment
 
+from lightmuseg import __version__
+
 ROOT = Path(__file__).parents[1]
 # Commands of docs/cohort.md, label.md and view.md run in the test_page.py of their own folders, those of
 # deploy/README.md in deploy/test_slurm.py, those of bundle/docs/README.md in bundle/test_self_contained.py.
@@ -24,7 +26,11 @@ DOCUMENTS = sorted(
 SHORTENED = {
     "python -m monai.bundle run training": "--max_epochs 1",
     "python scripts/reproduce.py": "--rows v2 --seeds 1 --max_epochs 1",
-    "python scripts/benchmark/training.py": "--tiles 6 --rounds 1 --ways 2",
+    "python scripts/benchmark/network.py": "--rounds 1 --seconds 0.1 --ways 'eager, as published;openvino'",
+    "python scripts/benchmark/slide.py": "--rounds 1 --side 2000 --ways LightMuSeg",
+    "python scripts/benchmark/growth.py": "--rounds 1 --side 2000 --parts 'size;threads' --sides 4000",
+    "python scripts/benchmark/training.py": "--tiles 6 --rounds 1 --ways 'bundle, mixed precision'",
+    "python scripts/benchmark/metrics.py": "--rounds 2 --maps 2",
     "lightmuseg quantize": "--max_drop 1",
     # the suite does not run itself: one of its tests stands for all
     "bash scripts/test.sh": "-k parameter_counts",
@@ -170,11 +176,16 @@ def regions(preloaded_clone, data):
 
 @pytest.mark.slow
 def test_commands_of_the_page_on_two_regions(regions):
-    pages = [(regions / "docs" / name).read_text("utf-8") for name in ("two_regions.md", "benchmarks/training.md")]
-    shell([command for page in pages for command in commands(page)], regions)
+    shell(commands((regions / "docs" / "two_regions.md").read_text("utf-8")), regions)
     for table in ("two_regions/table1", "two_regions/table3", "codes/table3", "a0d2-weak/table2"):
         assert "| LightMuSeg V2 | mobilenet_v2.pth |" in (regions / "results" / f"{table}.md").read_text("utf-8")
-    assert "| bundle, mixed precision | 2 |" in (regions / "results" / "training.md").read_text("utf-8")
+    # which have the regions and what was prepared of them
+    pages = sorted((regions / "docs" / "benchmarks").glob("*.md"))
+    shell([command for page in pages for command in commands(page.read_text("utf-8"))], regions)
+    for page in pages:
+        session = json.loads(page.with_suffix(".json").read_text("utf-8"))[-1]
+        assert session["rows"]
+        assert f"## {session['machine']}\n\n{session['date']}, lightmuseg {__version__}" in page.read_text("utf-8")
 
 
 @pytest.mark.slow
@@ -190,6 +201,14 @@ def test_links_to_files_lead_somewhere(name, root):
     targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if not target.startswith("http")]
     missing = [target for target in targets if not ((root / name).parent / target).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name != "CHANGELOG.md"])
+def test_modules_that_a_page_names_are_there(name, root):
+    text = (root / name).read_text(encoding="utf-8")
+    modules = re.findall(r"`([\w/]+\.(?:py|sh))`", text)
+    folders = (root, root / "lightmuseg", root / "scripts", root / "scripts" / "fuzz")
+    assert [module for module in modules if not any((folder / module).is_file() for folder in folders)] == []
 
 
 def test_the_checks_that_the_page_on_security_names_are_there(root):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .arguments import number
-
 
 def view(folder: str, host: str = "127.0.0.1", port: int = 8080) -> None:
     """Show results in a browser, until Ctrl-C: slides under their maps, areas, regions, and a list of all.
@@ -19,4 +17,10 @@ def view(folder: str, host: str = "127.0.0.1", port: int = 8080) -> None:
     """
     from lightmuseg.view import serve
 
-    serve(Path(folder), host, number("port", port, int))
+    def started(address: str, results: int) -> None:
+        found = (
+            f"{results} result{'s' * (results > 1)}" if results else "no results yet; reload the page when there are"
+        )
+        print(f"{address} shows {folder}: {found}. Ctrl-C ends it.", flush=True)
+
+    serve(Path(folder), host, port, started)

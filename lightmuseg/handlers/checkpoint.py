@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 import math
@@ -15,6 +16,7 @@ from ignite.engine import Engine, Events
 
 from lightmuseg.errors import InputError
 from lightmuseg.files import write_whole
+from lightmuseg.models.card import ModelCard, save_model
 from lightmuseg.networks.saved import read_saved
 from lightmuseg.networks.weights import check_fit, load_weights, read_state_dict
 from lightmuseg.text_files import write_csv
@@ -65,6 +67,7 @@ class TrainingCheckpoint:
         options: plain values that must be the same when a training is resumed.
         metric: the name, among the evaluator's metrics, that "best" means the highest of.
         keep: "best": ``model.pt`` holds the epoch with the highest metric; "last": the latest epoch.
+        card: what ``model.pt`` says of itself; the metric of its epoch is added.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class TrainingCheckpoint:
         options: dict[str, Any],
         metric: str,
         keep: str = "best",
+        card: ModelCard | None = None,
     ) -> None:
         if keep not in KEEP:
             raise InputError(f"keep={keep!r} is not known; one of {', '.join(KEEP)}.")
@@ -86,6 +90,7 @@ class TrainingCheckpoint:
         self.options = options
         self.metric = metric
         self.keep = keep
+        self.card = card
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, float] = {"value": -math.inf, "epoch": 0}
         self._losses: list[float] = []
@@ -160,7 +165,7 @@ class TrainingCheckpoint:
             state["best"] = {"value": -math.inf, "epoch": 0}
             fault += f" with the best weights, of epoch {best['epoch']}"
         logger.warning("%s; written anew with the weights of epoch %d, from last.pt.", fault, state["epoch"])
-        _write_checkpoint(path, state["network"])
+        self._write_model(state["network"], state["history"])
 
     def _start_epoch(self, engine: Engine) -> None:
         self._losses = []
@@ -196,7 +201,7 @@ class TrainingCheckpoint:
 
     def _write(self, engine: Engine, to_use: bool) -> None:
         if to_use:
-            _write_checkpoint(self.output_dir / "model.pt", self.network.state_dict())
+            self._write_model(self.network.state_dict(), self.history)
         scaler = getattr(engine, "scaler", None)
         state = {
             "network": self.network.state_dict(),
@@ -210,6 +215,15 @@ class TrainingCheckpoint:
         # the table first: what last.pt holds is written out already when a kill falls between the two
         write_csv(self.output_dir / "metrics.csv", self.history)
         _write_checkpoint(self.output_dir / "last.pt", state)
+
+    def _write_model(self, weights: dict[str, torch.Tensor], history: list[dict[str, Any]]) -> None:
+        path = self.output_dir / "model.pt"
+        if self.card is None:
+            _write_checkpoint(path, weights)
+            return
+        value = history[-1].get(self.metric, math.nan)
+        figures = {self.metric: value} if math.isfinite(value) else {}
+        save_model(path, weights, dataclasses.replace(self.card, figures=figures))
 
     def _validated(self, engine: Engine) -> bool:
         return getattr(self.evaluator.state, "epoch", 0) == engine.state.epoch

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ignite.distributed as idist
 import torch
@@ -29,18 +30,17 @@ def by_first(make: Callable[[], Answer]) -> Answer:
     """
     if idist.get_world_size() == 1:
         return make()
-    error: Exception | None = None
-    answer, fault = None, None
+    error = None
+    shared: list[Any] = [None, None]
     if idist.get_rank() == 0:
         try:
-            answer = make()
+            shared[0] = make()
         except Exception as raised:  # whatever it is, the others must hear of it before it goes on its way
-            error, fault = raised, user_fault(raised) or first_line(raised)
-    said = [answer, fault]
-    dist.broadcast_object_list(said, src=0)
+            error, shared[1] = raised, user_fault(raised) or first_line(raised)
+    dist.broadcast_object_list(shared, src=0)
     if error is not None:
         raise error
-    answer, fault = said
+    answer, fault = shared
     if fault is not None:
         raise InputError(fault)
     return answer
@@ -52,11 +52,11 @@ def report_faults_once() -> None:
     The others fail by the same fault, or because the first is gone.
     """
     report_faults_in_one_line()
-    tell = sys.excepthook
+    report = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if _is_first_to_fail():
-            tell(kind, error, trace)
+            report(kind, error, trace)
 
     sys.excepthook = hook
 
@@ -68,7 +68,7 @@ def _is_first_to_fail() -> bool:
     try:
         return dist.TCPStore(*place, is_master=False, timeout=timedelta(seconds=10)).add(count, 1) == 1
     except dist.DistError:
-        # rather said twice than not at all
+        # rather reported twice than not at all
         return True
 
 
@@ -88,6 +88,7 @@ def synchronised(network: torch.nn.Module, wanted: bool, device: torch.device) -
     return torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
 
+@dataclass(eq=False)
 class SharedBuffers:
     """Give a network the first process's buffers (batch-norm statistics) when an engine starts.
 
@@ -98,8 +99,7 @@ class SharedBuffers:
         network: whose buffers are shared.
     """
 
-    def __init__(self, network: torch.nn.Module) -> None:
-        self.network = network
+    network: torch.nn.Module
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self)

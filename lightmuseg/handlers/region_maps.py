@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
-import torch
 from ignite.engine import Engine, Events
 
 from lightmuseg.classes import IGNORED
@@ -65,58 +64,54 @@ class RegionMaps:
         for item, output in zip(engine.state.batch, engine.state.output):
             if self._region is None or self._region.name != item["roi"]:
                 self._write_region()
-                self._region = _Region(item["roi"], int(item["region_width"]), int(item["region_height"]))
-            picture = (_array(item["image"]) * self.deviation + self.mean).clip(0, 1) * 255
-            self._region.add(
-                int(item["x"]), int(item["y"]), picture, _array(output["probability"]), _array(output["mask"])
+                self._region = _Region(item, len(self.class_names))
+            image, probability, mask = (
+                maps.detach().float().cpu().numpy() for maps in (item["image"], output["probability"], output["mask"])
             )
+            picture = (image * self.deviation + self.mean).clip(0, 1) * 255
+            self._region.add(int(item["x"]), int(item["y"]), picture, probability, mask)
 
     def _finish(self, engine: Engine) -> None:
         self._write_region()
-        total = np.sum(list(self._counts.values()), axis=0)
-        regions = {**self._counts, "all": total}
+        regions = {**self._counts, "all": np.sum(list(self._counts.values()), axis=0)}
         rows = [row for name, counts in regions.items() for row in scores(name, counts, self.class_names)]
         write_csv(self.output_dir / "regions.csv", rows)
 
     def _write_region(self) -> None:
         if self._region is None:
             return
-        region, self._region = self._region, None
-        predicted, truth = region.predicted(), region.truth
-        annotated = truth != IGNORED
-        size = len(self.class_names) + 1
-        pairs = truth[annotated].astype(int) * size + predicted[annotated]
+        region, predicted, truth = self._region, self._region.predicted(), self._region.truth
         if region.name in self._counts:
             raise ValueError(f"the tiles of {region.name} do not follow one another.")
+        annotated, size = truth != IGNORED, len(self.class_names) + 1
+        pairs = truth[annotated].astype(int) * size + predicted[annotated]
         self._counts[region.name] = np.bincount(pairs, minlength=size * size).reshape(size, size)
-        folder = self.output_dir / "regions"
+        path = self.output_dir / "regions" / region.name
         picture = compare(region.pixels, truth, predicted, self.class_names, PICTURE_SIDE)
-        write_whole(folder / f"{region.name}.png", picture.save)
-        write_whole(
-            folder / f"{region.name}_classes.png", lambda path: save_class_map(path, predicted, self.class_names)
-        )
+        write_whole(f"{path}.png", picture.save)
+        write_whole(f"{path}_classes.png", lambda target: save_class_map(target, predicted, self.class_names))
 
 
 class _Region:
     """A region that is being filled tile by tile; ``truth`` is 255 where nothing is annotated or no tile lies."""
 
-    def __init__(self, name: str, width: int, height: int) -> None:
-        self.name = name
-        self.pixels = np.full((height, width, 3), 255, np.uint8)
-        self.truth = np.full((height, width), IGNORED, np.uint8)
-        self.sums: np.ndarray | None = None
-        self.tiles = np.zeros((height, width), np.float32)
+    def __init__(self, item: Mapping[str, Any], classes: int) -> None:
+        self.name = item["roi"]
+        self.height, self.width = size = int(item["region_height"]), int(item["region_width"])
+        self.pixels = np.full((*size, 3), 255, np.uint8)
+        self.truth = np.full(size, IGNORED, np.uint8)
+        self.sums = np.zeros((classes, *size), np.float32)
+        self.tiles = np.zeros(size, np.float32)
 
     def add(self, x: int, y: int, picture: np.ndarray, probability: np.ndarray, mask: np.ndarray) -> None:
-        if self.sums is None:
-            self.sums = np.zeros((len(probability), *self.tiles.shape), np.float32)
-        place = (slice(y, y + mask.shape[1]), slice(x, x + mask.shape[2]))
         # a tile larger than its region is filled up behind it
-        inside = (slice(None), slice(0, self.tiles.shape[0] - y), slice(0, self.tiles.shape[1] - x))
-        self.sums[(slice(None), *place)] += probability[inside]
+        picture, probability, mask = (
+            maps[:, : self.height - y, : self.width - x] for maps in (picture, probability, mask)
+        )
+        place = slice(y, y + mask.shape[1]), slice(x, x + mask.shape[2])
+        self.sums[(slice(None), *place)] += probability
         self.tiles[place] += 1
-        self.pixels[place] = picture[inside].transpose(1, 2, 0).round()
-        mask = mask[inside]
+        self.pixels[place] = picture.transpose(1, 2, 0).round()
         classes = np.where((mask == 1).any(axis=0), (mask == 1).argmax(axis=0) + 1, 0)
         self.truth[place] = np.where(mask[0] == IGNORED, IGNORED, classes)
 
@@ -148,7 +143,3 @@ def scores(name: str, counts: np.ndarray, class_names: Sequence[str]) -> list[di
         values = {key: f"{part / whole:.6f}" if whole else "" for key, (part, whole) in ratios.items()}
         rows.append({"region": name, "class": class_name, "pixels": int(true), **values})
     return rows
-
-
-def _array(maps: torch.Tensor) -> np.ndarray:
-    return maps.detach().float().cpu().numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 import ignite.distributed as idist
 import numpy as np
@@ -16,21 +17,21 @@ from lightmuseg.data.distributed_sampler import DistributedBatchSampler
 RANK_STRIDE = 1_000_003
 
 
+@dataclass(eq=False)
 class EpochSeed:
     """Seed every generator with ``seed + epoch`` at the start of each epoch.
 
     So a training that is resumed after an epoch goes on with the shuffles and augmentations it would have had. Of
     several processes each has random numbers of its own; what they must agree on, the order of the tiles, a
-    :class:`.DistributedBatchSampler` draws by itself, and it is told the epoch here.
+    :class:`.DistributedBatchSampler` draws by itself, from the epoch that it gets here.
 
     Args:
         seed: of epoch 0.
         dataset: the training dataset, whose random transforms are seeded too.
     """
 
-    def __init__(self, seed: int, dataset: Dataset) -> None:
-        self.seed = seed
-        self.dataset = dataset
+    seed: int
+    dataset: Dataset
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self)

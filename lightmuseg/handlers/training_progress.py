@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
@@ -11,6 +12,7 @@ from tqdm import tqdm
 from .checkpoint import loss_of
 
 
+@dataclass(eq=False)
 class Progress:
     """Show tiles done, tiles/s and the time left of a whole run, and a line for each epoch.
 
@@ -21,19 +23,17 @@ class Progress:
         evaluator: whose metrics stand in the epochs' lines; None for the engine's own.
     """
 
-    def __init__(self, title: str, evaluator: Engine | None = None) -> None:
-        self.title = title
-        self.evaluator = evaluator
-        self.bar: tqdm | None = None
+    title: str
+    evaluator: Engine | None = None
+    bar: tqdm = field(default_factory=lambda: tqdm(disable=True), init=False)
 
     def attach(self, engine: Engine) -> None:
-        if idist.get_rank() > 0:
-            return
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
-        engine.add_event_handler(Events.COMPLETED, self._close)
-        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.STARTED, self._start)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+            engine.add_event_handler(Events.COMPLETED, lambda: self.bar.close())
+            engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
 
     def _start(self, engine: Engine) -> None:
         tiles = len(engine.data_loader.dataset)
@@ -47,7 +47,6 @@ class Progress:
         )
 
     def _advance(self, engine: Engine) -> None:
-        assert self.bar is not None
         loss = loss_of(engine.state.output)
         if loss is not None:
             self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
@@ -57,17 +56,11 @@ class Progress:
 
     def _report(self, engine: Engine) -> None:
         metrics = (self.evaluator or engine).state.metrics
-        if not metrics:
-            return
-        values = "  ".join(f"{name} {float(value):.4f}" for name, value in metrics.items())
-        epoch = f"epoch {engine.state.epoch} of {engine.state.max_epochs}  " if engine.state.max_epochs > 1 else ""
-        tqdm.write(f"{self.title}: {epoch}{values}", file=sys.stderr)
-
-    def _close(self, engine: Engine) -> None:
-        assert self.bar is not None
-        self.bar.close()
+        if metrics:
+            values = "  ".join(f"{name} {float(value):.4f}" for name, value in metrics.items())
+            epoch = f"epoch {engine.state.epoch} of {engine.state.max_epochs}  " if engine.state.max_epochs > 1 else ""
+            tqdm.write(f"{self.title}: {epoch}{values}", file=sys.stderr)
 
     def _fail(self, engine: Engine, error: BaseException) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        self.bar.close()
         raise error

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from .card import ModelCard
     from .model import Model
 
 
@@ -13,3 +16,19 @@ def open_model(*words: Any, **values: Any) -> Model:
     from .model import Model
 
     return Model.open(*words, **values)
+
+
+def card_for(network: nn.Module, **values: Any) -> ModelCard:
+    """The card of a network in training; of one that the package has not, its config must be given with the weights.
+
+    Args:
+        network: as it is trained.
+        values: the other attributes of :class:`.ModelCard`.
+    """
+    from .card import ModelCard
+    from .model import ARCHITECTURES
+
+    name = type(network).__name__
+    known = ARCHITECTURES.get(name) is type(network)
+    about = {"architecture": name, "network": network.arguments} if known else {"architecture": ""}
+    return ModelCard(**about, **values)

@@ -147,15 +147,15 @@ def _assumed(weights: Mapping[str, torch.Tensor], path: Path, given: dict[str, A
     if not is_unet:
         network["msffm"] = given.pop("msffm", any(name.startswith("msffm.") for name in weights))
     architecture = "UNet" if is_unet else "LightMuSeg"
-    card = ModelCard(
-        **{"classes": PAPER_CLASSES.get(channels or 0), **given}, architecture=architecture, network=network
-    )
+    classes = given.pop("classes", None)
+    about = {**given, "architecture": architecture, "network": network}
+    card = ModelCard(classes=classes or PAPER_CLASSES[channels], **about)
     if channels not in (None, card.channels):
         raise InputError(
             f"{path}: has {channels} outputs, not {card.channels} for the classes {', '.join(card.class_names)}; "
             "give the config that it was trained with."
         )
-    if "classes" not in given:
+    if classes is None:
         logger.warning(
             "%s: carries no description, and is taken for %s at %g um/px.", path, ", ".join(card.class_names), card.mpp
         )

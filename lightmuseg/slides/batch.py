@@ -41,8 +41,8 @@ def segment_slides(
         slides: files, or folders of DICOM series.
         runtime: the network.
         options: of the run.
-        model: what is recorded of the network as plain values, such as its weights' hash; what the runtime says of itself
-            is added.
+        model: what is recorded of the network as plain values, such as its weights' hash; the runtime's
+            description is added.
         progress: is called with a slide, its tiles that are done and all its tiles.
 
     Returns:
@@ -52,7 +52,7 @@ def segment_slides(
         InputError: for options that do not fit the network, and, after all slides, where one failed.
     """
     require_fit(runtime, options)
-    model = {**model, **runtime.describe()}
+    model = {**model, **runtime.info.plain()}
     paths = one_of_each(Path(slide) for slide in slides)
     _refuse_same_names(paths)
     require_space(options.output_dir, NEEDED_BYTES)

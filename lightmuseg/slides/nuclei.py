@@ -41,7 +41,7 @@ def nuclei_um(fields: Sequence[np.ndarray], mpp: float) -> float | None:
     which knows of any scale. The areas left by openings with discs, one larger than the other, are the distribution of
     thickness [2]_; a quantile by area is hardly moved by specks, and by clumps less than a diameter is.
 
-    Measured by ``scripts/benchmark/scale.py`` on the 67 images at hand, 8 regions and slides and 59 single fields: at
+    Measured on the 67 images at hand (a slow test does it again), 8 regions and slides and 59 single fields: at
     the scale that is known of them, cancers of breast, ovary, and head and neck, and skin have 3.0 to 9.6 um, fields of
     lymph nodes (CAMELYON, whose scale is known roughly) 2.5 to 3.2. So below 2.3 or above 12 um a scale is
     contradicted. Cells differ among themselves by more than two, so a scale that is wrong by two is told only where

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import itertools
 import math
-import os
 import zlib
 from collections.abc import Sequence
 
@@ -20,10 +19,11 @@ from lightmuseg.classes import UNREAD, UNREAD_COLOUR, palette_of
 from lightmuseg.errors import InputError, first_line
 from lightmuseg.files import read_at
 from lightmuseg.pictures import STRIPE_COLOUR, stripes
+from lightmuseg.slides.finished import MAPS
 from lightmuseg.wsi.tiff import UNREADABLE_TAGS, raise_bug
 
-from .result_list import MAPS, Result
-from .zoom_tiles import TileLevels, finest_level
+from .result_list import Result
+from .zoom_tiles import Tile, TileLevels, finest_level
 
 # The index of the other colour of the stripes of what could not be read.
 STRIPE = 254
@@ -35,14 +35,7 @@ _PLAIN = {tifffile.COMPRESSION.NONE, tifffile.COMPRESSION.ADOBE_DEFLATE, tifffil
 class ClassMap:
     """The pyramid in a result's classes.tif, of which only the tiles that are asked for are read.
 
-    Args:
-        result: whose map it is.
-
-    Attributes:
-        levels: of its tiles.
-
-    Raises:
-        InputError: where there is none, or it is not the map that the result's record tells of.
+    An InputError says that there is none, or that it is not the map that the result's record describes.
     """
 
     def __init__(self, result: Result) -> None:
@@ -52,13 +45,11 @@ class ClassMap:
         except UNREADABLE_TAGS as error:
             raise self._foreign(first_line(error)) from error
         try:
-            self._pages = self._opened(*result.map_size)
-            self._bytes = os.fstat(self._file.filehandle.fileno()).st_size
-        except InputError:
-            self.close()
-            raise
+            self._pages = self._checked_pages(*result.map_size)
         except UNREADABLE_TAGS as error:
             self.close()
+            if isinstance(error, InputError):
+                raise
             raise_bug(error)
             raise self._foreign(first_line(error)) from error
         finest = finest_level(*result.map_size)
@@ -67,7 +58,7 @@ class ClassMap:
     def _foreign(self, why: str) -> InputError:
         return InputError(f"{self.path}: is no class map of this result ({why}); segment the slide again.")
 
-    def _opened(self, width: int, height: int) -> list[tifffile.TiffPage]:
+    def _checked_pages(self, width: int, height: int) -> list[tifffile.TiffPage]:
         base = self._file.pages[0]
         lower = base.pages if base.pages else itertools.islice(self._file.pages, 1, None)
         pages: list[tifffile.TiffPage] = []
@@ -87,32 +78,24 @@ class ClassMap:
             raise self._foreign(f"it is {base.imagewidth} x {base.imagelength} pixels, not {width} x {height}")
         return pages
 
-    def classes(self, level: int, box: tuple[int, int, int, int]) -> np.ndarray:
-        """Class indices uint8 [H, W] of a box (left, upper, right, lower) of a level of :attr:`levels`.
-
-        Raises:
-            InputError: where a tile of the file cannot be decoded.
-        """
-        page = self._pages[self.levels.max_level - level]
-        left, upper, right, lower = box
-        classes = np.empty((lower - upper, right - left), np.uint8)
+    def classes(self, tile: Tile) -> np.ndarray:
+        """Class indices uint8 [H, W] of a tile of :attr:`levels`."""
+        page = self._pages[tile.halvings]
+        left, upper, right, lower = tile.box
+        first_row, first_column = upper // page.tilelength, left // page.tilewidth
         across = math.ceil(page.imagewidth / page.tilewidth)
-        for row in range(upper // page.tilelength, math.ceil(lower / page.tilelength)):
-            for column in range(left // page.tilewidth, math.ceil(right / page.tilewidth)):
-                tile = self._tile(page, row * across + column)
-                y, x = row * page.tilelength - upper, column * page.tilewidth - left
-                part = tile[max(0, -y) :, max(0, -x) :]
-                target = classes[max(0, y) :, max(0, x) :][: part.shape[0], : part.shape[1]]
-                target[...] = part[: target.shape[0], : target.shape[1]]
-        return classes
+        tiles = np.block([
+            [self._tile(page, row * across + column) for column in range(first_column, -(-right // page.tilewidth))]
+            for row in range(first_row, -(-lower // page.tilelength))
+        ])  # fmt: skip
+        yt, xt = first_row * page.tilelength, first_column * page.tilewidth
+        return tiles[upper - yt : lower - yt, left - xt : right - xt]
 
     def _tile(self, page: tifffile.TiffPage, number: int) -> np.ndarray:
-        offset, count = page.dataoffsets[number], page.databytecounts[number]
-        shape = page.tilelength, page.tilewidth
-        wanted = shape[0] * shape[1]
-        if offset + count > self._bytes:
-            raise self._foreign("the file ends before one of its tiles")
-        data = read_at(self._file.filehandle.fileno(), count, offset)
+        wanted = page.tilelength * page.tilewidth
+        # compressed bytes are hardly more than plain ones, whatever the file says
+        count = min(page.databytecounts[number], 2 * wanted)
+        data = read_at(self._file.filehandle.fileno(), count, page.dataoffsets[number])
         if page.compression != tifffile.COMPRESSION.NONE:
             try:
                 # never more than a tile, whatever the bytes unfold to
@@ -121,7 +104,7 @@ class ClassMap:
                 raise self._foreign(f"a tile cannot be decoded, {first_line(error)}") from error
         if len(data) < wanted:
             raise self._foreign("a tile is cut short")
-        return np.frombuffer(data, np.uint8, wanted).reshape(shape)
+        return np.frombuffer(data, np.uint8, wanted).reshape(page.tilelength, page.tilewidth)
 
     def close(self) -> None:
         """Let the file go."""
@@ -133,16 +116,12 @@ def map_tile(classes: np.ndarray, class_names: Sequence[str], shown: frozenset[i
     if UNREAD in shown:
         classes = np.where((classes == UNREAD) & stripes(*classes.shape), np.uint8(STRIPE), classes)
         shown = shown | {STRIPE}
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(class_names) + 1] = palette_of(class_names)
+    colours[STRIPE], colours[UNREAD] = STRIPE_COLOUR, UNREAD_COLOUR
     image = Image.fromarray(classes).convert("P")
-    image.putpalette(_palette(tuple(class_names)))
+    image.putpalette(colours.tobytes())
     buffer = io.BytesIO()
     opacities = bytes(255 if index in shown else 0 for index in range(256))
     image.save(buffer, "PNG", transparency=opacities, compress_level=1)
     return buffer.getvalue()
-
-
-def _palette(class_names: tuple[str, ...]) -> bytes:
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(class_names) + 1] = palette_of(class_names)
-    table[STRIPE], table[UNREAD] = STRIPE_COLOUR, UNREAD_COLOUR
-    return table.tobytes()

@@ -1,9 +1,8 @@
-"""Which region of a result lies under a place of its slide."""
+"""The region of a result at a place of its slide."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,8 @@ import shapely
 from shapely.geometry import Point, shape
 
 from lightmuseg.errors import InputError, first_line
+
+from .result_list import Result
 
 # How the file begins; each line after it is a region, and the last one the end.
 HEAD, MAX_HEAD = '{"type": "FeatureCollection", "features": [', 100
@@ -23,16 +24,13 @@ _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, Recu
 
 
 class RegionIndex:
-    """The polygons of a regions.geojson, found by place. Coordinates are level-0 pixels.
+    """The polygons of a result's regions.geojson, found by place. Coordinates are level-0 pixels.
 
-    Args:
-        path: as :func:`lightmuseg.outputs.regions.write_regions` writes it, a line for each region.
-
-    Raises:
-        InputError: where it cannot be read.
+    The file is read as :func:`lightmuseg.outputs.regions.write_regions` writes it, a line for each region.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, result: Result) -> None:
+        path = result.file("regions.geojson")
         self.bytes = path.stat().st_size
         if self.bytes > MAX_BYTES:
             raise InputError(f"{path}: is larger than {MAX_BYTES / 1e9:.0f} GB; its regions cannot be pointed at.")
@@ -55,16 +53,12 @@ class RegionIndex:
             raise InputError(f"{path}: has regions at no place; segment the slide again.")
         self._tree = shapely.STRtree(polygons)
 
-    def __len__(self) -> int:
-        return len(self._names)
+    def close(self) -> None:
+        """Free the polygons' memory."""
+        del self._tree
 
     def at(self, x0: float, y0: float, step0: float) -> dict[str, Any] | None:
-        """The region at a place, as plain values: class, area in level-0 pixels, outline; None where there is none.
-
-        Args:
-            x0, y0: the place.
-            step0: level-0 pixels by which the outline may be off.
-        """
+        """Class, area and outline (to ``step0``) of the region at a place; None where there is none."""
         try:
             found = self._tree.query(Point(x0, y0), predicate="intersects")
         except shapely.errors.GEOSException:
@@ -79,13 +73,8 @@ class RegionIndex:
 def _outline(region: Any, step0: float) -> list[list[float]]:
     """Rings as x0, y0, x0, y0 ..., with at most MAX_CORNERS corners together."""
     step0 = max(step0, MIN_STEP)
-    while True:
-        simple = region.simplify(step0, preserve_topology=False)
-        if shapely.get_num_coordinates(simple) <= MAX_CORNERS:
-            break
+    while shapely.get_num_coordinates(simple := region.simplify(step0, preserve_topology=False)) > MAX_CORNERS:
         step0 *= 2
-    if simple.is_empty:
-        simple = region.envelope
-    polygons = shapely.get_parts(simple)
+    polygons = shapely.get_parts(region.envelope if simple.is_empty else simple)
     rings = [ring for polygon in polygons for ring in shapely.get_rings(polygon)]
     return [shapely.get_coordinates(ring).round(1).ravel().tolist() for ring in rings]

@@ -1,25 +1,28 @@
-"""The server of the page: where it listens, and how it begins and ends."""
+"""The server of the page: where it listens, and how it starts and ends."""
 
 from __future__ import annotations
 
+import logging
 import socket
-import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 from lightmuseg.errors import InputError
 
+logger = logging.getLogger(__name__)
 # Seconds that an answer may still take when the server is ended.
 GRACE = 2
 
 
-def serve(folder: Path, host: str = "127.0.0.1", port: int = 8080) -> None:
+def serve(folder: Path, host: str, port: int, started: Callable[[str, int], None]) -> None:
     """Show the results of a folder in browsers until it is interrupted.
 
     Args:
         folder: of results, such as the output of ``lightmuseg segment`` or ``cohort``.
-        host: address to listen at; another than this computer's own lets others in.
+        host: address to listen at; another than this computer's own lets others in, without password or encryption.
         port: to listen at; 0 for a free one.
+        started: is called with the page's address and the number of results once it listens.
 
     Raises:
         InputError: where there is no such folder, or it cannot be listened there.
@@ -28,8 +31,7 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8080) -> None:
         raise InputError(f"{folder}: is no folder; name the output of lightmuseg segment or cohort.")
     if not 0 <= port <= 65535:
         raise InputError(f"--port {port}: give a whole number, 0 to 65535.")
-    listening = listen(host, port)
-    with listening:
+    with listen(host, port) as listening:
         import uvicorn
 
         from lightmuseg.guard import is_loopback
@@ -37,17 +39,14 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8080) -> None:
         from .app import make_app
         from .result_list import Results
 
-        results = Results(folder)
-        found = len(results.refresh())
         if not is_loopback(host):
-            print(
-                f"lightmuseg: warning: --host {host}: everybody who reaches this computer can look at these slides; "
-                "there is no password and no encryption.",
-                file=sys.stderr,
-            )
+            logger.warning(
+                "--host %s: everybody who reaches this computer can look at these slides; there is no password and no "
+                "encryption.", host,
+            )  # fmt: skip
+        results = Results(folder)
         name = f"[{host}]" if ":" in host else host
-        said = f"{found} result{'s' * (found != 1)}" if found else "no results yet; reload the page when there are"
-        print(f"http://{name}:{listening.getsockname()[1]} shows {folder}: {said}. Ctrl-C ends it.", flush=True)
+        started(f"http://{name}:{listening.getsockname()[1]}", len(results.refresh()))
         config = uvicorn.Config(
             make_app(results, host), log_level="error", access_log=False, server_header=False, ws="none",
             timeout_graceful_shutdown=GRACE,

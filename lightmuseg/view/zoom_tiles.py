@@ -27,29 +27,31 @@ MAX_READ = 4096
 
 
 @dataclass(frozen=True)
-class TileLevels:
-    """The levels of tiles of a picture.
+class Tile:
+    """How often a picture is halved for a tile, and its (left, upper, right, lower) edge in pixels of that level."""
 
-    Attributes:
-        width, height: of the finest level.
-        min_level, max_level: numbers of the coarsest and the finest one.
-    """
+    halvings: int
+    box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class TileLevels:
+    """The size of the finest level of tiles of a picture, and the numbers of the coarsest and the finest one."""
 
     width: int
     height: int
     min_level: int
     max_level: int
 
-    def box(self, level: int, column: int, row: int) -> tuple[int, int, int, int] | None:
-        """Left, upper, right and lower edge of a tile, in pixels of its level; None where there is no such tile."""
-        if not self.min_level <= level <= self.max_level:
-            return None
-        factor = 2 ** (self.max_level - level)
-        width, height = (math.ceil(side / factor) for side in (self.width, self.height))
+    def tile(self, level: int, column: int, row: int) -> Tile:
+        """The tile at a column and row of a level; an InputError where there is none."""
         left, upper = column * TILE, row * TILE
-        if not (0 <= left < width and 0 <= upper < height):
-            return None
-        return left, upper, min(left + TILE, width), min(upper + TILE, height)
+        if self.min_level <= level <= self.max_level:
+            halvings = self.max_level - level
+            width, height = (math.ceil(side / 2**halvings) for side in (self.width, self.height))
+            if left < width and upper < height:
+                return Tile(halvings, (left, upper, min(left + TILE, width), min(upper + TILE, height)))
+        raise InputError("there is no such tile")
 
 
 def finest_level(width: int, height: int) -> int:
@@ -62,11 +64,7 @@ def finest_level(width: int, height: int) -> int:
 
 
 def open_result_slide(result: Result) -> SlideReader:
-    """The slide of a result.
-
-    Raises:
-        InputError: where it is not there, nothing opens it, or it has another size than when it was segmented.
-    """
+    """The slide of a result; an InputError where nothing opens it, or it has another size than was segmented."""
     if not (result.slide.is_file() or result.slide.is_dir()):
         raise InputError(f"{result.slide}: is not there; put it back to see it under its map.")
     reader = open_slide(result.slide, result.backend, result.level0_mpp, series=result.series)
@@ -83,8 +81,7 @@ def open_result_slide(result: Result) -> SlideReader:
 def levels_of(reader: SlideReader) -> TileLevels:
     """The levels of a slide's tiles; without the coarsest where a slide has no level to make them from cheaply."""
     base = reader.levels[0]
-    finest = finest_level(base.width, base.height)
-    coarsest = finest
+    finest = coarsest = finest_level(base.width, base.height)
     while coarsest > 0:
         factor = 2.0 ** (finest - coarsest + 1)
         if TILE * factor / reader.levels[_index(reader, factor)].downsample > MAX_READ:
@@ -93,12 +90,10 @@ def levels_of(reader: SlideReader) -> TileLevels:
     return TileLevels(base.width, base.height, coarsest, finest)
 
 
-def slide_tile(reader: SlideReader, factor: int, box: tuple[int, int, int, int]) -> bytes:
-    """JPEG of a box (left, upper, right, lower) of the level that is ``factor`` times coarser than level 0.
-
-    What neither its level nor a finer one gives is striped.
-    """
-    picture = low_power_of(reader, _index(reader, factor), factor, box, coarser=False)
+def slide_tile(reader: SlideReader, tile: Tile) -> bytes:
+    """JPEG of a tile; what neither its level nor a finer one of the slide gives is striped."""
+    factor = 2**tile.halvings
+    picture = low_power_of(reader, _index(reader, factor), factor, tile.box, coarser=False)
     buffer = io.BytesIO()
     shown = Image.fromarray(hatched(picture.pixels, picture.unread))
     shown.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)

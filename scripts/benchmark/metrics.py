@@ -1,20 +1,21 @@
-"""Time the package's metrics against PyPI's pysodmetrics: python scripts/benchmark/metrics.py [ROUNDS [MAPS]].
+"""Time the package's metrics against PyPI's pysodmetrics: python scripts/benchmark/metrics.py MASKS [OPTIONS].
 
-Both measure the same 512x512 maps in turn, ours as one batch. The masks are real ones where LIGHTMUSEG_DATA names the
-folder of BCSS regions, else discs; the probabilities are blurred masks with noise. Prints a Markdown table.
+Both measure the same 512x512 maps of tumor in turn, ours as one batch. MASKS is the folder of BCSS's masks; the
+probabilities are blurred masks with noise. Writes docs/benchmarks/metrics.*.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-import time
-from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+import fire
 import numpy as np
 import py_sod_metrics
 import torch
+from figures import DOCS, Row, publish, seconds_of, spread, table
 from PIL import Image
 
 from lightmuseg.metrics import EnhancedAlignmentMeasure, MeanAbsoluteError, StructureMeasure, WeightedFMeasure
@@ -26,27 +27,20 @@ PAIRS = [
     (WeightedFMeasure, py_sod_metrics.WeightedFmeasure),
     (MeanAbsoluteError, py_sod_metrics.MAE),
 ]
+OURS, THEIRS = "ours, ms a map", "pysodmetrics, ms a map"
 
 
-def real_masks(folder: Path, maps: int) -> list[np.ndarray]:
-    """Tiles of BCSS tumor masks that hold both tumor and other tissue."""
-    tiles = []
-    for path in sorted(folder.glob("*.png")):
-        mask = np.asarray(Image.open(path)) > 0
+def tumor_masks(folder: str, maps: int) -> np.ndarray:
+    """Tiles of BCSS masks that hold both tumor and other tissue, bool [maps, 512, 512]."""
+    tiles: list[np.ndarray] = []
+    for path in sorted(Path(folder).glob("*.png")):
+        mask = np.asarray(Image.open(path)) == 1
         corners = np.ndindex(mask.shape[0] // SIDE, mask.shape[1] // SIDE)
-        regions = [mask[r * SIDE : (r + 1) * SIDE, c * SIDE : (c + 1) * SIDE] for r, c in corners]
-        tiles += [region for region in regions if 0.05 < region.mean() < 0.95]
+        cut = [mask[r * SIDE : (r + 1) * SIDE, c * SIDE : (c + 1) * SIDE] for r, c in corners]
+        tiles += [tile for tile in cut if 0.05 < tile.mean() < 0.95]
     if len(tiles) < maps:
-        sys.exit(f"{folder}: only {len(tiles)} tiles with tumor and other tissue, {maps} asked for; give fewer MAPS.")
-    return tiles[:maps]
-
-
-def discs(maps: int) -> list[np.ndarray]:
-    """One disc a mask, of other sizes and places."""
-    rng = np.random.default_rng(0)
-    rows, columns = np.ogrid[:SIDE, :SIDE]
-    places = [(*rng.integers(100, 400, 2), rng.integers(40, 160)) for _ in range(maps)]
-    return [(rows - y) ** 2 + (columns - x) ** 2 < radius**2 for y, x, radius in places]
+        sys.exit(f"{folder}: has {len(tiles)} tiles with tumor and other tissue, not {maps}; give fewer --maps.")
+    return np.stack(tiles[:maps])
 
 
 def predict(mask: torch.Tensor) -> torch.Tensor:
@@ -56,44 +50,48 @@ def predict(mask: torch.Tensor) -> torch.Tensor:
     return (8 * blurred - 4 + 0.5 * noise).sigmoid()
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """How long a call takes."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+def _compared(metric: type, reference: type, probability: torch.Tensor, truth: torch.Tensor, rounds: int) -> Row:
+    images = list(zip(probability[:, 0].numpy(), truth[:, 0].numpy() > 0))
+
+    def ours() -> None:
+        metric()(probability, truth)
+
+    def theirs() -> None:
+        measure: Any = reference()
+        for image in images:
+            measure.step(*image, normalize=False)
+
+    ours()
+    theirs()
+    times = [[1000 * seconds_of(call) / len(truth) for call in (ours, theirs)] for _ in range(rounds)]
+    return {"metric": metric.__name__, **dict(zip((OURS, THEIRS), map(list, zip(*times))))}
 
 
-def benchmark(rounds: int, maps: int) -> None:
-    """Print milliseconds a map: medians, the middle half of the rounds, and the ratio of the medians."""
-    data = os.environ.get("LIGHTMUSEG_DATA")
-    masks = real_masks(Path(data) / "bcss" / "tumor_masks", maps) if data else discs(maps)
-    truth = torch.from_numpy(np.stack(masks)).float()[:, None]
+def tables(session: Row) -> list[str]:
+    """Markdown of a session."""
+    lines = [["metric", OURS, THEIRS, "times faster"]]
+    for row in session["rows"]:
+        times = [theirs / ours for ours, theirs in zip(row[OURS], row[THEIRS])]
+        lines.append([row["metric"], spread(row[OURS], 2), spread(row[THEIRS], 2), spread(times)])
+    return [table(lines)]
+
+
+def benchmark(masks: str, rounds: int = 20, maps: int = 8, output: str = str(DOCS)) -> None:
+    """Time every metric in turns.
+
+    Args:
+        masks: folder of BCSS's masks.
+        rounds: of both.
+        maps: measured at once.
+        output: folder of the figures.
+    """
+    truth = torch.from_numpy(tumor_masks(masks, maps)).float()[:, None]
     probability = predict(truth)
-    images = list(zip(probability[:, 0].numpy(), masks))
-
-    kind = "BCSS tumor masks" if data else "discs"
-    print(f"{maps} maps of {SIDE}x{SIDE} ({kind}), {rounds} rounds, {torch.get_num_threads()} threads\n")
-    print("| metric | ours, ms a map | pysodmetrics, ms a map | times faster |\n|---|---|---|---|")
-    for metric, reference in PAIRS:
-
-        def ours(metric: type = metric) -> None:
-            metric()(probability, truth)
-
-        def theirs(reference: type = reference) -> None:
-            measure = reference()
-            for image in images:
-                measure.step(*image, normalize=False)
-
-        ours()
-        theirs()
-        times = np.array([(seconds(ours), seconds(theirs)) for _ in range(rounds)]) * 1000 / maps
-        low, middle, high = np.percentile(times, [25, 50, 75], axis=0)
-        cells = [f"{m:.2f} ({a:.2f} to {b:.2f})" for a, m, b in zip(low, middle, high)]
-        print(f"| {metric.__name__} | {cells[0]} | {cells[1]} | {middle[1] / middle[0]:.1f} |")
+    rows = [_compared(*pair, probability, truth, rounds) for pair in PAIRS]
+    options = {"maps": maps, "rounds": rounds, "threads": torch.get_num_threads()}
+    options["pysodmetrics"] = metadata.version("pysodmetrics")
+    publish("metrics", tables, rows, options, output)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 3 or not all(argument.isdecimal() and int(argument) > 0 for argument in sys.argv[1:]):
-        sys.exit(__doc__)
-    given = [int(argument) for argument in sys.argv[1:]]
-    benchmark(*given, *(15, 8)[len(given) :])
+    fire.Fire(benchmark)

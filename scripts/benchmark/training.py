@@ -1,27 +1,21 @@
-"""Training speed from disk: the bundle against a plain PyTorch loop of the same network, and where the time goes.
+"""Training speed from disk: the bundle against a plain PyTorch loop of the same network.
 
-    python scripts/benchmark/training.py --dataset bundle/data/bcss --output docs/benchmarks/training_cpu.md
+    python scripts/benchmark/training.py --dataset bundle/data/bcss [OPTIONS]
 
-Every way runs in a process of its own, in turn, several rounds; the first batch, with which allocators and kernels
-warm up, is not counted. tiles/s is from files on disk to updated weights. Times of single steps are of one thread.
+The first batch, with which allocators and kernels warm up, is not counted. tiles/s is from files on disk to updated
+weights. Writes docs/benchmarks/training.*.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import resource
-import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fire
+import figures
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -31,15 +25,15 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from lightmuseg.data import load_tiles
-from lightmuseg.files import write_whole
 from lightmuseg.losses import StructureLoss
 from lightmuseg.networks import LightMuSeg
-from lightmuseg.provenance import environment
 
 TRAIN = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "train.json"
-# Ways to train, and what they change in train.json; "plain" is no bundle.
+PLAIN = "plain"
+MEMORY = ("peak RAM GB", "peak GPU GB")
+# Ways to train, and what they change in train.json; plain is no bundle.
 WAYS: dict[str, dict[str, Any]] = {
-    "plain": {},
+    PLAIN: {},
     "bundle": {"amp": False},
     "bundle, mixed precision": {"amp": True},
     "bundle, encoder frozen (V1), mixed precision": {"amp": True, "freeze_encoder": True},
@@ -101,7 +95,7 @@ def train_bundle(
     trainer.run()
 
 
-def measure(way: str, dataset: str, tiles: int, batch_size: int, workers: int) -> dict[str, float]:
+def measure(way: str, dataset: str, tiles: int, batch_size: int, workers: int) -> figures.Row:
     """Tiles/s, seconds until the first batch was learnt from, and peak memory in GB, of one way in this process."""
     times = [time.perf_counter()]
 
@@ -110,137 +104,55 @@ def measure(way: str, dataset: str, tiles: int, batch_size: int, workers: int) -
             torch.cuda.synchronize()
         times.append(time.perf_counter())
 
-    if way == "plain":
+    if way == PLAIN:
         train_plain(load_tiles(dataset, "train")[:tiles], batch_size, workers, done)
     else:
         train_bundle(dataset, batch_size, workers, tiles, WAYS[way], done)
-    counted = tiles - batch_size
     peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1e6
     gpu = torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0
-    return {"tiles/s": counted / (times[-1] - times[1]), "start s": times[1] - times[0], "RAM GB": peak, "GPU GB": gpu}
+    rate = (tiles - batch_size) / (times[-1] - times[1])
+    return {"tiles/s": rate, "start s": times[1] - times[0], **dict(zip(MEMORY, (peak, gpu)))}
 
 
-def steps(dataset: str, tiles: int = 12) -> dict[str, list[float]]:
-    """Milliseconds a tile of each step of the training's preprocessing, and of reading other kinds of file."""
-    torch.set_num_threads(1)
-    config = ConfigParser()
-    config.read_config(TRAIN)
-    config.update({"dataset_dir": dataset, "encoder_weights": None, "blur_probability": 1.0, "colour_range": 0.2})
-    items: list[Any] = load_tiles(dataset, "train")[:tiles]
-    times = {}
-    for transform in config.get_parsed_content("train#preprocessing").transforms:
-        name = f"{type(transform).__name__} ({', '.join(transform.keys)})"
-        times[name], items = _each(transform, items)
-    with tempfile.TemporaryDirectory() as folder:
-        for ending, options in ((".png", {}), (".tif", {}), (".jpg", {"quality": 95}), (".webp", {"lossless": True})):
-            paths = []
-            for number, item in enumerate(load_tiles(dataset, "train")[:tiles]):
-                paths.append(Path(folder) / f"{number}{ending}")
-                Image.open(item["image"]).save(paths[-1], **options)
-            size = statistics.fmean(path.stat().st_size for path in paths) / 1e3
-            loss = ", lossy" if ending == ".jpg" else ""
-            times[f"decoding a tile as {ending} ({size:.0f} kB{loss})"], _ = _each(_decoded, paths)
-    return times
-
-
-def _decoded(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path))
-
-
-def _each(step: Callable[[Any], Any], items: Iterable[Any]) -> tuple[list[float], list[Any]]:
-    times, results = [], []
-    for item in items:
-        started = time.perf_counter()
-        results.append(step(item))
-        times.append(1000 * (time.perf_counter() - started))
-    return times, results
+def tables(session: figures.Row) -> list[str]:
+    """Markdown of a session."""
+    lines = [["way", "loader processes", "tiles/s", "over plain", "seconds to the first batch", *MEMORY]]
+    for count in dict.fromkeys(row["workers"] for row in session["rows"]):
+        ways = figures.by_way(row for row in session["rows"] if row["workers"] == count)
+        for way, some in ways.items():
+            over = figures.spread(figures.ratios(some, ways.get(PLAIN, []), "tiles/s"), 2)
+            cells = [figures.column(some, name) for name in ("start s", *MEMORY)]
+            lines.append([way, count, figures.column(some, "tiles/s", 2), over, *cells])
+    return [figures.table(lines)]
 
 
 def benchmark(
-    dataset: str,
-    output: str,
-    tiles: int = 24,
-    batch_size: int = 3,
-    rounds: int = 3,
-    workers: str = "0",
-    ways: str = "",
-) -> None:
-    """Run every way in turn and write a Markdown page.
+    dataset: str, tiles: int = 24, batch_size: int = 3, rounds: int = 3, workers: str = "0", ways: str = "",
+    output: str = str(figures.DOCS),
+) -> None:  # fmt: skip
+    """Run every way in turn.
 
     Args:
         dataset: a prepared dataset with at least TILES training tiles.
-        output: the page.
         tiles: a run trains on.
         batch_size: of a run.
         rounds: runs of each way.
-        workers: numbers of loader processes to try, with commas between.
-        ways: numbers of the ways to try, from 0, with commas between; by default all.
+        workers: numbers of loader processes to try, with semicolons between.
+        ways: names of the ways to try, with semicolons between; by default all.
+        output: folder of the figures.
     """
-    chosen = [list(WAYS)[int(number)] for number in _numbers(ways)] or list(WAYS)
-    runs: dict[tuple[str, int], list[dict[str, float]]] = {}
-    for _ in range(rounds):
-        for count in _numbers(workers):
-            for way in chosen:
-                arguments = ["--way", way, "--dataset", dataset, "--tiles", tiles, "--batch_size", batch_size]
-                command = [sys.executable, "-W", "ignore", __file__, "one", *map(str, [*arguments, "--workers", count])]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
-                runs.setdefault((way, count), []).append(json.loads(done.stdout.splitlines()[-1]))
-                print(way, count, runs[way, count][-1], flush=True)
-    command = [sys.executable, "-W", "ignore", __file__, "steps", "--dataset", dataset]
-    single = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-    write_whole(output, lambda path: path.write_text(_page(runs, single, tiles, batch_size), encoding="utf-8"))
-
-
-def _numbers(text: Any) -> list[int]:
-    parts = text if isinstance(text, (tuple, list)) else str(text).split(",")
-    return [int(part) for part in parts if str(part).strip()]
-
-
-def _spread(values: list[float], digits: int = 2) -> str:
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
-def _page(
-    runs: dict[tuple[str, int], list[dict[str, float]]], single: dict[str, list[float]], tiles: int, batch_size: int
-) -> str:
-    made = environment()
-    hardware = (
-        torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.processor() or 'x86-64'})"
-    )
-    lines = [
-        f"{hardware}, {os.cpu_count()} cores, torch {torch.__version__}, lightmuseg {made['lightmuseg']} "
-        f"({made['commit']}). Medians (least to most) of {len(next(iter(runs.values())))} runs of {tiles} tiles, "
-        f"batches of {batch_size}.",
-        "",
-        "| way | loader processes | tiles/s | over plain | seconds to the first batch | peak RAM GB | peak GPU GB |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for (way, count), measured in runs.items():
-        columns = {key: [run[key] for run in measured] for key in measured[0]}
-        plain = runs.get(("plain", count))
-        ratio = "" if plain is None else f"{_ratio(columns['tiles/s'], [run['tiles/s'] for run in plain]):.2f}"
-        cells = [
-            _spread(columns["tiles/s"]),
-            ratio,
-            *(_spread(columns[key], 1) for key in ("start s", "RAM GB", "GPU GB")),
-        ]
-        lines.append(f"| {way} | {count} | " + " | ".join(cells) + " |")
-    lines += ["", "| step, one thread | ms a tile |", "|---|---|"]
-    lines += [f"| {name} | {_spread(times)} |" for name, times in single.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _ratio(ours: list[float], plain: list[float]) -> float:
-    """Median of the ratios of runs of one round."""
-    return statistics.median(mine / other for mine, other in zip(ours, plain))
+    given = {"dataset": dataset, "tiles": tiles, "batch_size": batch_size}
+    rows = []
+    for count in map(int, str(workers).split(";")):
+        calls = {
+            way: partial(figures.in_a_process, __file__, way=way, workers=count, **given)
+            for way in figures.chosen(ways, WAYS)
+        }
+        rows += [{"workers": count, **row} for row in figures.in_turns(calls, rounds)]
+    options = {"tiles": tiles, "batches of": batch_size, "rounds": rounds}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    figures.publish("training", tables, rows, options, output, device=gpu)
 
 
 if __name__ == "__main__":
-    COMMANDS = {
-        "one": lambda **options: print(json.dumps(measure(**options))),
-        "steps": lambda **options: print(json.dumps(steps(**options))),
-    }
-    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
-        fire.Fire(COMMANDS)
-    else:
-        fire.Fire(benchmark)
+    figures.command_line(benchmark, measure)

@@ -308,13 +308,13 @@ def test_an_interrupted_run_goes_on_with_the_same_slide_copied_again(slide, out,
 
 @pytest.mark.parametrize("keep_times", [False, True])
 def test_a_slide_that_changed_after_it_was_done_is_said_and_done_again_when_asked(
-    slide, out, tmp_path, write_plain_slide, capsys, keep_times
+    slide, out, tmp_path, write_plain_slide, caplog, keep_times
 ):
     before = contents(out / "A")
     swapped(slide, write_plain_slide, keep_times=keep_times)
     (row,) = segment(slide, out, resume=True)
     assert "the slide changed since" in row["message"]
-    assert "the slide changed since" in capsys.readouterr().err
+    assert "the slide changed since" in caplog.text
     assert "changed" in read_csv(out / "report.csv")[0]["message"]
     assert contents(out / "A") == before
     (row,) = segment(slide, out, resume=True, changed=True, probabilities=True)

@@ -35,7 +35,7 @@ def test_a_slide_at_which_processes_die_is_given_up_once(tmp_path):
         killed(tmp_path / "a")
     refused = pytest.raises(InputError, match=f"a slide: {MAX_DEATHS} processes died")
     with refused, unfinished.claimed(), unfinished.counted("a slide"):
-        pytest.fail("was begun again")
+        pytest.fail("was started again")
     # who asks for it again gets it tried again
     with unfinished.claimed(), unfinished.counted("a slide"):
         pass
@@ -54,7 +54,7 @@ def test_deaths_on_purpose_and_ends_in_order_do_not_count(tmp_path):
     for number in range(2 * MAX_DEATHS):
         killed(tmp_path / "a")
         if number % 2:
-            unfinished.forgive()
+            unfinished.forget_attempt()
         else:
             with pytest.raises(ZeroDivisionError), unfinished.claimed(), unfinished.counted("a slide"):
                 raise ZeroDivisionError
@@ -101,6 +101,10 @@ def no_locks(monkeypatch):
     monkeypatch.setattr(lock, "LEASE_S", 0.6)
 
 
+def lease_elsewhere(token):
+    return f"filelock/2\npid=1\nhost=elsewhere\nmode=lease\ntoken={token}\nduration={lock.LEASE_S}\n"
+
+
 def test_without_locks_a_slide_is_held_by_one_process_and_nothing_is_left(tmp_path, no_locks):
     with Unfinished(tmp_path / "a", True).claimed():
         with pytest.raises(Busy), Unfinished(tmp_path / "a", True).claimed():
@@ -114,13 +118,13 @@ def test_without_locks_a_slide_is_held_by_one_process_and_nothing_is_left(tmp_pa
 def test_without_locks_a_slide_of_a_process_that_died_elsewhere_is_free_again(tmp_path, no_locks):
     killed(tmp_path / "a", rows=1)
     held = tmp_path / ".a.partial" / "lock.held"
-    held.write_text("abcdef 1 elsewhere 0123")
+    held.write_text(lease_elsewhere(123))
     with pytest.raises(Busy), Unfinished(tmp_path / "a", True).claimed():
         pytest.fail("was taken at once")
     with Unfinished(tmp_path / "a", False).claimed():
         pass
     # a cohort, which looks again and again
-    held.write_text("abcdef 1 elsewhere 4567")
+    held.write_text(lease_elsewhere(4567))
     for _ in range(100):
         try:
             with Unfinished(tmp_path / "a", True).claimed():
@@ -135,6 +139,6 @@ def test_who_lost_a_slide_shows_no_results_of_it(tmp_path, no_locks):
     unfinished = Unfinished(tmp_path / "a", True)
     with unfinished.claimed():
         unfinished.require_held()
-        (unfinished.path / "lock.held").write_text("abcdef 1 elsewhere 0123")
+        (unfinished.path / "lock.held").write_text(lease_elsewhere(123))
         with pytest.raises(Busy, match="another process took this slide"):
             unfinished.require_held()

@@ -37,10 +37,10 @@ def test_without_its_packages_it_names_the_extra(tmp_path):
     # as where they are not installed: nothing called starlette is found
     code = (
         "import sys, pathlib\n"
-        "from lightmuseg.view import server\n"
+        "from lightmuseg.view import view_server as server\n"
         "sys.modules['starlette'] = None\n"
         "server.find_spec = lambda name: None\n"
-        "server.serve(pathlib.Path('.'))"
+        "server.serve(pathlib.Path('.'), '127.0.0.1', 0, print)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert "InputError: starlette and uvicorn are not installed; pip install 'lightmuseg[view]'." in done.stderr

@@ -5,12 +5,9 @@ NETWORK is TorchScript, uint8 [B, H, W, 3] to logits at half the size.
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from pathlib import Path
 
-from watch import declare_torchvision, watched
+from watch import arguments, declare_torchvision, threads, watched
 
 declare_torchvision()
 import lazyslide  # noqa: E402
@@ -35,14 +32,14 @@ class Network:
         return SegmentationOutput(probability_map=torch.cat([1 - tumor, tumor], dim=1))
 
 
-slide, model, output, options = sys.argv[1:]
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+slide, model, output, options = arguments()
+torch.set_num_threads(threads())
 Path(output).mkdir(parents=True)
 target = Path(output) / "regions.geojson"
 with watched() as facts:
     wsi = open_wsi(slide)
     lazyslide.pp.find_tissues(wsi)
-    lazyslide.pp.tile_tissues(wsi, 512, overlap=json.loads(options)["overlap"], mpp=0.25)
+    lazyslide.pp.tile_tissues(wsi, 512, overlap=options["overlap"], mpp=0.25)
     lazyslide.seg.semantic(
         wsi, Network(model), transform=lambda image: torch.from_numpy(np.ascontiguousarray(image)), batch_size=4,
         num_workers=0, device="cpu", class_names=["other", "tumor"], pbar=False,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +9,16 @@ import tifffile
 import torch
 from monai.data import WSIReader
 from monai.inferers import SlidingWindowInferer
-from watch import watched
+from watch import arguments, threads, watched
 
-from lightmuseg.networks import LightMuSeg
-from lightmuseg.networks.weights import load_weights
+from lightmuseg import Model
 
-slide, model, output, options = sys.argv[1:]
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+slide, model, output, options = arguments()
+torch.set_num_threads(threads())
 Path(output).mkdir(parents=True)
 target = Path(output) / "classes.tif"
 with watched() as facts, torch.inference_mode():
-    network = LightMuSeg(encoder_weights=None, output_stride=2).eval()
-    load_weights(network, model)
+    network = Model.open(model).network(output_stride=2)
     reader = WSIReader(backend="cucim", level=0)
     pixels, _ = reader.get_data(reader.read(slide))
     image = torch.from_numpy(np.asarray(pixels)).float()
@@ -31,7 +26,7 @@ with watched() as facts, torch.inference_mode():
     # in place, or three copies of the slide in float32 would be there at once
     for channel, mean, deviation in zip(image, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)):
         channel.div_(255).sub_(mean).div_(deviation)
-    inferer = SlidingWindowInferer((512, 512), 4, json.loads(options)["overlap"], mode="gaussian", progress=True)
+    inferer = SlidingWindowInferer((512, 512), 4, options["overlap"], mode="gaussian", progress=True)
     classes = (inferer(image[None], network)[0, 0] > 0).byte().numpy()
     tifffile.imwrite(target, classes, tile=(256, 256), compression="zlib")
     facts["map"] = str(target)

@@ -5,11 +5,7 @@ NETWORK is TorchScript, uint8 [B, H, W, 3] to logits at half the size.
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-
-from watch import declare_torchvision, watched
+from watch import arguments, declare_torchvision, threads, watched
 
 declare_torchvision()
 import numpy as np  # noqa: E402
@@ -46,9 +42,9 @@ class Network(ModelABC):
         return image.argmax(axis=-1)
 
 
-slide, model, output, options = sys.argv[1:]
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
-step = round(512 * (1 - json.loads(options)["overlap"]))
+slide, model, output, options = arguments()
+torch.set_num_threads(threads())
+step = round(512 * (1 - options["overlap"]))
 with watched() as facts:
     engine = SemanticSegmentor(model=Network(model), batch_size=4, num_workers=0, device="cpu", verbose=False)
     config = IOSegmentorConfig(
