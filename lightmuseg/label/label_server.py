@@ -29,7 +29,7 @@ from lightmuseg.networks.torchvision_operators import declare_missing_operators
 from .faults import fault_line
 from .inference import Inference
 from .parent import SERVER
-from .requests import FORM_LIMITS, MAX_BODY_BYTES
+from .request_checks import FORM_LIMITS, MAX_BODY_BYTES
 
 # monailabel imports torchvision
 declare_missing_operators()
@@ -128,7 +128,7 @@ def _no_room(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": f"the server's disk is full ({error.strerror}); free some space."}, status_code=507)
 
 
-# QuPath's extension says of no body that it is JSON; that no page of others may send any is the guard's to see
+# QuPath's extension marks no body as JSON; pages of others, which may send none, are refused by the guard
 app = FastAPI(
     title="LightMuSeg label server", lifespan=lifespan, docs_url=None, redoc_url=None, max_body_size=MAX_BODY_BYTES,
     strict_content_type=False, form_limits=FORM_LIMITS,

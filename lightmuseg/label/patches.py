@@ -76,18 +76,17 @@ def score_patches(path: Path, network: BundleNetwork, method: str, most: int = M
         Plain values: ``score``, the mean over the patches, 0 to 1; ``patches``, [x, y, width, height, score] of each in
         level-0 pixels, the least sure first; ``weights_sha256``.
     """
-    size = network.tile_size
+    size, rows = network.tile_size, []
     with opened(path, network) as reader:
         view = ModelView(reader, network.mpp)
-        rows = []
         for corner in patches_of(view, size, most):
             pixels = whole(*view.read_batch([corner], size))
             if pixels is None:
                 continue
             # what lies over the edge of a small image is no tissue of it
             height, width = (min(size, limit - start) for limit, start in zip((view.height, view.width), corner[::-1]))
-            score = float(_uncertainty(pixels, network, method, height, width))
-            rows.append([*_box0(view, corner, size), round(score, 6)])
+            score = _uncertainty(pixels, network, method, height, width)
+            rows.append([*_box0(view, corner, size), round(float(score), 6)])
     rows.sort(key=lambda row: -row[4])
     mean = round(float(np.mean([row[4] for row in rows])), 6) if rows else 0.0
     return {"score": mean, "patches": rows, "weights_sha256": network.sha256}
@@ -112,13 +111,14 @@ def next_patch(
     Args:
         scored: what :func:`score_patches` gave.
         annotated: where the image is annotated already, in level-0 pixels.
-        taken: patches that others have been sent to.
+        taken: x, y and more of patches that others have been sent to.
     """
-    for x, y, width, height, score in scored["patches"]:
+    for patch in scored["patches"]:
+        x, y, width, height, _ = patch
         box = shapely.box(x, y, x + width, y + height)
         done = annotated is not None and shapely.intersection(box, annotated).area > box.area / 2
-        if not done and [x, y] not in [list(other[:2]) for other in taken]:
-            return [x, y, width, height, score]
+        if not done and all([x, y] != list(other[:2]) for other in taken):
+            return patch
     return None
 
 

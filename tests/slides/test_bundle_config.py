@@ -20,7 +20,7 @@ from lightmuseg.cli import COMMANDS
 from lightmuseg.cli.arguments import checked
 from lightmuseg.errors import InputError
 from lightmuseg.runtimes import choice
-from lightmuseg.runtimes.quantize_model import quantize_model
+from lightmuseg.runtimes.quantization import quantize_model
 from lightmuseg.slides import options
 from lightmuseg.slides.bundle_config import configured, make_segmenter
 

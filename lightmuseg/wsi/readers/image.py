@@ -19,13 +19,9 @@ MAX_PIXELS = 170_000_000
 
 
 class ImageReader(SlideReader):
-    """PNG, JPEG, BMP or another picture that Pillow opens, decoded whole.
+    """PNG, JPEG, BMP or another picture that Pillow opens, decoded whole."""
 
-    Raises:
-        InputError: where it cannot be read whole, is not 8-bit colour, or is too large.
-    """
-
-    backend = "image"
+    backend, package = "image", "PIL"
 
     def _opened(self) -> None:
         with warnings.catch_warnings():
