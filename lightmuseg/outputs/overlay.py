@@ -14,6 +14,8 @@ from lightmuseg.pictures import OPACITY, hatched, overlay
 
 from .legend import save_with_legend, scale_bar, swatch, unread_swatch
 
+# pixels of the longer side of the picture of a slide
+OVERLAY_SIDE = 2000
 BAND = 256
 
 

@@ -24,7 +24,7 @@ from lightmuseg.engine.rows import FORMAT, RowStore
 from lightmuseg.errors import InputError
 from lightmuseg.files import is_folder, show
 from lightmuseg.outputs.measurements import write_measurements
-from lightmuseg.outputs.overlay import write_overlay
+from lightmuseg.outputs.overlay import OVERLAY_SIDE, write_overlay
 from lightmuseg.outputs.pyramid import write_pyramid
 from lightmuseg.outputs.regions import write_regions
 from lightmuseg.outputs.report import write_report
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OVERLAY_SIDE = 2000
 # places of corrupt pixels that a record names
 MAX_PLACES = 100
 
