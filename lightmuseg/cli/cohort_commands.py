@@ -7,14 +7,14 @@ from typing import Any
 
 from lightmuseg.errors import InputError
 
-from .arguments import number, switches, takes_options_of
-from .slide_commands import engine_options
+from .arguments import given, takes_options_of
+from .slide_commands import OUTPUT, engine_options
 
 
 @takes_options_of(engine_options)
 def cohort(
     *slides: str,
-    output: str,
+    output: str = OUTPUT,
     engine: str = "local",
     address: str = "",
     slides_at_once: int | None = None,
@@ -28,7 +28,7 @@ def cohort(
     Args:
         slides: a folder, a glob in quotes, or a table (.csv, .tsv, .txt) with a column slide and, where known,
             mpp, patient and stain.
-        output: folder of the folders of results, and of cohort.csv and cohort.html.
+        output: folder of the folders of results, and of cohort.csv and cohort.html; by default lightmuseg_results.
         engine: local, one process a device of this machine; or ray.
         address: of a Ray cluster, such as auto; without it Ray is begun on this machine.
         slides_at_once: number of workers; by default one a device.
@@ -39,12 +39,14 @@ def cohort(
     if not slides:
         raise InputError("lightmuseg cohort: no slide is given; name a folder, a glob or a table of slides.")
     bundle, override, values = engine_options(**options)
-    values |= switches(changed=changed)
-    at_once = number("slides_at_once", slides_at_once, int)
-    share = number("gpus_per_worker", gpus_per_worker, float)
-    from lightmuseg.cohort import segment_cohort
+    values |= given(changed=changed)
+    from lightmuseg.cohort import Progress, segment_cohort
 
-    run = segment_cohort(slides, Path(output), bundle, override, values, engine, address, at_once, share, shard)
+    with Progress(Path(output).absolute()) as progress:
+        run = segment_cohort(
+            slides, Path(output), bundle, override, values, engine, address, slides_at_once, gpus_per_worker, shard,
+            progress.show,
+        )  # fmt: skip
     if run.failed:
         raise InputError(
             f"{run.failed} of {run.done + run.failed} slides failed; see {Path(output) / 'cohort.csv'}; the same "

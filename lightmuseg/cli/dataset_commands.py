@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .arguments import names, number, truth
-
 
 class Prepare:
     """Make a dataset of tiles to train on."""
@@ -57,25 +55,12 @@ class Prepare:
         from lightmuseg.data.prepare import prepare_bcss
 
         manifest = prepare_bcss(
-            Path(source),
-            Path(output),
-            masks=masks,
-            mask_coding=mask_coding,
-            split=split,
-            val=names(val),
-            test=names(test),
-            val_fraction=number("val_fraction", val_fraction, float),
-            test_fraction=number("test_fraction", test_fraction, float),
-            seed=number("seed", seed, int),
-            folds=number("folds", folds, int),
-            fold=number("fold", fold, int),
-            tile_size=number("tile_size", tile_size, int),
-            overlap=number("overlap", overlap, float),
-            min_annotated=number("min_annotated", min_annotated, float),
-            tile_files=tile_files,
-        )
+            Path(source), Path(output), masks=masks, mask_coding=mask_coding, split=split, val=_names(val),
+            test=_names(test), val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, folds=folds,
+            fold=fold, tile_size=tile_size, overlap=overlap, min_annotated=min_annotated, tile_files=tile_files,
+        )  # fmt: skip
         _report(manifest, output)
-        if truth("check", check):
+        if check:
             _check(source, output)
 
     def bcss_wsss(self, source: str, output: str, pseudo_labels: str = "train_PM/PM_bn7", check: bool = False) -> None:
@@ -96,7 +81,7 @@ class Prepare:
         labelled = sum("image_label" in tile for tile in manifest["tiles"])
         denied = manifest["tiles_denied_by_image_label"]
         print(f"{denied} of {labelled} training patches show a class that their image-level label denies")
-        if truth("check", check):
+        if check:
             _check(source, output)
 
     def demo(self, output: str = "bundle/data/demo", wheels: str = "") -> None:
@@ -127,6 +112,11 @@ def stats(dataset: str, output: str = "") -> None:
     if output:
         write_shares(rows, Path(output))
         print(f"{output}: class_shares.csv, class_shares.png")
+
+
+def _names(text: str) -> list[str]:
+    """Names with commas between."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _report(manifest: dict, output: str) -> None:

@@ -1,5 +1,6 @@
-"""Very many slides: a list of work on disk, and processes or machines that share it."""
+"""Very many slides: workers on one machine or on many, which share a folder of results."""
 
+from .cohort_progress import Progress
 from .coordinator import CohortRun, segment_cohort
 
-__all__ = ["CohortRun", "segment_cohort"]
+__all__ = ["CohortRun", "Progress", "segment_cohort"]

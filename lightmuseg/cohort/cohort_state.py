@@ -1,4 +1,4 @@
-"""What a cohort's folder says: what was begun there, what is done, and what failed and why.
+"""What a cohort's folder says: by which options it was started, what is done, and what failed and why.
 
 Nothing else is kept, so any number of processes on any number of machines can work at one folder, and be killed.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,12 @@ from lightmuseg.errors import InputError
 from lightmuseg.files import make_folder
 from lightmuseg.lock import locked
 from lightmuseg.slides.finished import is_changed, is_done
-from lightmuseg.slides.unfinished import Unfinished, refuse_others
+from lightmuseg.slides.unfinished import BEGUN, Unfinished, refuse_others
 from lightmuseg.text_files import write_json
 
 from .work_list import CohortSlide
 
-# seconds that another process may take to note what a cohort rests on
+# seconds that another process may take to note the cohort's options
 LOCK_S = 60
 
 
@@ -36,9 +38,10 @@ class CohortState:
         self._again = again
         self.folder = folder
         self._hidden = folder / ".cohort"
+        self._failed = self._hidden / "failed"
 
     def begin(self, identity: dict[str, Any]) -> None:
-        """Note what the cohort rests on, or compare with what it was begun by.
+        """Note the options and the network of the cohort, or compare them with those it was started with.
 
         Raises:
             InputError: for other options or another network.
@@ -63,47 +66,61 @@ class CohortState:
         return self.folder / slide.name
 
     def is_done(self, slide: CohortSlide) -> bool:
-        """Whether the slide's results are there and whole, and what is wanted."""
+        """Whether the slide's results are there and whole, and of the slide as it is where that matters."""
         return is_done(self.results(slide)) and not (self._again and self.is_changed(slide))
 
     def is_changed(self, slide: CohortSlide) -> bool:
         """Whether the slide is another one than that which its results are of."""
         return is_changed(self.results(slide), slide.path)
 
-    def is_begun(self, slide: CohortSlide) -> bool:
-        """Whether a process is at the slide, or was."""
-        path = Unfinished(self.results(slide), True).path
-        return os.path.exists(path)  # noqa: PTH110 - which is no error of a name that is too long
+    def is_started(self, slide: CohortSlide) -> bool:
+        """Whether a process is processing the slide, or was interrupted."""
+        return os.path.exists(self._partial(slide))  # noqa: PTH110 - which is no error of a name that is too long
 
-    def forgive(self, slide: CohortSlide) -> None:
-        """Count no death at the slide of a process that was ended on purpose."""
-        Unfinished(self.results(slide), True).forgive()
+    def may_be_fatal(self, slide: CohortSlide) -> bool:
+        """Whether a process is processing the slide, or died at it."""
+        return os.path.exists(self._partial(slide) / BEGUN)  # noqa: PTH110
 
-    def failed_at(self, slide: CohortSlide) -> int | None:
-        """A number that is another one for each failure; None where there is none."""
+    def failures(self) -> dict[str, int]:
+        """When each slide failed, in ns by the name of its note."""
+        found = {}
+        with suppress(FileNotFoundError):
+            for entry in os.scandir(self._failed):
+                # one that another process tries again may succeed at this moment
+                with suppress(FileNotFoundError):
+                    found[entry.name] = entry.stat().st_mtime_ns
+        return found
+
+    def has_failed_since(self, slide: CohortSlide, failures: Mapping[str, int]) -> bool:
+        """Whether the slide failed since :meth:`failures` were these."""
+        note = self._note(slide)
         try:
-            return self._failure(slide).stat().st_mtime_ns
+            return note.stat().st_mtime_ns != failures.get(note.name)
         except FileNotFoundError:
-            return None
+            return False
 
     def failure(self, slide: CohortSlide) -> str | None:
         """Why the slide failed; None where it did not."""
+        note = self._note(slide)
         try:
-            return str(json.loads(self._failure(slide).read_text(encoding="utf-8"))["message"])
+            return str(json.loads(note.read_text(encoding="utf-8"))["message"])
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError):
-            return f"{self._failure(slide)}: is damaged"
+            return f"{note}: is damaged"
 
     def fail(self, slide: CohortSlide, message: str, trace: str) -> None:
         """Note that the slide failed."""
         about = {"slide": str(slide.path), "results": slide.name, "message": message, "trace": trace.splitlines()}
-        write_json(self._failure(slide), about)
+        write_json(self._note(slide), about)
 
     def forget_failure(self, slide: CohortSlide) -> None:
         """Note that the slide failed no more."""
-        self._failure(slide).unlink(missing_ok=True)
+        self._note(slide).unlink(missing_ok=True)
 
-    def _failure(self, slide: CohortSlide) -> Path:
+    def _partial(self, slide: CohortSlide) -> Path:
+        return Unfinished(self.results(slide), unattended=True).path
+
+    def _note(self, slide: CohortSlide) -> Path:
         # a slide's name may be longer than a file's
-        return self._hidden / "failed" / f"{hashlib.sha256(os.fsencode(slide.name)).hexdigest()[:32]}.json"
+        return self._failed / f"{hashlib.sha256(os.fsencode(slide.name)).hexdigest()[:32]}.json"

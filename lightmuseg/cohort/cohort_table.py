@@ -96,7 +96,7 @@ class CohortTable:
         failure = self._state.failure(slide)
         if failure is not None:
             return {**row, "status": FAILED, "message": failure}
-        return {**row, "status": BEGUN if self._state.is_begun(slide) else WAITING}
+        return {**row, "status": BEGUN if self._state.is_started(slide) else WAITING}
 
 
 def _written(path: Path) -> list[dict[str, str]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import logging
 import os
-import sys
+import signal
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,24 +17,22 @@ from typing import Any
 from lightmuseg.errors import InputError, user_fault
 from lightmuseg.text_files import read_json
 
-from .agenda import Agenda
 from .cohort_page import write_page
-from .cohort_progress import Progress
 from .cohort_state import CohortState
 from .cohort_table import CohortTable
-from .here import Here
-from .processes import Processes
+from .local_workers import LocalWorkers
 from .ray_workers import RayWorkers
-from .schedule import Pool, run
-from .slide_worker import Task
+from .slide_worker import Task, work
+from .supervisor import Workers, supervise
+from .tally import Tally
 from .work_list import TABLE, shard_of, work_list
 
-# seconds after which the table is written anew
-TABLE_S = 60.0
+logger = logging.getLogger(__name__)
+
+# seconds after which the folder is looked at again, and the table written anew
+LOOK_S, TABLE_S = 1.0, 60.0
 # slides among which one is looked for that can be read, to prove the runtime on
 PROOF = 20
-# lines on slides that cannot be tried
-MAX_SAID = 20
 ENGINES = ("local", "ray")
 
 
@@ -56,7 +55,7 @@ class CohortRun:
 def segment_cohort(
     sources: Sequence[str],
     output: Path,
-    bundle: Path,
+    bundle: Path | None = None,
     override: Path | None = None,
     values: dict[str, Any] | None = None,
     engine: str = "local",
@@ -64,76 +63,84 @@ def segment_cohort(
     slides_at_once: int | None = None,
     gpus_per_worker: float | None = None,
     shard: str = "",
+    progress: Callable[[Tally], None] = lambda tally: None,
 ) -> CohortRun:
-    """Segment slides that have no results yet, and write cohort.csv and cohort.html of all.
+    """Segment slides that have no results yet, and write cohort.csv and cohort.html of all, regularly and at the end.
 
     Args:
         sources: folders, globs, tables of slides, or slides.
         output: folder of the results, which are called as the slides are below the folder that is searched.
-        bundle, override, values: of the network and the options, as :func:`.run_bundle` takes them.
+        bundle, override, values: of the network and the options, as :func:`.make_segmenter` takes them.
         engine: "local", processes of this machine; or "ray".
         address: of a Ray cluster; "" to begin one of this machine.
         slides_at_once: number of workers; None for one a device.
         gpus_per_worker: share of a GPU that one of Ray's workers gets; None for a whole one.
         shard: "i/n" to do only the i-th of n parts.
+        progress: called before the work, about each second, and at the end.
 
     Raises:
-        InputError: for sources and options that cannot be, a folder that was begun by others, or a full disk.
-        KeyboardInterrupt: when it is stopped, after it has said how to go on.
+        InputError: for sources and options that cannot be, a folder that was started with others, or a full disk.
+        KeyboardInterrupt: by Ctrl-C, or as a scheduler ends a job, by SIGTERM.
     """
-    values = dict(values or {})
+    # workers may have another working directory
+    values = {name: value.absolute() if isinstance(value, Path) else value for name, value in (values or {}).items()}
     _check(engine, address, slides_at_once, gpus_per_worker, values)
     output = output.absolute()
     slides = work_list(sources, output)
     own = shard_of(slides, shard) if shard else slides
-    state = CohortState(output, _does_changed_again(values, override, bundle / "configs" / "inference_wsi.json"))
-    table = CohortTable(slides, state)
-    agenda = Agenda(own, state)
-    _say(list(agenda.failed.values()), output)
-    if not len(agenda):
+    state = CohortState(
+        output, _does_changed_again(values, override, bundle and bundle / "configs" / "inference_wsi.json")
+    )
+    table, tally = CohortTable(slides, state), Tally(own, state)
+    progress(tally)
+    if not tally.pending:
         _write(table, output)
-        return CohortRun(agenda.done, len(agenda.failed), 0.0, 0.0)
-    begun = time.monotonic()
+        return CohortRun(tally.done, len(tally.failed), 0.0, 0.0)
+    started = time.monotonic()
     proof = tuple(slide for slide in slides if not slide.fault)[:PROOF]
-    task = Task(output, bundle.absolute(), override and override.absolute(), values, proof)
-    pool = _pool(task, engine, address, slides_at_once, gpus_per_worker, len(agenda))
-    with Progress(agenda) as progress, _Log(table, output) as log:
-        try:
-            run(pool, agenda, state.forgive, [progress.show, log.go_on], log.begin)
-        except KeyboardInterrupt:
-            print(f"\n{output}: stopped; the same command goes on where it was", file=sys.stderr)
-            raise
-    return CohortRun(agenda.done, len(agenda.failed), log.first - begun, log.last - log.first)
+    task = Task(
+        output, bundle and bundle.absolute(), override and override.absolute(), values, proof, tuple(tally.pending),
+        tally.failures_before,
+    )  # fmt: skip
+    workers = _workers(task, engine, address, slides_at_once, gpus_per_worker)
+
+    def look() -> None:
+        tally.look()
+        progress(tally)
+
+    def write() -> None:
+        _write(table, output)
+
+    look_regularly, write_regularly = _Regularly(look, LOOK_S), _Regularly(write, TABLE_S)
+    loaded = 0.0
+    try:
+        with _sigterm_as_interrupt():
+            for _ in work(task) if workers is None else supervise(workers, tally):
+                loaded = loaded or time.monotonic()
+                look_regularly()
+                write_regularly()
+    finally:
+        ended = time.monotonic()
+        # before a worker has seen that the cohort is one of these options nothing is written
+        if loaded:
+            look()
+            write()
+    return CohortRun(tally.done, len(tally.failed), loaded - started, ended - loaded)
 
 
-class _Log:
-    """The table while slides are worked at, and when the first began and the last ended.
+class _Regularly:
+    """Call a function each so many seconds at most, and so seldom that it takes a twentieth of the time."""
 
-    Nothing is written before a worker has seen that the cohort is one of these options.
-    """
+    def __init__(self, function: Callable[[], None], every_s: float) -> None:
+        self._function, self._every_s = function, every_s
+        self._due = time.monotonic() + every_s
 
-    def __init__(self, table: CohortTable, output: Path) -> None:
-        self._table, self._output = table, output
-        self._due = math.inf
-        self.first = self.last = 0.0
-
-    def begin(self) -> None:
-        self.first = self.last = time.monotonic()
-        self._due = self.first + TABLE_S
-
-    def go_on(self) -> None:
-        self.last = time.monotonic()
-        if self.last > self._due:
-            _write(self._table, self._output)
-            # however many slides there are, it takes a small part of the time
-            self._due = time.monotonic() + TABLE_S + 20 * (time.monotonic() - self.last)
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self.first:
-            _write(self._table, self._output)
+    def __call__(self) -> None:
+        started = time.monotonic()
+        if started >= self._due:
+            self._function()
+            ended = time.monotonic()
+            self._due = ended + self._every_s + 20 * (ended - started)
 
 
 def _does_changed_again(values: dict[str, Any], *configs: Path | None) -> bool:
@@ -164,15 +171,18 @@ def _check(engine: str, address: str, slides_at_once: int | None, gpus: float | 
         )
 
 
-def _pool(task: Task, engine: str, address: str, slides_at_once: int | None, gpus: float | None, slides: int) -> Pool:
+def _workers(
+    task: Task, engine: str, address: str, slides_at_once: int | None, gpus: float | None
+) -> Workers | None:  # fmt: skip
+    """What runs the task; None for this process alone."""
     if engine == "ray":
         return RayWorkers(task, address, slides_at_once, gpus)
     devices = [None] if "device" in task.values else _gpus() or [None]
-    count = min(slides_at_once or len(devices), slides)
+    count = min(slides_at_once or len(devices), len(task.slides))
     if count == 1 and len(devices) == 1:
-        return Here(task)
+        return None
     threads = max(1, (os.cpu_count() or 1) // count)
-    return Processes(dataclasses.replace(task, threads=threads), [devices[n % len(devices)] for n in range(count)])
+    return LocalWorkers(dataclasses.replace(task, threads=threads), [devices[n % len(devices)] for n in range(count)])
 
 
 def _gpus() -> list[str]:
@@ -184,16 +194,21 @@ def _gpus() -> list[str]:
     return visible.split(",")[:count] if visible else [str(number) for number in range(count)]
 
 
-def _say(faults: Sequence[str], output: Path) -> None:
-    for fault in faults[:MAX_SAID]:
-        print(f"lightmuseg: error: {fault}", file=sys.stderr)
-    if len(faults) > MAX_SAID:
-        print(f"lightmuseg: error: {len(faults) - MAX_SAID} more; see {output / TABLE}", file=sys.stderr)
-
-
 def _write(table: CohortTable, output: Path) -> None:
     try:
         write_page(output, table.write())
     except OSError as error:
         # of a full disk the run says so itself; the next one writes the table anew
-        print(f"\nlightmuseg: warning: {output / TABLE}: not written ({user_fault(error)})", file=sys.stderr)
+        logger.warning("%s: not written (%s)", output / TABLE, user_fault(error))
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -5,18 +5,21 @@ Only slides' names go out and a few words come back; pixels and results stay bet
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
 import secrets
 import socket
+import time
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
 from lightmuseg.errors import InputError, first_line
 
-from .slide_worker import READY, Report, SlideWorker, Task, guarded
-from .work_list import CohortSlide
+from .slide_worker import Task, work
+from .supervisor import DIED, ENDED, STOP_S, News
 
 # nothing is kept in it, and Ray takes no less than 75 MiB
 OBJECT_STORE_BYTES = 80 << 20
@@ -25,7 +28,7 @@ ANSWER_S = 10
 
 
 class RayWorkers:
-    """A :class:`.Pool` of Ray actors.
+    """:class:`.Workers` that are tasks of Ray.
 
     Args:
         task: what is to be done; its ``threads`` are left to this class.
@@ -42,64 +45,48 @@ class RayWorkers:
         self._ray = _connected(address)
         try:
             nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-            self._gpus, self.size, cpus = shares(nodes, size, gpus)
+            share, self.size, cpus = shares(nodes, size, gpus)
         except InputError:
             self._ray.shutdown()
             raise
-        self._task = Task(**{**vars(task), "threads": cpus})
-        self._cpus = cpus
-        self._workers: dict[int, Any] = {}
+        options = {"num_cpus": cpus, "num_gpus": share, "max_retries": 0, "num_returns": "streaming"}
+        self._work = self._ray.remote(work).options(**options)
+        # kept once, however many workers there are
+        self._task = self._ray.put(dataclasses.replace(task, threads=cpus))
         self._running: dict[Any, int] = {}
 
-    def start(self, worker: int, slide: CohortSlide | None) -> None:
-        if worker not in self._workers:
-            # Ray's own restarts refuse calls for a while; a new actor takes them when it is there
-            actor = self._ray.remote(Actor).options(num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=0)
-            self._workers[worker] = actor.remote(self._task)
-        actor = self._workers[worker]
-        self._running[actor.load.remote() if slide is None else actor.segment.remote(slide)] = worker
+    def start(self, worker: int) -> None:
+        self._running[self._work.remote(self._task)] = worker
 
-    def finished(self, timeout: float) -> list[tuple[int, Report | None]]:
-        ended, _ = self._ray.wait(list(self._running), timeout=timeout)
-        return [self._report(self._running.pop(call), call) for call in ended]
+    def news(self, timeout: float) -> list[tuple[int, News]]:
+        ready, _ = self._ray.wait(list(self._running), timeout=timeout)
+        return [(self._running[reports], self._next(reports)) for reports in ready]
 
-    def _report(self, worker: int, call: Any) -> tuple[int, Report | None]:
+    def _next(self, reports: Any) -> News:
+        worker = self._running.pop(reports)
         try:
-            return worker, Report(**self._ray.get(call))
-        except self._ray.exceptions.RayTaskError:
+            news = self._ray.get(next(reports))
+        except StopIteration:
+            return ENDED
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, InputError):
+                raise InputError(*error.cause.args) from None
             raise
         except self._ray.exceptions.RayError:
             # its process, its node or the way to it
-            self._ray.kill(self._workers.pop(worker))
-            return worker, None
+            return DIED
+        self._running[reports] = worker
+        return news
 
-    def close(self) -> None:
-        for actor in self._workers.values():
-            self._ray.kill(actor)
-        self._workers.clear()
+    def stop(self) -> None:
+        for reports in self._running:
+            # which is a KeyboardInterrupt there
+            self._ray.cancel(reports)
+        until = time.monotonic() + STOP_S
+        while self._running and time.monotonic() < until:
+            with suppress(InputError, self._ray.exceptions.RayError):
+                self.news(1.0)
         self._ray.shutdown()
-
-
-class Actor:
-    """A worker on the other side."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._worker: SlideWorker | None = None
-
-    def load(self) -> dict[str, str]:
-        """Load the network."""
-        return vars(guarded(self._load))
-
-    def segment(self, slide: CohortSlide) -> dict[str, str]:
-        """Segment a slide; the network is loaded before."""
-        assert self._worker is not None
-        worker = self._worker
-        return vars(guarded(lambda: worker(slide)))
-
-    def _load(self) -> Report:
-        self._worker = SlideWorker(self._task)
-        return Report(READY)
 
 
 def _connected(address: str) -> ModuleType:

@@ -1,56 +1,103 @@
-"""What a process does: it loads the network once, then takes whole slides."""
+"""What a worker does: it loads the network once, then takes the slides that no other worker holds."""
 
 from __future__ import annotations
 
 import dataclasses
-import traceback
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightmuseg.errors import InputError, user_fault
 from lightmuseg.process import keep_heap_small, load_light_monai, send_no_telemetry
-from lightmuseg.slides.outcome import DISK_FULL, DONE, FAILED, attempt, is_disk_full
+from lightmuseg.slides.outcome import BUSY, DISK_FULL, DONE, FAILED, attempt, is_disk_full
 
 from .cohort_state import CohortState
 from .work_list import CohortSlide
 
-READY, REFUSED, BROKEN = "ready", "refused", "broken"
-# They say where and how fast it is made, which workers need not have in common.
-FREE = ("output_dir", "resume", "changed", "workers")
+# seconds after which the slides that other processes hold are looked at again
+AGAIN_S = 5.0
+# options that change only what is written in the end, which all slides of a cohort have in common
+WRITTEN = ("ome", "dicom_seg", "tolerance")
 
 
 @dataclass(frozen=True)
 class Task:
-    """What all workers of a cohort do; plain values, for they cross to other processes and machines.
+    """What all workers of a command do; plain values, for they cross to other processes and machines.
 
     Attributes:
         output: the cohort's folder.
-        bundle, override, values: of the network and the options, as :func:`.load_segmenter` takes them.
+        bundle, override, values: of the network and the options, as :func:`.make_segmenter` takes them.
         proof: slides, on the first of which that can be read the runtime is proven.
+        slides: to segment.
+        failures: that were there before, as :meth:`.CohortState.failures` gives them; these slides are tried again.
         threads: of a worker; None for as many as the machine has.
     """
 
     output: Path
-    bundle: Path
+    bundle: Path | None
     override: Path | None
     values: dict[str, Any]
     proof: tuple[CohortSlide, ...]
+    slides: tuple[CohortSlide, ...]
+    failures: dict[str, int]
     threads: int | None = None
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a worker says of a slide, or of loading the network: no more than a few words cross between processes.
+def work(task: Task) -> Iterator[CohortSlide | None]:
+    """Load the network, then segment slides until all are done or have failed, here or elsewhere.
 
-    Attributes:
-        status: of an :class:`.Outcome`; READY; REFUSED, for a user's fault in the options; BROKEN, of a bug.
-        message: one line; of BROKEN the traceback.
+    Yields:
+        None when the network is loaded; then as :func:`take_slides`.
+
+    Raises:
+        InputError: for options that cannot be, or others than the cohort was started with, or a full disk.
     """
+    try:
+        worker = SlideWorker(task)
+        yield None
+        yield from take_slides(task.slides, task.failures, worker.state, worker)
+    except Exception as error:
+        # MONAI passes on what the parts of a config raise as the cause of another error
+        fault = user_fault(error)
+        if fault is None:
+            raise
+        raise InputError(fault) from error
 
-    status: str
-    message: str = ""
+
+def take_slides(
+    slides: Sequence[CohortSlide],
+    failures: Mapping[str, int],
+    state: CohortState,
+    segment: Callable[[CohortSlide], str],
+) -> Iterator[CohortSlide | None]:
+    """Segment the slides that nobody holds; those that other processes hold are looked at again after the others.
+
+    Args:
+        slides: in order; those that others process now, or at which a process died, come last.
+        failures: of before, which are tried again; a slide that has failed since is not.
+        state: of the cohort.
+        segment: segments a slide, and returns the status of its :class:`.Outcome`.
+
+    Yields:
+        Each slide before it is tried; None before waiting for other processes.
+    """
+    waiting = sorted(slides, key=state.may_be_fatal)
+    while waiting:
+        held = []
+        for slide in waiting:
+            if state.is_done(slide) or state.has_failed_since(slide, failures):
+                continue
+            yield slide
+            if segment(slide) == BUSY:
+                held.append(slide)
+        if held:
+            yield None
+            for _ in range(10):
+                # a worker that is stopped learns of it between two sleeps
+                time.sleep(AGAIN_S / 10)
+        waiting = held
 
 
 class SlideWorker:
@@ -58,9 +105,6 @@ class SlideWorker:
 
     Args:
         task: what is to be done.
-
-    Raises:
-        InputError: for options that cannot be, or others than the cohort was begun by.
     """
 
     def __init__(self, task: Task) -> None:
@@ -68,65 +112,48 @@ class SlideWorker:
         send_no_telemetry()
         import torch
 
-        from lightmuseg.slides.bundle_config import load_segmenter
+        from lightmuseg.slides.bundle_config import make_segmenter
 
         # results that are there are left, whatever a config says
-        values = {**task.values, "resume": True}
+        values = {**task.values, "output_dir": task.output, "resume": True}
         if task.threads is not None:
             torch.set_num_threads(task.threads)
             values.setdefault("workers", task.threads)
-        self._state = CohortState(task.output)
-        slides = [(str(slide.path), slide.mpp) for slide in task.proof]
-        try:
-            self._segmenter = load_segmenter(task.bundle, task.override, slides, task.output, values)
-        except RuntimeError as error:
-            # as which MONAI passes on what the parts of a config raise
-            fault = user_fault(error)
-            if fault is None:
-                raise
-            raise InputError(fault) from error
-        if not self._segmenter.runtime.info.is_torch_on_cpu:
+        self._segmenter = make_segmenter(values, task.bundle, [task.override] if task.override else [])
+        self._runtime = self._segmenter.runtime([(slide.path, slide.mpp) for slide in task.proof])
+        if not self._runtime.info.is_torch_on_cpu:
             keep_heap_small()
-        options = {name: value for name, value in self._segmenter.options.plain().items() if name not in FREE}
-        model = {name: value for name, value in self._segmenter.model.items() if name != "threads"}
-        self._state.begin({**options, **model})
+        options = self._segmenter.options
+        self.state = CohortState(task.output, options.changed)
+        self._model = self._segmenter.describe()
+        model = {name: value for name, value in self._model.items() if name != "threads"}
+        self.state.begin({**options.identity(), **{name: getattr(options, name) for name in WRITTEN}, **model})
 
-    def __call__(self, slide: CohortSlide) -> Report:
-        """Segment a slide, and note where it failed; a folder of results says itself that it is done."""
+    def __call__(self, slide: CohortSlide) -> str:
+        """Segment a slide, note where it failed, and return the status of its outcome.
+
+        Raises:
+            InputError: where the disk is full, which no other slide would get past.
+        """
         options = dataclasses.replace(
             self._segmenter.options,
-            output_dir=self._state.results(slide).parent,
+            output_dir=self.state.results(slide).parent,
             slide_mpp=self._segmenter.options.slide_mpp if slide.mpp is None else slide.mpp,
         )
-        outcome = attempt(slide.path, self._segmenter.runtime, options, self._segmenter.model, unattended=True)
+        outcome = attempt(slide.path, self._runtime, options, self._model, unattended=True)
+        status, message = outcome.status, outcome.message
         try:
-            if outcome.status == FAILED:
-                self._state.fail(slide, outcome.message, outcome.trace)
-            elif outcome.status == DONE:
-                self._state.forget_failure(slide)
+            if status == FAILED:
+                self.state.fail(slide, message, outcome.trace)
+            elif status == DONE:
+                self.state.forget_failure(slide)
         except OSError as error:
-            if not is_disk_full(error, self._state.folder):
+            if not is_disk_full(error, self.state.folder):
                 raise
-            return Report(DISK_FULL, user_fault(error) or str(error))
-        return Report(outcome.status, outcome.message)
-
-
-def guarded(call: Callable[[], Report]) -> Report:
-    """What a call reports; an error as a report, because errors of every library do not cross between processes."""
-    try:
-        return call()
-    except InputError as error:
-        return Report(REFUSED, " ".join(str(error).split()))
-    except Exception as error:
-        fault = user_fault(error)
-        return Report(BROKEN, traceback.format_exc()) if fault is None else Report(REFUSED, fault)
-
-
-def refuse(report: Report) -> None:
-    """Raise what a report says that no slide is to blame for.
-
-    Raises:
-        InputError: of a user's fault.
-        RuntimeError: of a bug.
-    """
-    raise RuntimeError(report.message) if report.status == BROKEN else InputError(report.message)
+            status, message = DISK_FULL, user_fault(error) or str(error)
+        if status == DISK_FULL:
+            raise InputError(
+                f"{self.state.folder}: the disk is full ({message}); free some space and give the same command again, "
+                "which goes on from here."
+            )
+        return status

@@ -22,7 +22,7 @@ from lightmuseg.engine.rows import RowStore
 from lightmuseg.errors import InputError
 from lightmuseg.outputs.regions import TOLERANCE, regions
 from lightmuseg.slides.damage import Damage, nothing_read
-from lightmuseg.wsi.model_view import ModelView, ViewPart
+from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers import SlideReader
 from lightmuseg.wsi.readers.opening import open_slide
 
@@ -153,7 +153,7 @@ def predicted(
             raise InputError(f"level {level}: the image has levels 0 to {len(reader.levels) - 1}.")
         box = Box.on_slide(location, size, reader)
         whole = Box.on_slide((0, 0), (0, 0), reader)
-        view: ModelView | ViewPart = ModelView(reader, network.mpp)
+        view = ModelView(reader, network.mpp)
         scale, runtime, corner = view.scale, network.runtime, (0, 0)
         area: Area = WholeSlide(whole.width0, whole.height0)
         if box != whole:
@@ -163,7 +163,7 @@ def predicted(
         plan = plan_tiles((view.width, view.height), scale, area, runtime.tile_size, network.overlap, FACTOR)
         if box != whole:
             plan, corner = plan.part()
-            view = ViewPart(view, *corner)
+            view = view.shifted(*corner)
             area = RegionOfInterest(box.polygon(-corner[0] * scale, -corner[1] * scale))
         store = RowStore(Path(folder), plan, network.mpp * FACTOR, scale * FACTOR, network.class_names)
         segment_slide(view, area, plan, runtime, store, network.batch_size, False, progress)

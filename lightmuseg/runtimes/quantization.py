@@ -6,6 +6,7 @@ import copy
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +16,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from lightmuseg.classes import IGNORED, indices_of
-from lightmuseg.data import CodesToClassesd
+from lightmuseg.data import CodesToClassesd, load_tiles, manifest_hash
 from lightmuseg.errors import InputError
 from lightmuseg.files import whole_folder
+from lightmuseg.models.model import Model
 from lightmuseg.networks import fold
 from lightmuseg.provenance import environment, sha256_of
 from lightmuseg.text_files import write_json
 from lightmuseg.wsi.images import read_codes, read_rgb
 
 from .cache import weights_hash
-from .int8 import FILES, MODEL, RECORD
+from .int8 import FILES, MODEL, RECORD, int8_folder
 from .openvino import converted, load, save
 from .parity import changed_share
 
@@ -41,6 +43,37 @@ RANKING_TILES = 40
 
 Tile = tuple[np.ndarray, np.ndarray]
 Reader = Callable[[Mapping[str, Any]], Tile]
+
+
+def quantize_model(model: str | Path, dataset: Path, max_drop: float = 0.002) -> str:
+    """Make a model in INT8, beside its weights; its card says the classes and which codes count.
+
+    Args:
+        model: as of :meth:`.Model.open`.
+        dataset: what 'lightmuseg prepare' wrote.
+        max_drop: Dice that may be lost on the tiles that control.
+
+    Returns:
+        What was made, and what it loses.
+
+    Raises:
+        InputError: for a model or a dataset that is not there, and what :func:`.quantize` raises.
+    """
+    if find_spec("nncf") is None or find_spec("openvino") is None:
+        raise InputError("nncf and openvino are not installed; pip install 'lightmuseg[int8]'.")
+    opened = Model.open(model)
+    card = opened.card
+    coding = {name: getattr(card, name) for name in ("classes", "ignored_codes", "merged_codes")}
+    splits = {split: load_tiles(dataset, split) for split in ("train", "val", "test")}
+    folder = int8_folder(opened.path)
+    about = {"weights_sha256": opened.sha256, "dataset": manifest_hash(dataset)}
+    network = opened.network(output_stride=2)
+    record = quantize(network, splits, coding, card.tile_size, folder, max_drop, about)
+    before, after = (100 * record[name]["test"] for name in ("dice_float32", "dice_int8"))
+    return (
+        f"{folder}: Dice on the test tiles {before:.2f} in float32, {after:.2f} in INT8 ({after - before:+.2f} "
+        f"points); {record['agreement']:.2%} of their pixels keep their class. Use it by --runtime openvino_int8."
+    )
 
 
 def quantize(

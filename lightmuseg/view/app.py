@@ -93,11 +93,7 @@ def make_app(results: Results, host: str) -> Starlette:
 
 
 class View:
-    """Answers; every one is made from the results' files, in a thread of its own.
-
-    Args:
-        results: those that are shown.
-    """
+    """Answers; every one is made from the results' files, in a thread of its own."""
 
     def __init__(self, results: Results) -> None:
         self.results = results

@@ -16,6 +16,8 @@ import simplejpeg
 _CHANNELS = {"Gray": 1, "CMYK": 4, "YCCK": 4}
 # Longer than what an encoder gives where every block is the same, and shorter than a disk's blocks.
 _ZEROS = bytes(64)
+_PROGRESSIVE, _HUFFMAN = 0xC2, 0xC4
+_KNOWN = (0xC0, 0xC1, _PROGRESSIVE, _HUFFMAN, 0xDB, 0xDD, 0xFE)
 
 
 def strict_jpeg_fault(data: bytes, width: int, height: int, channels: int | None = None) -> str | None:
@@ -50,39 +52,36 @@ def jpeg_fault(data: bytes, tables: bytes | None, width: int, height: int, chann
     fault = strict_jpeg_fault(with_tables(data, tables), width, height, channels)
     if fault is not None:
         return fault
-    huffman, progressive, at = [tables or b""], False, 2
-    while (kind := data[at + 1]) != 0xDA:
-        if kind == 0xFF:
-            # filling
-            at += 1
-            continue
-        if kind not in (0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xFE) and not 0xE0 <= kind <= 0xEF:
-            return "it is a kind of JPEG that is not read everywhere"
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        progressive |= kind == 0xC2
-        if kind == 0xC4:
-            huffman.append(data[at:end])
-        at = end
-    zeros = data.find(_ZEROS, at, data.find(b"\xff\xd9", at))
-    if zeros >= 0 and not (progressive or _zeros_are_flat(huffman)):
-        return f"it has nothing but zeros at byte {zeros}"
-    return None
+    kinds, _, ends = zip(*_segments(data))
+    if any(kind not in _KNOWN and not 0xE0 <= kind <= 0xEF for kind in kinds):
+        return "it is a kind of JPEG that is not read everywhere"
+    zeros = data.find(_ZEROS, ends[-1], data.find(b"\xff\xd9", ends[-1]))
+    if zeros < 0 or _PROGRESSIVE in kinds or not any(_symbols_of_zeros(part) for part in (data, tables or b"")):
+        return None
+    return f"it has nothing but zeros at byte {zeros}"
 
 
-def _zeros_are_flat(huffman: list[bytes]) -> bool:
-    """Whether zeros stand for blocks without detail: the code of zeros says so in each of the tables."""
-    return all(symbol == 0 for segment in huffman for symbol in _symbols_of_zeros(segment))
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Kind, begin and end of what lies before the scan of a JPEG."""
+    start = 2
+    while start + 4 <= len(data) and data[start + 1] not in (0xD9, 0xDA):
+        end = start + 1
+        # 0xff is filling
+        if data[end] != 0xFF:
+            end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+            yield data[start + 1], start, end
+        start = end
 
 
-def _symbols_of_zeros(segment: bytes) -> Iterator[int]:
-    """What the code that is all zeros, the first one, means in each Huffman table of a JPEG's part."""
-    start = segment.find(b"\xff\xc4")
-    while start >= 0:
-        at, end = start + 4, start + 2 + int.from_bytes(segment[start + 2 : start + 4], "big")
-        while at + 17 < min(end, len(segment)):
-            yield segment[at + 17]
-            at += 17 + sum(segment[at + 1 : at + 17])
-        start = segment.find(b"\xff\xc4", max(end, start + 2))
+def _symbols_of_zeros(data: bytes) -> set[int]:
+    """What the code of zeros, the first one, means in the Huffman tables: 0 of blocks without detail is left out."""
+    symbols = set()
+    for kind, start, end in _segments(data):
+        table = start + 4
+        while kind == _HUFFMAN and table + 17 < min(end, len(data)):
+            symbols.add(data[table + 17])
+            table += 17 + sum(data[table + 1 : table + 17])
+    return symbols - {0}
 
 
 def jpeg_colours(data: bytes) -> str | None:

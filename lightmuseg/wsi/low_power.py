@@ -1,7 +1,4 @@
-"""A slide or a part of it at low power, from whichever of its levels can be read.
-
-Frames: ``x0, y0`` are level-0 pixels of the slide, ``xl, yl`` pixels of one of its levels.
-"""
+"""A slide or a part of it at low power, from whichever of its levels can be read."""
 
 from __future__ import annotations
 
@@ -42,14 +39,12 @@ class LowPower:
 def thumbnail(reader: SlideReader, max_mpp: float, max_side: int) -> LowPower:
     """The whole slide, from the coarsest level that is as fine or finer.
 
+    Pixel (x, y) shows the box of ``x * factor``, ``y * factor``; the last ones reach over the slide's edge by a part.
+
     Args:
         reader: the slide, whose ``mpp`` is known.
         max_mpp: um/px that are fine enough; a coarser slide is taken as it is.
         max_side: pixels that neither side exceeds, however coarse the thumbnail gets by it.
-
-    Returns:
-        Pixel (x, y) shows the box of ``x * factor``, ``y * factor``; the last ones reach over the slide's edge by a
-        part.
     """
     base = reader.levels[0]
     factor = max(1.0, max_mpp / reader.mpp, max(base.width, base.height) / max_side)
@@ -87,15 +82,15 @@ def low_power_of(
             found = _bounds(unread[y : y + block, x : x + block])
             if found is None:
                 return
-            here = slice(y + found[1], y + found[3]), slice(x + found[0], x + found[2])
+            part = slice(y + found[1], y + found[3]), slice(x + found[0], x + found[2])
             size, step = (found[2] - found[0], found[3] - found[1]), factor / reader.levels[level].downsample
-            corner_l = (left + here[1].start) * step, (upper + here[0].start) * step
+            corner_l = (left + part[1].start) * step, (upper + part[0].start) * step
             extent = size[0] * step, size[1] * step
             place = resampled_box(corner_l, extent, size, reader.levels[level], means=True)
             drawn, missing, why = read_resampled(reader, level, place)
-            filled = unread[here] if missing is None else unread[here] & ~missing
-            np.copyto(pixels[here], drawn, where=filled[..., None])
-            unread[here] &= ~filled
+            filled = unread[part] if missing is None else unread[part] & ~missing
+            np.copyto(pixels[part], drawn, where=filled[..., None])
+            unread[part] &= ~filled
             if level == index:
                 reasons.extend(why)
 

@@ -1,11 +1,8 @@
-"""A slide at the model's um/px, whatever its levels are.
-
-Frames: ``x0, y0`` are level-0 pixels of the slide, ``xl, yl`` pixels of one of its levels, ``xm, ym`` pixels at the
-model's um/px: ``x0 = xm * scale = xl * downsample``.
-"""
+"""A slide at the model's um/px, whatever its levels are."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -86,8 +83,14 @@ class ModelView:
         tolerance = 0.5 / max(self.width, self.height)
         downsamples = [level.downsample for level in reader.levels]
         self.index = level_for(downsamples, self.scale * (1 + tolerance))
-        # pixels of the level to one of the model's
+        self._corner_m = 0, 0
         self._as_is = abs(self.scale / downsamples[self.index] - 1) < tolerance
+
+    def shifted(self, xm: int, ym: int) -> ModelView:
+        """The view from a place of the slide on; what lies around it is the slide's own."""
+        view = copy.copy(self)
+        view._corner_m = xm, ym
+        return view
 
     def read_batch(self, corners_m: Sequence[tuple[int, int]], size: int) -> list[np.ndarray | UnreadablePixels]:
         """Boxes of ``size`` x ``size`` at ``corners_m`` (xm, ym): uint8 [size, size, 3], white outside the slide.
@@ -95,6 +98,7 @@ class ModelView:
         One of which the level cannot give everything is an error, which holds what was read where anything was. The
         rest is taken from finer levels; never from a coarser one, which does not look like what a network has learned.
         """
+        corners_m = [(self._corner_m[0] + xm, self._corner_m[1] + ym) for xm, ym in corners_m]
         if not self._as_is:
             return self.reader.map(
                 lambda corner: self._completed(*corner, size, *self._resampled(self.index, *corner, size)), corners_m
@@ -140,21 +144,3 @@ class ModelView:
             inside, unread = unread, np.zeros((size, size), bool)
             paste(inside, unread, left - xm, upper - ym)
         return box, unread, reasons
-
-
-class ViewPart:
-    """A :class:`ModelView` from a place of the slide on; pixels around it are the slide's own.
-
-    Args:
-        view: of the slide.
-        xm, ym: the place, in the model's pixels.
-    """
-
-    def __init__(self, view: ModelView, xm: int, ym: int) -> None:
-        self.reader, self.scale, self.index = view.reader, view.scale, view.index
-        self._view, self._corner = view, (xm, ym)
-
-    def read_batch(self, corners_m: Sequence[tuple[int, int]], size: int) -> list[np.ndarray | UnreadablePixels]:
-        """As :meth:`ModelView.read_batch`."""
-        xm, ym = self._corner
-        return self._view.read_batch([(xm + x, ym + y) for x, y in corners_m], size)

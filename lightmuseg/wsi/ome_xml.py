@@ -73,10 +73,10 @@ class OmeImage:
             count = _whole(place.get("PlaneCount"), 1 if "IFD" in place else total)
             for number in range(max(0, min(count, total - start, MAX_PLANES - steps))):
                 steps += 1
-                at, rest = {}, start + number
+                index, rest = {}, start + number
                 for axis in order:
-                    rest, at[axis] = divmod(rest, counts[axis])
-                found.setdefault((at.get("Z", 0), at.get("T", 0)), {})[at.get("C", 0)] = first + number
+                    rest, index[axis] = divmod(rest, counts[axis])
+                found.setdefault((index.get("Z", 0), index.get("T", 0)), {})[index.get("C", 0)] = first + number
         return {place: [pages[channel] for channel in sorted(pages)] for place, pages in sorted(found.items())}
 
     @property

@@ -1,7 +1,4 @@
-"""Boxes of a slide at another scale than its levels have.
-
-Frames: ``xl, yl`` are pixels of a level of a slide.
-"""
+"""Boxes of a slide at another scale than its levels have."""
 
 from __future__ import annotations
 

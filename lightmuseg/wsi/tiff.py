@@ -61,11 +61,7 @@ def raise_bug(error: BaseException) -> None:
 
 
 def check_pixels(path: Path, pages: Sequence[tifffile.TiffPage]) -> None:
-    """Let pass only 8-bit RGB, of a page or of three of one channel each, with or without alpha, or JPEG's YCbCr.
-
-    Raises:
-        InputError: for other pixels.
-    """
+    """Raise an InputError for other pixels than :func:`is_rgb` has."""
     page = pages[0]
     if not is_rgb(pages):
         photometric = getattr(page.photometric, "name", page.photometric)
@@ -76,7 +72,7 @@ def check_pixels(path: Path, pages: Sequence[tifffile.TiffPage]) -> None:
 
 
 def is_rgb(pages: Sequence[tifffile.TiffPage]) -> bool:
-    """Whether a page, or three of one channel each, are 8-bit RGB or what a decoder makes RGB of."""
+    """Whether a page, or three of one channel each, are 8-bit RGB, with or without alpha, or JPEG's YCbCr."""
     if any(page.bitspersample != 8 or page.sampleformat != tifffile.SAMPLEFORMAT.UINT for page in pages):
         return False
     if len(pages) == 3:
@@ -132,12 +128,7 @@ def stated_mpps(page: tifffile.TiffPage, ome: OmeImage | None = None) -> tuple[f
 
 
 def checked_mpp(path: Path, mpp: float | None, option: str) -> float:
-    """``mpp`` where it can be one.
-
-    Args:
-        path: the file it is of.
-        mpp: um/px; None where nobody said.
-        option: by which a user can give it, such as ``--mpp``.
+    """``mpp`` where it can be the um/px of a file; ``option`` is by what a user can give it, such as ``--mpp``.
 
     Raises:
         InputError: where it is missing or absurd.

@@ -1,7 +1,4 @@
-"""Whether two pages of a TIFF show the same, by a few of their tiles.
-
-Frames: ``xl, yl`` are pixels of the finer page, ``xc, yc`` of the coarser.
-"""
+"""Whether two pages of a TIFF show the same, by a few of their tiles."""
 
 from __future__ import annotations
 
@@ -91,7 +88,7 @@ def _structure(grid: TileGrid) -> np.ndarray:
 
 
 def _places(fine: TileGrid, coarse: TileGrid) -> Iterator[tuple[tuple, tuple]]:
-    """Boxes (x, y, width, height) of both pages that lie upon each other, by the tiles that hold most."""
+    """Boxes (xl, yl, width, height) of both pages, each in its own pixels, of one place: where tiles hold most."""
     page, small = fine.page, coarse.page
     step_x, step_y = page.imagewidth / small.imagewidth, page.imagelength / small.imagelength
     side = min(2 * LEAST_BLOCKS * BLOCK * max(step_x, step_y), MAX_SIDE)
@@ -103,9 +100,9 @@ def _places(fine: TileGrid, coarse: TileGrid) -> Iterator[tuple[tuple, tuple]]:
         tiles = (middles // (fine.tile_height, fine.tile_width)).astype(int)
         found.append([(int(column) * fine.tile_width, int(row) * fine.tile_height) for row, column in tiles])
     in_turn = itertools.chain.from_iterable(itertools.zip_longest(*found))
-    for x, y in dict.fromkeys(corner for corner in in_turn if corner):
-        x, y = max(0, min(x, page.imagewidth - 1)), max(0, min(y, page.imagelength - 1))
-        box = (x, y, min(width, page.imagewidth - x), min(height, page.imagelength - y))
+    for xl, yl in dict.fromkeys(corner for corner in in_turn if corner):
+        xl, yl = max(0, min(xl, page.imagewidth - 1)), max(0, min(yl, page.imagelength - 1))
+        box = (xl, yl, min(width, page.imagewidth - xl), min(height, page.imagelength - yl))
         yield box, (box[0] / step_x, box[1] / step_y, box[2] / step_x, box[3] / step_y)
 
 
@@ -121,13 +118,13 @@ def _most(structure: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _brightness(planes: Sequence[TileGrid], box: tuple[float, float, float, float], blocks: int) -> np.ndarray:
-    """Of a box (x, y, width, height), in ``blocks`` x ``blocks`` means."""
+    """Of a box (xl, yl, width, height) of the page, in ``blocks`` x ``blocks`` means."""
     page, across, down = planes[0].page, planes[0].tile_width, planes[0].tile_height
-    x, y = box[:2]
-    right, lower = min(x + box[2], page.imagewidth), min(y + box[3], page.imagelength)
-    rows, columns = range(int(y) // down, math.ceil(lower / down)), range(int(x) // across, math.ceil(right / across))
+    xl, yl = box[:2]
+    right, lower = min(xl + box[2], page.imagewidth), min(yl + box[3], page.imagelength)
+    rows, columns = range(int(yl) // down, math.ceil(lower / down)), range(int(xl) // across, math.ceil(right / across))
     pixels = np.block([[_grey(planes, row, column) for column in columns] for row in rows])
-    inside = np.subtract((x, y, right, lower), (columns.start * across, rows.start * down) * 2)
+    inside = np.subtract((xl, yl, right, lower), (columns.start * across, rows.start * down) * 2)
     image = Image.fromarray(pixels).resize((blocks, blocks), Image.Resampling.BOX, tuple(inside))
     return np.asarray(image, float).ravel()
 

@@ -28,11 +28,7 @@ _VENTANA = b"<iScan"
 
 
 def opened(path: Path) -> tifffile.TiffFile:
-    """A TIFF whose pages can be followed to the last.
-
-    Raises:
-        InputError: where it is none, or its pages run in a ring or to nowhere.
-    """
+    """A TIFF whose pages can be followed to the last; InputError where they run in a ring or to nowhere."""
     with reading_tags(path, "not a TIFF that can be read"), ExitStack() as stack:
         file = stack.enter_context(tifffile.TiffFile(path))
         _check_chain(path, file)
@@ -99,24 +95,6 @@ def chosen(path: Path, file: tifffile.TiffFile, series: int | None = None) -> tu
 def _xmp(page: tifffile.TiffPage | tifffile.TiffFrame) -> bytes:
     found = page.tags.valueof("XMP") if isinstance(page, tifffile.TiffPage) else None
     return found if isinstance(found, bytes) else str(found or "").encode()
-
-
-def slide_page(path: Path) -> tuple[tifffile.TiffPage, tuple[float, float] | None]:
-    """The finest level of a slide, and its um/px, for libraries that find the levels themselves.
-
-    Raises:
-        InputError: where there is none, or they could take another page for one of its levels.
-    """
-    with opened(path) as file, reading_tags(path):
-        picture, _ = chosen(path, file)
-        tiled = sum(page.is_tiled for page in file.pages)
-        alone = lies_first(picture, file) and tiled <= len(picture.levels)
-    if not alone:
-        raise InputError(
-            f"{path}: its slide is {picture.name}, in planes or with alpha, or others could be taken for its levels; "
-            "save it alone as a tiled RGB pyramid."
-        )
-    return picture.base, picture.mpps
 
 
 def lies_first(picture: Picture, file: tifffile.TiffFile) -> bool:

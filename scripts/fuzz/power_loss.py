@@ -253,7 +253,7 @@ def _loaded() -> Iterator[None]:
     """The libraries, once for all runs."""
     import torch
 
-    for name in ("cohort", "slides.bundle", "slides.segmenter"):
+    for name in ("cohort", "slides.bundle_config", "slides.segmenter"):
         importlib.import_module(f"lightmuseg.{name}")
 
     torch.set_num_threads(1)

@@ -10,9 +10,9 @@ import filelock
 import pydicom
 import pytest
 
-import lightmuseg.cohort.agenda
-import lightmuseg.slides.bundle_config
+import lightmuseg.cohort.slide_worker
 import lightmuseg.slides.job
+from lightmuseg import Segmenter
 from lightmuseg.cohort import segment_cohort
 from lightmuseg.cohort.cohort_state import CohortState
 from lightmuseg.cohort.cohort_table import CohortTable
@@ -108,6 +108,8 @@ def test_a_slide_that_was_replaced_before_it_was_done_is_begun_again(cohort, mak
     with pytest.raises(KeyboardInterrupt):
         cohort(runtime="Stopping()")
     assert len(list((out / ".a.partial" / "rows").iterdir())) > 0
+    # no death is counted of a process that is stopped
+    assert not (out / ".a.partial" / "begun.json").exists()
     make_slide("a.tif", 1, 1000)
     cohort()
     assert "begun with another slide" in table(out)["a"]["message"]
@@ -239,15 +241,14 @@ def test_each_slide_of_the_proof_is_read_by_its_own_um_per_pixel(cohort, make_sl
     (tmp_path / "slides" / "list.csv").write_text("slide,mpp\na.tif,0.5\nb.tif,\n")
     given = []
 
-    def load(bundle, override, slides, output, values, load=lightmuseg.slides.bundle_config.load_segmenter):
-        segmenter = load(bundle, override, slides, output, values)
+    def runtime(segmenter, slides=(), runtime=Segmenter.runtime):
         given.append((sorted(slides), segmenter.options.slide_mpp))
-        return segmenter
+        return runtime(segmenter, slides)
 
-    monkeypatch.setattr(lightmuseg.slides.bundle_config, "load_segmenter", load)
+    monkeypatch.setattr(Segmenter, "runtime", runtime)
     cohort(tmp_path / "slides" / "list.csv", values={"slide_mpp": 0.3})
     slides = tmp_path / "slides"
-    assert given == [([(str(slides / "a.tif"), 0.5), (str(slides / "b.tif"), None)], 0.3)]
+    assert given[0] == ([(slides / "a.tif", 0.5), (slides / "b.tif", None)], 0.3)
 
 
 def test_um_per_pixel_of_an_override_hold_where_the_manifest_says_nothing(make_slide, tmp_path, root, override):
@@ -281,7 +282,7 @@ def test_an_overrides_um_per_pixel_hold(make_slide, tmp_path, root, override):
 
 
 def test_a_slide_that_another_process_holds_is_looked_at_again(cohort, make_slide, tmp_path, monkeypatch):
-    monkeypatch.setattr(lightmuseg.cohort.agenda, "AGAIN_S", 0.2)
+    monkeypatch.setattr(lightmuseg.cohort.slide_worker, "AGAIN_S", 0.2)
     make_slide("held.tif", side=750)
     make_slide("free.tif")
     partial = tmp_path / "out" / ".held.partial"
@@ -297,10 +298,10 @@ def test_a_slide_that_another_process_holds_is_looked_at_again(cohort, make_slid
     original = SlideWorker.__call__
 
     def call(worker, slide):
-        report = original(worker, slide)
-        if report.status == "busy" and not seen and (tmp_path / "out" / "free" / "run.json").exists():
+        status = original(worker, slide)
+        if status == "busy" and not seen and (tmp_path / "out" / "free" / "run.json").exists():
             threading.Timer(0.1, let_go).start()
-        return report
+        return status
 
     monkeypatch.setattr(SlideWorker, "__call__", call)
     assert cohort().done == 2

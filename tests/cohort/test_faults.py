@@ -65,9 +65,11 @@ class Killer(threading.Thread):
                 continue
             # at any point of a slide; one of the workers may still load its libraries
             time.sleep(self.moments.uniform(0, 0.3))
-            actors = ages("ray::Actor")
-            # what an actor starts is called as it is for a moment
-            workers = [one for one in descendants(self.driver.pid, "ray::Actor") if actors.get(one) not in actors]
+            workers_there = ages("ray::work")
+            # what a worker starts is called as it is for a moment
+            workers = [
+                one for one in descendants(self.driver.pid, "ray::work") if workers_there.get(one) not in workers_there
+            ]
             if workers and most_deaths(self.folder) < MAX_DEATHS - 1:
                 try:
                     os.kill(self.moments.choice(workers), signal.SIGKILL)

@@ -31,10 +31,6 @@ class CuCIMReader(TiffReader):
     """Boxes of a tiled TIFF or SVS decoded by cuCIM, one for each thread.
 
     cuCIM's own threads are not used: an error in one of them, as by a damaged tile, ends the process.
-
-    Raises:
-        NotForThisReader: where cuCIM is not installed, or does not open the file or all of its levels.
-        InputError: for pixels that are not 8-bit RGB, or tags that cannot be read.
     """
 
     backend = "cucim"

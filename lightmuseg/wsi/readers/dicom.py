@@ -13,7 +13,7 @@ from lightmuseg.errors import InputError, first_line
 from .dicom_completion import completed
 from .dicom_frames import FrameGrid
 from .dicom_series import series_files
-from .reader import NotForThisReader, SlideReader
+from .reader import NotForThisReader, SlideReader, assembled
 
 logger = logging.getLogger(__name__)
 
@@ -21,10 +21,8 @@ logger = logging.getLogger(__name__)
 class DicomReader(SlideReader):
     """The largest pyramid of a slide in DICOM, of any of its files or the folder of one slide.
 
-    Raises:
-        NotForThisReader: where wsidicom is not installed.
-        InputError: where there is no whole slide in it or more than one, its pixels are not 8-bit colour, none of its
-            frames can be decoded, or where they lie is not told and not to be seen, or told wrong.
+    A slide is refused of which no frame can be decoded, or whose frames lie at places that are not told and not to be
+    seen, or told wrong.
     """
 
     backend = "dicom"
@@ -81,4 +79,4 @@ class DicomReader(SlideReader):
         self.stated_mpps = None if any(part.scaleless for part in parts) else (base.mpp.width, base.mpp.height)
 
     def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
-        return self._grids[level].box(xl, yl, width, height)
+        return assembled(self.levels[level], (xl, yl, width, height), self._grids[level].frame)

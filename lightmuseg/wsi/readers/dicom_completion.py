@@ -36,11 +36,7 @@ class Part(NamedTuple):
 
 
 def completed(path: Path, stack: ExitStack) -> Part:
-    """A file of a slide, or a copy with what it lacks or says wrong, deleted with the stack.
-
-    Raises:
-        InputError: where it is too large to be copied.
-    """
+    """A file of a slide, or a copy with what it lacks or says wrong, deleted with the stack."""
     import pydicom
     from pydicom.encaps import get_frame
     from pydicom.filereader import read_partial

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ..jpeg import jpeg_colours, jpeg_fault
 from ..jpeg2000 import jpeg2000_colours, jpeg2000_fault
 from ..tile_grid import MAX_TILE_PIXELS
 from .frame_order import ORDERS, Seams, contradicted, proven_order
-from .reader import Level, UnreadablePixels, paste
+from .reader import Level, UnreadablePixels
 
 # Of all levels; 200,000 pixels square in frames of 128 are 2.4 million.
 MAX_FRAMES = 16_000_000
@@ -99,10 +98,10 @@ class FrameGrid:
                     "again with frames side by side."
                 )
             parts = [places.columns, places.rows, places.z_offsets, places.optical_path_identifiers]
-            at = list(zip(*(part.tolist() for part in parts if part is not None)))
-            if len(set(at)) < len(at):
+            lie = list(zip(*(part.tolist() for part in parts if part is not None)))
+            if len(set(lie)) < len(lie):
                 raise InputError(
-                    f"{self._path}: {len(at) - len(set(at))} of its frames lie upon others; export it again."
+                    f"{self._path}: {len(lie) - len(set(lie))} of its frames lie upon others; export it again."
                 )
 
     def refuse_unreadable(self) -> None:
@@ -147,24 +146,17 @@ class FrameGrid:
             )
         return found
 
-    def box(self, xl: int, yl: int, width: int, height: int) -> np.ndarray:
-        """uint8 [height, width, 3] of a box that lies inside the level.
-
-        Raises:
-            UnreadablePixels: where a frame of it cannot be decoded.
-        """
-        across, down = self.level.tile_width, self.level.tile_height
-        pixels = np.empty((height, width, 3), np.uint8)
-        for row, column in itertools.product(*self.level.tiles_of(xl, yl, width, height)):
-            frame, fault = self._decoded(row, column)
-            if frame is None:
-                x0, y0 = (round(n * self.level.downsample) for n in (column * across, row * down))
-                raise UnreadablePixels(
-                    f"{self._path}: the frame of {across} x {down} pixels at level-0 pixel {x0}, {y0} cannot be "
-                    f"decoded ({fault}); copy or export it again."
-                )
-            paste(frame, pixels, column * across - xl, row * down - yl)
-        return pixels
+    def frame(self, row: int, column: int) -> np.ndarray:
+        """uint8 [height, width, 3]; UnreadablePixels where it cannot be decoded."""
+        frame, fault = self._decoded(row, column)
+        if frame is None:
+            across, down = self.level.tile_width, self.level.tile_height
+            x0, y0 = (round(n * self.level.downsample) for n in (column * across, row * down))
+            raise UnreadablePixels(
+                f"{self._path}: the frame of {across} x {down} pixels at level-0 pixel {x0}, {y0} cannot be decoded "
+                f"({fault}); copy or export it again."
+            )
+        return frame
 
     def _readable(self, row: int, column: int) -> np.ndarray | None:
         """A frame that tells where it lies, None where there is none."""
@@ -206,13 +198,14 @@ class FrameGrid:
         return place, self._instance.default_z, self._instance.default_path
 
 
-def _strict_lossless_jpeg(data: bytes, *_: int) -> None:
-    simplejpeg.decode_jpeg(data, strict=True)  # raises an error
+def _lossless_jpeg_fault(data: bytes, *_: int) -> None:
+    # its error says why
+    simplejpeg.decode_jpeg(data, strict=True)
 
 
 # What says of each transfer syntax why a frame of a width and height is not whole.
 _CHECKS: dict[tuple[str, ...], Callable[[bytes, int, int], str | None]] = {
     JPEG_SYNTAXES: lambda data, width, height: jpeg_fault(data, None, width, height),
     JPEG2000_SYNTAXES: jpeg2000_fault,
-    LOSSLESS_JPEG_SYNTAXES: _strict_lossless_jpeg,
+    LOSSLESS_JPEG_SYNTAXES: _lossless_jpeg_fault,
 }

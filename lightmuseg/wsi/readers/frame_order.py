@@ -72,8 +72,7 @@ class Seams:
         places = np.random.default_rng(0).choice(count, min(count, rounds * PLACES), replace=False)
         found: list[Seam] = []
         for start in range(0, len(places), PLACES):
-            for place in places[start : start + PLACES]:
-                row, column = divmod(int(place), self._columns)
+            for row, column in (divmod(int(place), self._columns) for place in places[start : start + PLACES]):
                 if column + 1 < self._columns:
                     found += self._seam(order, 0, (row, column), (row, column + 1))
                 if row + 1 < self._rows:

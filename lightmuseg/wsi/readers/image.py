@@ -19,11 +19,7 @@ MAX_PIXELS = 170_000_000
 
 
 class ImageReader(SlideReader):
-    """PNG, JPEG, BMP or another picture that Pillow opens, decoded whole.
-
-    Raises:
-        InputError: where it cannot be read whole, is not 8-bit colour, or is too large.
-    """
+    """PNG, JPEG, BMP or another picture that Pillow opens, decoded whole."""
 
     backend = "image"
 

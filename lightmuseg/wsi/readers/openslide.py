@@ -70,10 +70,6 @@ class OpenSlideReader(TiffReader):
 
     OpenSlide counts in the file's level 0, the levels here in its :class:`.Bounds`. Where a box's corner lies between
     two pixels of a level, by its downsample or by the bounds' corner, OpenSlide blends them.
-
-    Raises:
-        NotForThisReader: where OpenSlide is not installed, or does not open the file or all of its levels.
-        InputError: for pixels that are not 8-bit RGB, or tags that cannot be read.
     """
 
     backend = "openslide"

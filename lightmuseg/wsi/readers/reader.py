@@ -1,8 +1,4 @@
-"""The one interface by which slides are read.
-
-Frames: ``x0, y0`` are level-0 pixels of the slide, ``xl, yl`` pixels of one of its levels, ``xm, ym`` pixels at the
-model's um/px, ``xo, yo`` pixels of the output.
-"""
+"""The one interface by which slides are read."""
 
 from __future__ import annotations
 
@@ -85,6 +81,20 @@ def paste(tile: np.ndarray, canvas: np.ndarray, left: int, upper: int) -> None:
     target = canvas[max(0, upper) :, max(0, left) :]
     part = tile[max(0, -upper) :, max(0, -left) :][: target.shape[0], : target.shape[1]]
     target[: part.shape[0], : part.shape[1]] = part
+
+
+def assembled(
+    level: Level, box: tuple[int, int, int, int], tile: Callable[[int, int], np.ndarray | None], channels: int = 3
+) -> np.ndarray:
+    """uint8 [height, width, channels] of a box (xl, yl, width, height) inside a level from its tiles.
+
+    ``tile`` gives the pixels at a row and column; where it gives None, those of the box are left as they are.
+    """
+    pixels = np.empty((box[3], box[2], channels), np.uint8)
+    for row, column in itertools.product(*level.tiles_of(*box)):
+        if (part := tile(row, column)) is not None:
+            paste(part, pixels, column * level.tile_width - box[0], row * level.tile_height - box[1])
+    return pixels
 
 
 class SlideReader(ABC):
@@ -176,11 +186,11 @@ class SlideReader(ABC):
         except UnreadablePixels:
             pixels = np.full((height, width, 3), WHITE, np.uint8)
             unread, reasons = np.zeros((height, width), bool), []
-        at = self.levels[level]
-        across, down = at.tile_width or PART, at.tile_height or PART
-        for row, column in itertools.product(*at.tiles_of(*self._inside(level, xl, yl, width, height))):
+        stored = self.levels[level]
+        across, down = stored.tile_width or PART, stored.tile_height or PART
+        for row, column in itertools.product(*stored.tiles_of(*self._inside(level, xl, yl, width, height))):
             key, corner = (level, row, column), (column * across, row * down)
-            size = min(across, at.width - corner[0]), min(down, at.height - corner[1])
+            size = min(across, stored.width - corner[0]), min(down, stored.height - corner[1])
             place = corner[0] - xl, corner[1] - yl
             try:
                 if key not in self._lost:
@@ -200,8 +210,8 @@ class SlideReader(ABC):
 
     def _inside(self, level: int, xl: int, yl: int, width: int, height: int) -> tuple[int, int, int, int]:
         """The part of a box inside the level; its width or height is 0 or less where there is none."""
-        at, left, upper = self.levels[level], max(0, xl), max(0, yl)
-        return left, upper, min(at.width, xl + width) - left, min(at.height, yl + height) - upper
+        stored, left, upper = self.levels[level], max(0, xl), max(0, yl)
+        return left, upper, min(stored.width, xl + width) - left, min(stored.height, yl + height) - upper
 
     def _decoded_or_error(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
         """As :meth:`_decoded`, its library's errors as UnreadablePixels."""

@@ -73,12 +73,9 @@ class ScannerTiff:
         )
 
     def check(self, corner0: tuple[int, int], downsample: float, size: tuple[int, int]) -> None:
-        """Let pass a box at ``corner0`` of the file's level 0, ``size`` in pixels of its level, whose tiles are whole.
+        """Raise UnreadablePixels where a tile is no picture of a box at ``corner0``, of a size in its level's pixels.
 
         Where pages of one size could be meant, the tiles of each are looked at.
-
-        Raises:
-            UnreadablePixels: where the bytes of any of the tiles are no picture.
         """
         for area0 in self._areas0:
             left, upper = ((corner - start) / downsample for corner, start in zip(corner0, area0[:2]))

@@ -11,18 +11,18 @@ import tifffile
 from lightmuseg.errors import InputError
 
 from ..jpeg import jpeg_colours
-from ..tiff import check_pixels, is_contiguous
+from ..tiff import check_pixels, is_contiguous, size_of
 from ..tiff_pictures import Pages
 from ..tiff_slide import chosen, lies_first, opened, reading_tags
-from .reader import WHITE, Level, NotForThisReader, SlideReader
+from .reader import WHITE, Level, NotForThisReader, SlideReader, paste
 from .tile_checks import EMPTY, CheckedTiles, check_compression, mark_tiles, refuse_cut_short
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False)
 class TiffLevel(Level):
     """A level in a TIFF: ``planes`` are its tiles, of three channels that are stored by themselves those of each."""
 
-    planes: tuple[CheckedTiles, ...]
+    planes: tuple[CheckedTiles, ...] = ()
 
     @property
     def page(self) -> tifffile.TiffPage:
@@ -51,10 +51,9 @@ class TiffLevel(Level):
         if len(empty) == state.size:
             return np.full((height, width, tiles.samples), WHITE, np.uint8)
         pixels = decode().copy()
-        for row, column in empty:
-            upper = (rows.start + row) * self.tile_height - yl
-            left = (columns.start + column) * self.tile_width - xl
-            pixels[max(0, upper) : upper + self.tile_height, max(0, left) : left + self.tile_width] = WHITE
+        white = np.full((self.tile_height, self.tile_width, 1), WHITE, np.uint8)
+        for row, column in np.add(empty, (rows.start, columns.start)):
+            paste(white, pixels, column * self.tile_width - xl, row * self.tile_height - yl)
         return pixels
 
 
@@ -75,11 +74,7 @@ class TiffReader(SlideReader):
     levels: tuple[TiffLevel, ...]
 
     def _open_tiff(self) -> None:
-        """Set what the tags say: ``levels``, ``stated_mpps`` and ``picture``.
-
-        Raises:
-            InputError: where the tags cannot be read, contradict each other, or the pixels are not 8-bit RGB.
-        """
+        """Set what the tags say: ``levels``, ``stated_mpps`` and ``picture``; InputError where they cannot be."""
         self._file = self._open.enter_context(opened(self.path))
         with reading_tags(self.path):
             picture, self.picture = chosen(self.path, self._file, self._series)
@@ -100,15 +95,9 @@ class TiffReader(SlideReader):
             planes += [CheckedTiles(self.path, page, f"level {number}", plane) for plane in channels]
             if page.is_tiled:
                 _forget_places(page)
-        width, height = pages[0].imagewidth, pages[0].imagelength
-        return TiffLevel(
-            width=width,
-            height=height,
-            downsample=(base.imagewidth / width + base.imagelength / height) / 2,
-            tile_width=planes[0].tile_width,
-            tile_height=planes[0].tile_height,
-            planes=tuple(planes),
-        )
+        width, height = size_of(pages[0])
+        downsample, tiles = (base.imagewidth / width + base.imagelength / height) / 2, planes[0]
+        return TiffLevel(width, height, downsample, tiles.tile_width, tiles.tile_height, planes=tuple(planes))
 
     def _check_colours(self, level: TiffLevel) -> None:
         tiles, stated = level.planes[0], level.page.photometric.name
@@ -126,9 +115,7 @@ class TiffReader(SlideReader):
     def _places_in(self, sizes: Sequence[tuple[int, int]], library: str) -> list[int]:
         """The numbers that a library gives the levels, by the sizes (width, height) of those it sees.
 
-        Raises:
-            NotForThisReader: where it does not see them all, another one than the finest as its first, or could take
-                another page for one.
+        NotForThisReader where it does not see all, not the finest first, or could take another page for one.
         """
         if not self._lies_first:
             raise NotForThisReader(f"{self.path}: {library} could take another page for a level.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import tifffile
@@ -13,8 +13,8 @@ from lightmuseg.errors import first_line
 
 from ..tiff import UNDECODABLE, UNREADABLE_TAGS, raise_bug
 from ..tile_grid import APERIO_YCBCR
-from .reader import NotForThisReader, UnreadablePixels, paste
-from .tiff_tiles import TiffLevel, TiffReader
+from .reader import NotForThisReader, UnreadablePixels, assembled
+from .tiff_tiles import TiffReader
 from .tile_checks import CheckedTiles
 
 # Bytes of decoded tiles that are kept for the boxes that overlap them.
@@ -22,12 +22,7 @@ CACHE_BYTES = 128_000_000
 
 
 class TifffileReader(TiffReader):
-    """Boxes put together from tiles that tifffile decodes.
-
-    Raises:
-        NotForThisReader: where its compression needs a package that is not installed.
-        InputError: for pixels that are not 8-bit RGB, too large tiles or strips, or tags that cannot be read.
-    """
+    """Boxes put together from tiles that tifffile decodes."""
 
     backend = "tifffile"
     decoding_errors = UNDECODABLE
@@ -63,8 +58,11 @@ class TifffileReader(TiffReader):
         return self._opaque(self._channels(level, xl, yl, width, height))
 
     def _channels(self, level: int, *box: int) -> np.ndarray:
-        at = self.levels[level]
-        planes = [at.read(box, lambda plane=plane: self._assembled(at, plane, *box), plane) for plane in at.planes]
+        own = self.levels[level]
+        planes = [
+            own.read(box, lambda plane=plane: assembled(own, box, partial(self._tile, plane), plane.samples), plane)
+            for plane in own.planes
+        ]
         return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
 
     def _opaque(self, pixels: np.ndarray) -> np.ndarray:
@@ -72,18 +70,10 @@ class TifffileReader(TiffReader):
             raise UnreadablePixels(f"{self.path}: has transparent pixels, not 8-bit RGB; lay it on white first.")
         return pixels[..., :3]
 
-    def _assembled(
-        self, level: TiffLevel, tiles: CheckedTiles, xl: int, yl: int, width: int, height: int
-    ) -> np.ndarray:
-        box = np.empty((height, width, tiles.samples), np.uint8)
-        for row, column in itertools.product(*level.tiles_of(xl, yl, width, height)):
-            if tiles.counts[row, column]:
-                tile = self._tile(tiles, row, column)
-                paste(tile, box, column * tiles.tile_width - xl, row * tiles.tile_height - yl)
-        return box
 
-
-def _tile(tiles: CheckedTiles, row: int, column: int) -> np.ndarray:
+def _tile(tiles: CheckedTiles, row: int, column: int) -> np.ndarray | None:
+    if not tiles.counts[row, column]:
+        return None
     page, number = tiles.page, tiles.first + row * tiles.counts.shape[1] + column
     segment, _, shape = page.decode(tiles.bytes_of(row, column), number, jpegtables=page.jpegtables)
     tile = segment[0, : shape[1], : shape[2]]

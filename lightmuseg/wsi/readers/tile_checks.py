@@ -114,11 +114,7 @@ _CODECS: dict[int, Callable[[_Tile], str | None]] = {
 
 
 def check_compression(path: Path, page: tifffile.TiffPage) -> None:
-    """Let pass only compressions of which damage can be seen.
-
-    Raises:
-        InputError: for others; NotForThisReader where a package is missing that decodes it.
-    """
+    """Raise an InputError for a compression of which damage cannot be seen, or whose decoder is not installed."""
     compression = page.compression
     if compression not in _CODECS:
         raise InputError(
@@ -160,10 +156,9 @@ class CheckedTiles(TileGrid):
     def check(
         self, rows: range, columns: range, downsample: float = 1.0, corner0: tuple[float, float] = (0, 0)
     ) -> None:
-        """Let pass tiles of a page that lies at ``corner0`` of level 0, ``downsample`` times coarser.
+        """Raise UnreadablePixels where the bytes of any of these tiles are no picture.
 
-        Raises:
-            UnreadablePixels: where the bytes of any of them are no picture.
+        The page lies at ``corner0`` of level 0 and is ``downsample`` times coarser.
         """
         state = self.state[rows.start : rows.stop, columns.start : columns.stop]
         unchecked = np.argwhere((state == _UNKNOWN) | (state == _SHARED))
