@@ -38,7 +38,7 @@ from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers.opening import open_slide
 
 from .damage import Damage, nothing_read
-from .finished import RECORD, fault_of, is_changed, is_of_slide, list_files, name_aside, show_instead
+from .finished import ABSENT, BROKEN, CHANGED, RECORD, list_files, name_aside, show_instead, state_of
 from .limits import require_names_that_fit
 from .options import Options
 from .quality import warnings_of
@@ -114,14 +114,13 @@ class SlideJob:
 
     def _reason_to_replace(self) -> str | None:
         """Why results that are there are done again; None where none are."""
-        if not self.folder.exists():
+        state, fault = state_of(self.folder, self.slide)
+        if state == ABSENT:
             return None
-        if self.options.resume and is_of_slide(self.folder):
-            fault = fault_of(self.folder)
-            if fault is not None:
-                return f"the results were broken ({fault})"
-            if self.options.changed and is_changed(self.folder, self.slide):
-                return "the slide changed since"
+        if self.options.resume and state == BROKEN:
+            return f"the results were broken ({fault})"
+        if self.options.resume and self.options.changed and state == CHANGED:
+            return "the slide changed since"
         raise AlreadyThere(f"{self.folder}: is there already; choose another --output, or delete it.")
 
     def _segmented(self, notes: list[str]) -> dict[str, Any]:

@@ -14,13 +14,13 @@ import fire
 import numpy as np
 import pytest
 import torch
-from lightmuseg.runtimes.quantization import quantize_model
 from PIL import Image
 
 from lightmuseg.cli import COMMANDS
 from lightmuseg.cli.arguments import checked
 from lightmuseg.errors import InputError
 from lightmuseg.runtimes import choice
+from lightmuseg.runtimes.quantization import quantize_model
 from lightmuseg.slides import options
 from lightmuseg.slides.bundle_config import configured, make_segmenter
 

@@ -72,7 +72,7 @@ class OpenSlideReader(TiffReader):
     two pixels of a level, by its downsample or by the bounds' corner, OpenSlide blends them.
     """
 
-    backend = "openslide"
+    backend, package = "openslide", "openslide"
 
     def _opened(self) -> None:
         try:

@@ -116,6 +116,7 @@ class SlideReader(ABC):
 
     Attributes:
         backend: short name of what reads it, such as "cucim".
+        package: that it needs.
         levels: from the finest, whose downsample is 1.
         bounds: the part of the file's own level 0 that level 0 shows; None where it is all of it.
         stated_mpps: um/px of level 0 along x and y as the file states them; None where it does not.
@@ -125,6 +126,7 @@ class SlideReader(ABC):
     """
 
     backend: str
+    package: str
     decoding_errors: tuple[type[Exception], ...] = ()
     levels: tuple[Level, ...]
     bounds: Bounds | None = None

@@ -12,7 +12,7 @@ Key = TypeVar("Key", bound=Hashable)
 Thing = TypeVar("Thing")
 
 
-class Pool(Generic[Key, Thing]):
+class OpenFiles(Generic[Key, Thing]):
     """Things that ``make`` opens when first asked for, closed, the longest unused first, when they cost too much.
 
     What is in use stays open, so there are at most ``room`` and one for each thread.
