@@ -93,13 +93,15 @@ def score_patches(path: Path, network: BundleNetwork, method: str, most: int = M
 
 
 def _uncertainty(pixels: np.ndarray, network: BundleNetwork, method: str, height: int, width: int) -> float:
+    # a copy, as PyTorch takes no array that is only to be read
+    tiles = np.stack([pixels])
     stride = network.runtime.output_stride
     inside = (..., slice(0, max(1, height // stride)), slice(0, max(1, width // stride)))
     if method == "entropy":
-        probabilities = probabilities_of(network.runtime(np.stack([pixels]))[0])
+        probabilities = probabilities_of(network.runtime(tiles)[0])
         return predictive_entropy(probabilities[inside]).mean()
-    tiles = torch.from_numpy(pixels[None]).to(network.device)
-    passes = dropout_passes(network.stochastic.network, network.stochastic.normalised(tiles), PASSES, seed=0)
+    images = network.stochastic.normalised(torch.from_numpy(tiles).to(network.device))
+    passes = dropout_passes(network.stochastic.network, images, PASSES, seed=0)
     return mutual_information(passes[:, 0].cpu().numpy()[inside]).mean()
 
 
