@@ -10,6 +10,9 @@ from lightmuseg.pictures import overlay
 from .legend import save_with_legend, swatch
 from .segmented import SegmentedSlide
 
+# pixels of the longer side of the picture of a slide
+OVERLAY_SIDE = 2000
+
 
 def write(path: Path, slide: SegmentedSlide) -> None:
     """Write a PNG: the picture of the slide under its classes, and below it a scale bar and the classes' names.

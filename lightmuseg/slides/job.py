@@ -23,6 +23,7 @@ from lightmuseg.engine.rows import FORMAT, RowStore
 from lightmuseg.errors import InputError
 from lightmuseg.files import is_folder, show
 from lightmuseg.outputs import wanted_formats
+from lightmuseg.outputs.overlay import OVERLAY_SIDE
 from lightmuseg.outputs.segmented import SegmentedSlide
 from lightmuseg.pictures import hatched
 from lightmuseg.provenance import environment, sha256_of
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OVERLAY_SIDE = 2000
 # places of corrupt pixels that a record names
 MAX_PLACES = 100
 

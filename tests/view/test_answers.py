@@ -17,8 +17,6 @@ from starlette.testclient import TestClient
 
 from lightmuseg.classes import COLOURS
 from lightmuseg.outputs import pyramid
-from lightmuseg.slides import job
-from lightmuseg.view import thumbnails
 from lightmuseg.view.app import make_app
 from lightmuseg.view.result_list import Results
 from lightmuseg.view.zoom_tiles import TileLevels, levels_of
@@ -222,10 +220,6 @@ def test_thumbnail_is_the_overlay_without_its_legend(client, one, made):
     with Image.open(made / "results" / "one" / "overlay.png") as overlay:
         expected = overlay.convert("RGB").crop((0, 0, 1500, 1102)).resize(small.size, Image.Resampling.BOX)
     assert np.abs(np.asarray(small, int) - np.asarray(expected, int)).mean() < 3
-
-
-def test_thumbnails_know_how_large_overlays_are():
-    assert thumbnails.OVERLAY_SIDE == job.OVERLAY_SIDE
 
 
 def test_the_page_starts_without_what_trains_networks(run):
