@@ -66,9 +66,9 @@ def write_result(folder, slide, classes, warnings=(), size=(WIDTH, HEIGHT), mpp=
     grey = np.full((math.ceil(size[1] / step0), math.ceil(size[0] / step0), 3), 230, np.uint8)
     counts = Counts.of(NAMES)
     counts.add(classes, np.ones_like(classes, bool))
-    slide = segmented(class_map, counts=counts, entropies=Entropies.of(NAMES), picture=grey, step0=step0)
+    results = segmented(class_map, counts=counts, entropies=Entropies.of(NAMES), picture=grey, step0=step0)
     for name in ("classes.tif", "regions.geojson", "overlay.png", "measurements.csv"):
-        FORMATS[name].write(folder / name, slide)
+        FORMATS[name].write(folder / name, results)
     record = {
         "slide": str(slide), "reader": "cucim", "level0_size": list(size), "level0_mpp": mpp,
         "map_size": [class_map.width, class_map.height], "map_mpp": class_map.mpp,
