@@ -30,7 +30,7 @@ def cohort(
             mpp, patient and stain.
         output: folder of the folders of results, and of cohort.csv and cohort.html; by default lightmuseg_results.
         engine: local, one process a device of this machine; or ray.
-        address: of a Ray cluster, such as auto; without it Ray is begun on this machine.
+        address: of a Ray cluster, such as auto; without it Ray is started on this machine.
         slides_at_once: number of workers; by default one a device.
         gpus_per_worker: with Ray, share of a GPU that a worker gets, such as 0.5; by default 1.
         shard: i/n does the i-th of n parts, counted from 1, for arrays of jobs.
