@@ -244,26 +244,19 @@ def test_wheel_alone_is_installed_whole(call, installed, checkout):
     call("python", "-W", "ignore", "-c", f"import importlib\nfor name in {modules}: importlib.import_module(name)")
 
 
-DOOR = """
-from lightmuseg import Segmenter
-
-segmenter = Segmenter()
-result = segmenter("{slide}", "results")
-print(sorted(result.measurements)[:2], len(result.regions["features"]), result.classes.shape)
-classes = segmenter.predict(pixels, mpp=0.5)
-print(classes.shape, classes.dtype)
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_wheel_alone_is_all_that_a_newcomer_needs(data, call, installed):
+def test_wheel_alone_is_all_that_a_newcomer_needs(data, call, installed, root):
     slide = data / "slides" / "CMU-1-Small-Region.svs"
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    # the first of these two commands is what made the environment
+    shell = re.search("```sh\n(.*?)```", readme, re.DOTALL).group(1)
+    assert shell == "pip install lightmuseg\nlightmuseg segment slide.svs\n"
     assert call("lightmuseg", "--version")[0] == f"lightmuseg {lightmuseg.__version__}\n"
     assert "tumor: tumor at 0.25 um/px" in call("lightmuseg", "models")[0]
-    said = call("lightmuseg", "info")[0]
-    assert f"lightmuseg {lightmuseg.__version__}" in said
-    assert "pip install 'lightmuseg[slides]'" in said
+    info = call("lightmuseg", "info")[0]
+    assert f"lightmuseg {lightmuseg.__version__}" in info
+    assert "pip install 'lightmuseg[slides]'" in info
     call("lightmuseg", "segment", slide, "--region", "0,0,600,600")
     results = installed / "work" / "lightmuseg_results" / "CMU-1-Small-Region"
     classes = tifffile.imread(results / "classes.tif")
@@ -271,16 +264,15 @@ def test_wheel_alone_is_all_that_a_newcomer_needs(data, call, installed):
     assert classes.shape == (2961, 2216)
     assert np.isin(classes, (0, 1)).all()
     assert (results / "measurements.csv").stat().st_size > 0
-    picture = f"import numpy as np\npixels = np.full((600, 700, 3), 240, np.uint8)\n{DOOR.format(slide=slide)}"
-    measures, picture = call("python", "-W", "ignore", "-c", picture)[0].splitlines()[-2:]
-    assert measures.startswith("['analysed_tissue_area', 'analysed_tissue_uncertainty'] ")
-    assert measures.endswith(" (2961, 2216)")
-    assert picture == "(600, 700) uint8"
+    door = re.search("```python\n(.*?)```", readme, re.DOTALL).group(1).replace("slide.svs", str(slide))
+    picture = "import numpy as np\npixels = np.full((600, 700, 3), 240, np.uint8)"
+    said, _ = call("python", "-W", "ignore", "-c", f"{picture}\n{door}\nprint(classes.shape, classes.dtype)")
+    assert re.fullmatch(r"[\d.]+ \d+ \(2961, 2216\)\n\(600, 700\) uint8\n", said)
     call("lightmuseg", "cohort", slide, "--output", "cohort", "--region", "0,0,600,600")
     assert (installed / "work" / "cohort" / "cohort.csv").is_file()
     call("lightmuseg", "verify", "cohort")
     bundle = next((installed / "venv").glob("lib/python3*/site-packages/lightmuseg/bundle"))
-    assert f"bundle: {bundle}" in said
+    assert f"bundle: {bundle}" in info
     configs = bundle / "configs"
     files = ("--meta_file", configs / "metadata.json", "--config_file", configs / "inference.json")
     call("python", "-m", "monai.bundle", "verify_net_in_out", "network_def", *files)

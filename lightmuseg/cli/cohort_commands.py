@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +43,19 @@ def cohort(
         raise InputError("lightmuseg cohort: no slide is given; name a folder, a glob or a table of slides.")
     bundle, override, values = engine_options(**options)
     values |= given(changed=changed)
-    from lightmuseg.cohort import Progress, segment_cohort
+    from lightmuseg.cohort import CohortBar, segment_cohort
 
-    with Progress(Path(output).absolute()) as progress:
-        run = segment_cohort(
-            slides, Path(output), bundle, override, values, engine, address, slides_at_once, gpus_per_worker, shard,
-            progress.show,
-        )  # fmt: skip
+    # as a scheduler ends a job: like Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with closing(CohortBar()) as bar:
+        try:
+            run = segment_cohort(
+                slides, Path(output), values, bundle, [override] if override else [], engine=engine, address=address,
+                slides_at_once=slides_at_once, gpus_per_worker=gpus_per_worker, shard=shard, progress=bar,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            print(f"\n{output}: stopped; the same command goes on where it was", file=sys.stderr)
+            raise
     if run.failed:
         raise InputError(
             f"{run.failed} of {run.done + run.failed} slides failed; see {Path(output) / 'cohort.csv'}; the same "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lightmuseg.progress import SlideBars
+
 
 class Prepare:
     """Make a dataset of tiles to train on."""
@@ -58,6 +60,7 @@ class Prepare:
             Path(source), Path(output), masks=masks, mask_coding=mask_coding, split=split, val=_names(val),
             test=_names(test), val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, folds=folds,
             fold=fold, tile_size=tile_size, overlap=overlap, min_annotated=min_annotated, tile_files=tile_files,
+            progress=SlideBars("region"),
         )  # fmt: skip
         _report(manifest, output)
         if check:
@@ -76,7 +79,7 @@ class Prepare:
         """
         from lightmuseg.data.prepare import prepare_bcss_wsss
 
-        manifest = prepare_bcss_wsss(Path(source), Path(output), pseudo_labels)
+        manifest = prepare_bcss_wsss(Path(source), Path(output), pseudo_labels, SlideBars("region"))
         _report(manifest, output)
         labelled = sum("image_label" in tile for tile in manifest["tiles"])
         denied = manifest["tiles_denied_by_image_label"]
@@ -95,7 +98,7 @@ class Prepare:
         """
         from lightmuseg.data.demo import prepare_demo
 
-        _report(prepare_demo(Path(output), Path(wheels) if wheels else None), output)
+        _report(prepare_demo(Path(output), Path(wheels) if wheels else None, SlideBars("region")), output)
 
 
 def stats(dataset: str, output: str = "") -> None:
@@ -127,4 +130,4 @@ def _report(manifest: dict, output: str) -> None:
 def _check(source: str, output: str) -> None:
     from lightmuseg.data.check import check_dataset
 
-    print(check_dataset(Path(source), Path(output)))
+    print(check_dataset(Path(source), Path(output), SlideBars("region")))

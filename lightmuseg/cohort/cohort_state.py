@@ -17,10 +17,10 @@ from lightmuseg.errors import InputError
 from lightmuseg.files import make_folder
 from lightmuseg.lock import locked
 from lightmuseg.slides.finished import is_changed, is_done
-from lightmuseg.slides.unfinished import BEGUN, Unfinished, refuse_others
+from lightmuseg.slides.unfinished import ATTEMPTS, Unfinished, refuse_others
 from lightmuseg.text_files import write_json
 
-from .work_list import CohortSlide
+from .cohort_slide import CohortSlide
 
 # seconds that another process may take to note the cohort's options
 LOCK_S = 60
@@ -79,7 +79,7 @@ class CohortState:
 
     def may_be_fatal(self, slide: CohortSlide) -> bool:
         """Whether a process is processing the slide, or died at it."""
-        return os.path.exists(self._partial(slide) / BEGUN)  # noqa: PTH110
+        return os.path.exists(self._partial(slide) / ATTEMPTS)  # noqa: PTH110
 
     def failures(self) -> dict[str, int]:
         """When each slide failed, in ns by the name of its note."""

@@ -12,10 +12,10 @@ from lightmuseg.slides.finished import fault_of
 from lightmuseg.slides.outcome import CHANGED_SINCE, DONE, FAILED
 from lightmuseg.text_files import read_csv, read_json, unescaped, write_csv
 
+from .cohort_slide import TABLE, CohortSlide
 from .cohort_state import CohortState
-from .work_list import TABLE, CohortSlide
 
-BEGUN, CHANGED, WAITING = "begun", "changed", "waiting"
+STARTED, CHANGED, WAITING = "started", "changed", "waiting"
 # of results whose slide the command does not name, or no more
 NOT_NAMED = "not named"
 FIRST = ("slide", "patient", "stain", "results", "status", "tiles", "unread_tiles")
@@ -96,7 +96,7 @@ class CohortTable:
         failure = self._state.failure(slide)
         if failure is not None:
             return {**row, "status": FAILED, "message": failure}
-        return {**row, "status": BEGUN if self._state.is_started(slide) else WAITING}
+        return {**row, "status": STARTED if self._state.is_started(slide) else WAITING}
 
 
 def _written(path: Path) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""A tile's pixels and codes, read where they lie when the sample is asked for."""
+"""A tile's pixels and codes, read from slide and mask when the sample is needed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from lightmuseg.errors import InputError
 from lightmuseg.wsi.model_view import read_box
-from lightmuseg.wsi.readers import WHITE
+from lightmuseg.wsi.readers import WHITE, UnreadablePixels
 from lightmuseg.wsi.readers.opening import kept_open
 
 from .tiles import filled
@@ -24,20 +25,16 @@ from .tiles import filled
 class SlideTile:
     """Where a tile's pixels lie.
 
-    The box of left upper corner ``x0``, ``y0`` and size ``width0``, ``height0``, all in level-0 pixels of ``mpp``
-    um/px, becomes ``width`` x ``height`` pixels; what is missing to ``size`` x ``size`` right and below is white.
+    ``box0``, (x0, y0, width0, height0) in level-0 pixels of ``mpp`` um/px, becomes ``size``, (width, height) in pixels;
+    what is missing to a square of ``tile_size`` right and below is white.
     """
 
     name: str
     slide: str
     mpp: float
-    x0: float
-    y0: float
-    width0: float
-    height0: float
-    width: int
-    height: int
-    size: int
+    box0: tuple[float, float, float, float]
+    size: tuple[int, int]
+    tile_size: int
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class MaskTile:
 
     name: str
     deflated: bytes = field(repr=False)
-    size: int
+    tile_size: int
 
 
 class LoadSlideTiled(MapTransform):
@@ -73,9 +70,12 @@ class LoadSlideTiled(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             tile = result[key]
-            reader = kept_open(tile.slide, self.backend, tile.mpp)
-            box = read_box(reader, tile.x0, tile.y0, tile.width0, tile.height0, (tile.width, tile.height))
-            result[key] = _tensor(filled(box, tile.size, WHITE).transpose(2, 0, 1), tile.name)
+            try:
+                pixels = read_box(kept_open(tile.slide, self.backend, tile.mpp), *tile.box0, tile.size)
+            except UnreadablePixels as error:
+                # by its line a loader's worker tells its parent of an InputError, not of other kinds
+                raise InputError(str(error)) from error
+            result[key] = _tensor(filled(pixels, tile.tile_size, WHITE).transpose(2, 0, 1), tile.name)
         return result
 
 
@@ -87,7 +87,7 @@ class LoadMaskTiled(MapTransform):
         for key in self.key_iterator(result):
             tile = result[key]
             codes = np.frombuffer(zlib.decompress(tile.deflated), np.uint8)
-            result[key] = _tensor(codes.reshape(1, tile.size, tile.size), tile.name)
+            result[key] = _tensor(codes.reshape(1, tile.tile_size, tile.tile_size), tile.name)
         return result
 
 

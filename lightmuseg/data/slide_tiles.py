@@ -64,21 +64,24 @@ def load_slide_tiles(
     if not slides_dir.is_dir():
         raise InputError(f"{slides_dir}: no such folder; name the folder of slides with --slides_dir.")
     slides = sorted(find_slides(slides_dir, pictures=True))
-    options = manifest["options"]
+    options, tile_size = manifest["options"], manifest["tile_size"]
     samples = []
     for source in (source for source in manifest["sources"] if source["roi"] in tiles_of):
         mpp = _mpp_of(source, options.get("dataset"), region_mpp, Path(dataset_dir))
         with _opened(_slide_of(source, slides, slides_dir), backend, slide_mpp) as reader:
             size0 = _size0(reader, source, mpp)
         codes = _codes_of(source, masks_dir, options.get("mask_coding", "bcss"))
-        samples += [
-            {
-                "image": _slide_tile(tile, source, reader, size0, manifest["tile_size"]),
-                "label": _mask_tile(tile, codes, manifest["tile_size"]),
-                **place_of(tile, source),
-            }
-            for tile in tiles_of[source["roi"]]
-        ]
+        for tile in tiles_of[source["roi"]]:
+            name = f"{tile['roi']}_x{tile['x']}_y{tile['y']}"
+            box0, size = _box0(tile, source, size0, tile_size)
+            mask = filled(codes[tile["y"] :, tile["x"] :][:tile_size, :tile_size], tile_size, CODES["outside_roi"])
+            samples.append(
+                {
+                    "image": SlideTile(name, str(reader.path), reader.mpp, box0, size, tile_size),
+                    "label": MaskTile(name, zlib.compress(mask.tobytes(), 1), tile_size),
+                    **place_of(tile, source),
+                }
+            )
     return samples
 
 
@@ -109,12 +112,7 @@ def _mpp_of(source: dict[str, Any], dataset: str | None, given: float | None, fo
 
 @lru_cache
 def warn_of_scale(nominal: float, mpp: float) -> None:
-    """Say once that regions of BCSS are not of the um per pixel that their names say.
-
-    Args:
-        nominal: um per pixel of the names.
-        mpp: um per pixel that they are read at.
-    """
+    """Say once that regions of BCSS are not of the um per pixel that their names say."""
     logger.warning(
         f"BCSS regions named {nominal:g} um/px are of {mpp:g} um/px and read so; "
         f"where yours are not, give --region_mpp {nominal:g}."
@@ -178,31 +176,11 @@ def _codes_of(source: dict[str, Any], folder: Path, coding: str) -> np.ndarray:
     return read_mask(path, coding)
 
 
-def _mask_tile(tile: dict[str, Any], codes: np.ndarray, size: int) -> MaskTile:
-    x, y = tile["x"], tile["y"]
-    mask = filled(codes[y : y + size, x : x + size], size, CODES["outside_roi"])
-    return MaskTile(_name(tile), zlib.compress(mask.tobytes(), 1), size)
-
-
-def _slide_tile(
-    tile: dict[str, Any], source: dict[str, Any], reader: SlideReader, size0: tuple[int, int], size: int
-) -> SlideTile:
-    x, y = tile["x"], tile["y"]
-    width, height = min(size, source["width"] - x), min(size, source["height"] - y)
+def _box0(
+    tile: dict[str, Any], source: dict[str, Any], size0: tuple[int, int], tile_size: int
+) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
+    """The part of a tile that lies in its region: in level-0 pixels of the slide, and its own width and height."""
+    width, height = min(tile_size, source["width"] - tile["x"]), min(tile_size, source["height"] - tile["y"])
     step_x, step_y = size0[0] / source["width"], size0[1] / source["height"]
-    return SlideTile(
-        name=_name(tile),
-        slide=str(reader.path),
-        mpp=reader.mpp,
-        x0=source["x0"] + x * step_x,
-        y0=source["y0"] + y * step_y,
-        width0=width * step_x,
-        height0=height * step_y,
-        width=width,
-        height=height,
-        size=size,
-    )
-
-
-def _name(tile: dict[str, Any]) -> str:
-    return f"{tile['roi']}_x{tile['x']}_y{tile['y']}"
+    corner0 = source["x0"] + tile["x"] * step_x, source["y0"] + tile["y"] * step_y
+    return (*corner0, width * step_x, height * step_y), (width, height)

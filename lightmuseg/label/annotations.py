@@ -132,10 +132,7 @@ def to_geojson(annotations: Iterable[Annotation], class_names: Sequence[str]) ->
         {
             "type": "Feature",
             "geometry": shapely.geometry.mapping(polygon),
-            "properties": {
-                "objectType": "annotation",
-                "classification": {"name": name, "color": list(colours[name])},
-            },
+            "properties": {"objectType": "annotation", "classification": {"name": name, "color": list(colours[name])}},
         }
         for name, polygon in annotations
     ]

@@ -56,7 +56,7 @@ class VersionedDatastore(LocalDatastore):
         extensions: patterns of file names, such as ``*.svs``.
         auto_reload: take notice of files that are put into the folders, at the next question.
         check_image: given a file and its name; raises an InputError for one that is no image.
-        check_label: given an image's file, a label's file, its name and what the client says of it; raises an
+        check_label: given an image's file, a label's file, its name and what the client states of it; raises an
             InputError for one that does not fit.
     """
 
@@ -160,11 +160,11 @@ class VersionedDatastore(LocalDatastore):
     @staticmethod
     def _refuse_unreadable(text: str) -> None:
         if len(text) > MAX_BYTES:
-            raise InputError(f"the list of images would have more than {MAX_BYTES / 1e6:.0f} MB; say less of them.")
+            raise InputError(f"the list of images would have more than {MAX_BYTES / 1e6:.0f} MB; keep less about them.")
         try:
             LocalDatastoreModel.model_validate_json(text)
         except ValueError as error:
-            raise InputError(f"what is said of an image cannot be kept ({first_line(error)}).") from error
+            raise InputError(f"what is stated of an image cannot be kept ({first_line(error)}).") from error
 
     # MONAI Label's own two ways to the file
 

@@ -19,7 +19,7 @@ from . import FINAL
 from .bundle_network import BundleNetwork
 from .datastore import VersionedDatastore
 from .model_versions import ModelStore
-from .request_models import TrainingOptions
+from .request_checks import TrainingOptions
 from .training import LabelledImage, dice_on_held_out, fine_tune, prepare
 
 

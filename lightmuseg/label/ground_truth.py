@@ -46,7 +46,7 @@ def code_of(class_name: str, classes: Mapping[str, Sequence[int]]) -> int | None
         classes: codes of the network's classes.
 
     Raises:
-        InputError: for a name that means nothing here.
+        InputError: for a name of no known class.
     """
     plain = class_name.strip().rstrip("*").strip().casefold()
     if plain == REGION:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from fastapi import HTTPException, Request
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 MOST_REQUESTS = 8
 # Of the app's network or its libraries nothing can be interrupted; after so long the process is killed.
 SECONDS_TO_CANCEL = 10.0
-# what a first inference may take, for a client who is told when to come again
+# what a first inference may take, for a client that gets 503 and when to come again
 SECONDS_EXPECTED = 20.0
 
 
@@ -68,7 +69,8 @@ class Inference:
                 the client has gone.
         """
         if self._requests >= MOST_REQUESTS:
-            raise _busy(f"{self._requests} requests wait already", self._expected() * self._requests)
+            expected = fmean(self._seconds or [SECONDS_EXPECTED])
+            raise _busy(f"{self._requests} requests wait already", expected * self._requests)
         self._requests += 1
         work = asyncio.create_task(self._in_turn({"method": method, "request": wanted}))
         gone = asyncio.create_task(_gone(client))
@@ -85,9 +87,6 @@ class Inference:
         if "status" in answer:
             raise HTTPException(answer["status"], answer["detail"])
         return answer
-
-    def _expected(self) -> float:
-        return sum(self._seconds) / len(self._seconds) if self._seconds else SECONDS_EXPECTED
 
     async def _in_turn(self, task: Mapping[str, Any]) -> dict[str, Any]:
         async with self._turn:

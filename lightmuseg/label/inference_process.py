@@ -36,13 +36,7 @@ MAX_DETAIL = 2000
 
 
 class Worker:
-    """Answers requests in order, and lets one go that is cancelled as Ctrl-C would a command.
-
-    Args:
-        requests: lines to read.
-        answers: to write lines to.
-        load: gives the app.
-    """
+    """Answers lines of requests in order, and lets one go that is cancelled as Ctrl-C would a command."""
 
     def __init__(self, requests: TextIO, answers: TextIO, load: Callable[[], Any]) -> None:
         self._requests, self._answers, self._load = requests, answers, load

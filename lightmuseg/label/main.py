@@ -25,7 +25,7 @@ from lightmuseg.label.ground_truth import read_ground_truth
 from lightmuseg.label.model_versions import ModelStore
 from lightmuseg.label.parent import NICE_BACKGROUND, follow_server
 from lightmuseg.label.prediction import opened
-from lightmuseg.label.requests import MAX_IMAGE_BYTES, MAX_LABEL_BYTES
+from lightmuseg.label.request_checks import MAX_IMAGE_BYTES, MAX_LABEL_BYTES
 from lightmuseg.label.sampling import STRATEGIES, Sampling, Uncertainty
 from lightmuseg.label.segmentation import Segmentation
 

@@ -31,7 +31,7 @@ LEAST_TISSUE = 0.25
 MOST_THUMBNAIL_PIXELS = 1_000_000_000
 
 
-def patches_of(view: ModelView, size_m: int, most: int, seed: int = 0) -> list[tuple[int, int]]:
+def patches_of(view: ModelView, size_m: int, most: int) -> list[tuple[int, int]]:
     """Left upper corners (xm, ym) of patches of ``size_m`` model pixels on tissue; at most ``most``, evenly chosen.
 
     Of a slide or picture without tissue, of one no larger than a patch, and of one whose smallest level is too large to
@@ -45,7 +45,7 @@ def patches_of(view: ModelView, size_m: int, most: int, seed: int = 0) -> list[t
         shares = [tissue.mask(x * view.scale, y * view.scale, step0, 16, 16).mean() for x, y in corners]
         corners = [corner for corner, share in zip(corners, shares) if share >= LEAST_TISSUE] or corners
     if len(corners) > most:
-        chosen = np.random.default_rng(seed).choice(len(corners), most, replace=False)
+        chosen = np.random.default_rng(0).choice(len(corners), most, replace=False)
         corners = [corners[index] for index in sorted(chosen)]
     return corners
 
@@ -76,31 +76,32 @@ def score_patches(path: Path, network: BundleNetwork, method: str, most: int = M
         Plain values: ``score``, the mean over the patches, 0 to 1; ``patches``, [x, y, width, height, score] of each in
         level-0 pixels, the least sure first; ``weights_sha256``.
     """
-    size = network.tile_size
+    size, rows = network.tile_size, []
     with opened(path, network) as reader:
         view = ModelView(reader, network.mpp)
-        rows = []
         for corner in patches_of(view, size, most):
             pixels = whole(*view.read_batch([corner], size))
             if pixels is None:
                 continue
             # what lies over the edge of a small image is no tissue of it
             height, width = (min(size, limit - start) for limit, start in zip((view.height, view.width), corner[::-1]))
-            score = float(_uncertainty(pixels, network, method, height, width))
-            rows.append([*_box0(view, corner, size), round(score, 6)])
+            score = _uncertainty(pixels, network, method, height, width)
+            rows.append([*_box0(view, corner, size), round(float(score), 6)])
     rows.sort(key=lambda row: -row[4])
     mean = round(float(np.mean([row[4] for row in rows])), 6) if rows else 0.0
     return {"score": mean, "patches": rows, "weights_sha256": network.sha256}
 
 
 def _uncertainty(pixels: np.ndarray, network: BundleNetwork, method: str, height: int, width: int) -> float:
+    # a copy, as PyTorch takes no array that is only to be read
+    tiles = np.stack([pixels])
     stride = network.runtime.output_stride
     inside = (..., slice(0, max(1, height // stride)), slice(0, max(1, width // stride)))
     if method == "entropy":
-        probabilities = probabilities_of(network.runtime(np.stack([pixels]))[0])
+        probabilities = probabilities_of(network.runtime(tiles)[0])
         return predictive_entropy(probabilities[inside]).mean()
-    tiles = torch.from_numpy(pixels[None]).to(network.device)
-    passes = dropout_passes(network.stochastic.network, network.stochastic.normalised(tiles), PASSES, seed=0)
+    images = network.stochastic.normalised(torch.from_numpy(tiles).to(network.device))
+    passes = dropout_passes(network.stochastic.network, images, PASSES, seed=0)
     return mutual_information(passes[:, 0].cpu().numpy()[inside]).mean()
 
 
@@ -112,13 +113,14 @@ def next_patch(
     Args:
         scored: what :func:`score_patches` gave.
         annotated: where the image is annotated already, in level-0 pixels.
-        taken: patches that others have been sent to.
+        taken: x, y and more of patches that others have been sent to.
     """
-    for x, y, width, height, score in scored["patches"]:
+    for patch in scored["patches"]:
+        x, y, width, height, _ = patch
         box = shapely.box(x, y, x + width, y + height)
         done = annotated is not None and shapely.intersection(box, annotated).area > box.area / 2
-        if not done and [x, y] not in [list(other[:2]) for other in taken]:
-            return [x, y, width, height, score]
+        if not done and all([x, y] != list(other[:2]) for other in taken):
+            return patch
     return None
 
 

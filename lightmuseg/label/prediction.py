@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -77,7 +78,7 @@ class Prediction:
         downsample: level-0 pixels to one of the label image.
         class_map: as the slide engine's writers take it; 0 outside of the box.
         corner: the map's left upper corner, in its own pixels from that of the slide.
-        picture: of the file, which was segmented; None where it holds one only.
+        picture: which picture of a TIFF the slide is and what the others are; None of other files.
         unread_tiles: of the network, of which a part or all could not be read; no class is there.
     """
 
@@ -85,7 +86,7 @@ class Prediction:
     downsample: float
     class_map: RowStore
     corner: tuple[int, int]
-    picture: str | None
+    picture: dict[str, Any] | None
     unread_tiles: int
 
     def annotations(self, min_area0: float = 0.0) -> Iterator[Annotation]:
@@ -97,7 +98,7 @@ class Prediction:
                 yield Annotation(names[value], affinity.translate(polygon, x0, y0))
 
     def image(self) -> np.ndarray:
-        """Class indices, uint8 [height, width], at the level that was asked for.
+        """Class indices, uint8 [height, width], at the wanted level.
 
         Raises:
             InputError: where that is more than 100 megapixels.
@@ -167,8 +168,7 @@ def predicted(
         store = RowStore(Path(folder), plan, network.mpp * FACTOR, scale * FACTOR, network.class_names)
         segment_slide(view, area, plan, runtime, store, network.batch_size, False, progress)
         damage = Damage.of(store)
-        counts = [row["counts"] for row in store.records()]
-        if any(one["unread"] for one in counts) and not any(sum(one["analysed"]) for one in counts):
+        if damage.total:
             raise nothing_read(path, damage.places)
         corner = corner[0] // FACTOR, corner[1] // FACTOR
         yield Prediction(box, reader.levels[level].downsample, store, corner, reader.picture, damage.tiles)

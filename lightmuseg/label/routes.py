@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from .requests import checked
+from .request_checks import checked
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 SERVED = (
     "GET /info/", "GET /auth/", "POST /auth/token", "GET /auth/token/valid", "GET /model/{model}",
     "GET /model/info/{model}", "GET /datastore/image", "HEAD /datastore/image", "DELETE /datastore/image",
-    "GET /datastore/image/info", "GET /datastore/label", "HEAD /datastore/label", "DELETE /datastore/label",
-    "GET /datastore/label/info",
+    "GET /datastore/image/info", "PUT /datastore/image/info", "GET /datastore/label", "HEAD /datastore/label",
+    "DELETE /datastore/label", "GET /datastore/label/info", "PUT /datastore/label/info",
 )  # fmt: skip
 _NOTHING = "there is nothing here."
 _OLD = "this way is closed, as MONAI Label deprecates it: use that of the image, label, model or method."

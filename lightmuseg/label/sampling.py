@@ -24,7 +24,7 @@ from .faults import fault_line
 from .ground_truth import read_ground_truth
 from .patches import MOST_PATCHES, fitted, next_patch, random_patch, score_patches
 from .prediction import opened
-from .request_models import PatchRequest
+from .request_checks import PatchRequest
 
 logger = logging.getLogger(__name__)
 
@@ -71,13 +71,12 @@ class Uncertainty(ScoringMethod):
                 break
             try:
                 scored = score_patches(datastore.image_path(image), network, self._method, self._most)
-                datastore.update_image_info(image, {self._method: scored})
-                print(f"{self._method}: {number} of {len(todo)}: {image}: {scored['score']:.3f}", flush=True)
+                line = f"{image}: {scored['score']:.3f}"
             except InputError as error:
-                failed[image] = fault_line(error, datastore.image_path(image).parent)
-                unscored = {"score": -1, "patches": [], "weights_sha256": network.sha256, "error": failed[image]}
-                datastore.update_image_info(image, {self._method: unscored})
-                print(f"{self._method}: {number} of {len(todo)}: {failed[image]}", flush=True)
+                line = failed[image] = fault_line(error, datastore.image_path(image).parent)
+                scored = {"score": -1, "patches": [], "weights_sha256": network.sha256, "error": line}
+            datastore.update_image_info(image, {self._method: scored})
+            print(f"{self._method}: {number} of {len(todo)}: {line}", flush=True)
         return {"scored": len(todo) - len(failed), "failed": failed, "weights_sha256": network.sha256}
 
 

@@ -18,7 +18,7 @@ from lightmuseg.progress import SlideBars
 from .annotations import to_geojson, write_asap, write_dsa
 from .bundle_network import BundleNetwork
 from .prediction import predicted
-from .request_models import SegmentationRequest
+from .request_checks import SegmentationRequest
 
 WRITERS = {"asap": (".xml", write_asap), "dsa": (".json", write_dsa)}
 
@@ -45,7 +45,7 @@ class Segmentation(InferTask):
         return {**super().info(), **self._current().describe()}
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Segment ``request["image"]``, a file; what else it may hold says :class:`SegmentationRequest`.
+        """Segment ``request["image"]``, a file; for what else it may hold see :class:`SegmentationRequest`.
 
         Returns:
             The path of a new file, and plain values: a GeoJSON FeatureCollection with the run's facts.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,8 +27,7 @@ BLOCK = 1024
 LEAST_ANNOTATED = 0.02
 
 
-@dataclass(frozen=True)
-class LabelledImage:
+class LabelledImage(NamedTuple):
     """An image of the datastore with its label; ``info`` is what the client stated of the label."""
 
     id: str
@@ -71,8 +69,7 @@ def prepare(labelled: Sequence[LabelledImage], network: BundleNetwork, folder: P
     return write_dataset(cuts, folder / "dataset", {"dataset": "label", "held_out": held_out}, tiling)
 
 
-@dataclass(frozen=True)
-class _Cell:
+class _Cell(NamedTuple):
     """A part of a region: its rank by hash (0 to 1), its box in pixels, and if it has a class of the network."""
 
     rank: float

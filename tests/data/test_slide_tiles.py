@@ -162,9 +162,8 @@ def test_masks_are_read_in_the_datasets_coding(tmp_path, coding):
 
 def place_of(slide, x0, y0, step, width, height):
     """A tile as large as the longer side, ``step`` level-0 pixels to one of its own."""
-    return SlideTile(
-        "tile", str(slide), TRUE_MPP, x0, y0, width * step, height * step, width, height, max(width, height)
-    )
+    box0 = x0, y0, width * step, height * step
+    return SlideTile("tile", str(slide), TRUE_MPP, box0, (width, height), max(width, height))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -450,7 +449,7 @@ def test_slide_without_scale_needs_one(prepared, tmp_path):
     with refused(str(path), "--slide_mpp"):
         load(place)
     for mpp in (TRUE_MPP, 0.29):
-        assert load(place, slide_mpp=mpp)[0]["image"].width0 == pytest.approx(TILE * TRUE_MPP / mpp, rel=0.01)
+        assert load(place, slide_mpp=mpp)[0]["image"].box0[2] == pytest.approx(TILE * TRUE_MPP / mpp, rel=0.01)
     with refused(str(path), "0.001", "--slide_mpp"):
         load(place, slide_mpp=0.001)
 

@@ -400,7 +400,7 @@ def test_a_run_is_not_finished_by_another_runtime(tmp_path, write_plain_slide):
     slide = write_plain_slide(tmp_path / "A 1.tif")
     with pytest.raises(KeyboardInterrupt):
         segment(str(slide), tmp_path / "out", Shades(after=5))
-    with refused("was begun with runtime 'shades', not 'other'"):
+    with refused("was started with runtime 'shades', not 'other'"):
         segment(str(slide), tmp_path / "out", OtherShades(), resume=True)
 
 

@@ -8,14 +8,17 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import Depends, UploadFile
+from fastapi import Depends, Form, UploadFile
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC
 
 USER = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
 ANNOTATOR = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
 ADMIN = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
+# a part of a form that is no file
+FormText = Annotated[str, Form()]
 # the last two, for .nii.gz
 _ENDING = re.compile(r"(\.[A-Za-z0-9]{1,10}){0,2}$")
 

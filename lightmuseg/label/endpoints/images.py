@@ -4,31 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
-from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, UploadFile
+from fastapi import APIRouter, Depends, HTTPException, Request, UploadFile
 from monailabel.endpoints import activelearning
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 from starlette.responses import Response
 
 from .. import FINAL
-from ..requests import (
-    FORM_BYTES,
-    IMAGE_KEYS,
-    LABEL_KEYS,
-    MAX_IMAGE_BYTES,
-    MAX_LABEL_BYTES,
-    checked,
-    client_info,
-    json_object,
-    known,
-    plain_object,
-)  # fmt: skip
+from ..request_checks import FORM_BYTES, MAX_IMAGE_BYTES, MAX_LABEL_BYTES, checked, json_object, known, plain_object
 from ..routes import ready
-from .dependencies import ANNOTATOR, USER, kept
+from .dependencies import ANNOTATOR, USER, FormText, kept
 
 # Slides that are opened at once: each may take a gigabyte, and seconds.
 MOST_SLIDES = 2
@@ -53,14 +42,10 @@ def datastore(output: Literal["train", "stats", "all"] = "stats") -> Response:
 
 @router.put("/datastore/image", max_body_size=MAX_IMAGE_BYTES + FORM_BYTES, tags=["Datastore"])
 async def add_image(
-    request: Request,
-    file: Annotated[UploadFile, File()],
-    image: str = "",
-    params: Annotated[str, Form()] = "{}",
-    user: User = ANNOTATOR,
+    request: Request, file: UploadFile, image: str = "", params: FormText = "{}", user: User = ANNOTATOR
 ) -> Response:
     """Take in a slide or picture."""
-    info = {**client_info(json_object(params, "params"), "params", IMAGE_KEYS), "user": user.username}
+    info = {**json_object(params, "params"), "user": user.username}
     name = image or Path(file.filename or "").stem
 
     def work() -> dict[str, Any]:
@@ -72,12 +57,7 @@ async def add_image(
 
 @router.put("/datastore/label", max_body_size=MAX_LABEL_BYTES + FORM_BYTES, tags=["Datastore"])
 async def save_label(
-    request: Request,
-    image: str,
-    label: Annotated[UploadFile, File()],
-    tag: str = FINAL,
-    params: Annotated[str, Form()] = "{}",
-    user: User = ANNOTATOR,
+    request: Request, image: str, label: UploadFile, tag: str = FINAL, params: FormText = "{}", user: User = ANNOTATOR
 ) -> Response:
     """Save a label as the image's next version."""
     info = {**json_object(params, "params"), "user": user.username}
@@ -90,20 +70,6 @@ async def save_label(
             return {**(app.on_save_label(image, saved) or {}), "info": info, "image": image, "label": saved}
 
     return await _with_a_slide(work)
-
-
-@router.put("/datastore/image/info", tags=["Datastore"])
-def update_image_info(image: str, info: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> Response:
-    """Add to what is known of an image."""
-    added = client_info(json_object(info, "info"), "info", IMAGE_KEYS)
-    return ready(app_instance().datastore().update_image_info(image, {**added, "user": user.username}))
-
-
-@router.put("/datastore/label/info", tags=["Datastore"])
-def update_label_info(label: str, tag: str, info: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> Response:
-    """Add to what is known of a label."""
-    added = client_info(json_object(info, "info"), "info", LABEL_KEYS)
-    return ready(app_instance().datastore().update_label_info(label, tag, {**added, "user": user.username}))
 
 
 @router.post("/activelearning/{strategy}", tags=["ActiveLearning"])

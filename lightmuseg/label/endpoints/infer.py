@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, UploadFile
+from fastapi import APIRouter, Depends, HTTPException, Request, UploadFile
 from fastapi.concurrency import contextmanager_in_threadpool
 from monailabel.endpoints.wsi_infer import WSIInput
 from monailabel.interfaces.utils.app import app_instance
@@ -17,8 +17,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
 from ..inference import remove
-from ..requests import FORM_BYTES, MAX_IMAGE_BYTES, checked, inference_params, json_object, known, plain_object
-from .dependencies import USER, kept
+from ..request_checks import FORM_BYTES, MAX_IMAGE_BYTES, checked, inference_params, json_object, known, plain_object
+from .dependencies import USER, FormText, kept
 
 Outlines = Literal["asap", "dsa", "json"]
 
@@ -35,26 +35,18 @@ async def infer_wsi(
 
 @router.post("/wsi_v2/{model}", max_body_size=MAX_IMAGE_BYTES + FORM_BYTES)
 async def infer_wsi_v2(
-    request: Request,
-    model: str,
-    image: str = "",
-    file: Annotated[UploadFile | None, File()] = None,
-    wsi: Annotated[str, Form()] = "{}",
+    request: Request, model: str, image: str = "", file: UploadFile | None = None, wsi: FormText = "{}",
     output: Outlines = "json",
-) -> Response:
+) -> Response:  # fmt: skip
     """Outlines in an image of the datastore, or in one that is sent."""
     return await _outlines(request, model, image, file, WSIInput.model_validate(json_object(wsi, "wsi")), output)
 
 
 @router.post("/{model}", max_body_size=MAX_IMAGE_BYTES + FORM_BYTES)
 async def infer(
-    request: Request,
-    model: str,
-    image: str = "",
-    params: Annotated[str, Form()] = "{}",
-    file: Annotated[UploadFile | None, File()] = None,
+    request: Request, model: str, image: str = "", params: FormText = "{}", file: UploadFile | None = None,
     output: Literal["image", "json", "all"] = "all",
-) -> Response:
+) -> Response:  # fmt: skip
     """A label image of an image of the datastore, or of one that is sent."""
     wanted = inference_params(json_object(params, "params"))
     return await _answer(request, model, image, file, {**wanted, "output": "image"}, output)

@@ -13,12 +13,12 @@ from monailabel.config import settings
 from monailabel.interfaces.utils.app import app_instance
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
-from ..requests import checked
+from ..request_checks import checked
 from ..start_page import start_page, start_page_without_names
 from .dependencies import ADMIN
 from .tasks import tasks_of
 
-# of a log that is asked for
+# of the log, in one answer
 MAX_LINES = 10_000
 _NONE_BUT_OURS = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 START_POLICY = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; {_NONE_BUT_OURS}"

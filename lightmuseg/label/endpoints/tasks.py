@@ -13,8 +13,7 @@ from starlette.responses import Response
 
 from ..faults import without_folders
 from ..fine_tuning import FineTuning
-from ..request_models import TrainingOptions
-from ..requests import checked, known, options_of
+from ..request_checks import TrainingOptions, checked, known, options_of
 from ..routes import ready
 from .dependencies import ADMIN, ANNOTATOR, USER
 

@@ -196,7 +196,7 @@ def test_run_that_was_started_in_the_whole_glass_is_not_continued_in_the_frame(t
         patched.setattr("lightmuseg.wsi.readers.openslide.bounds_of", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
             job(Dark(at=stop)).run()
-    with pytest.raises(InputError, match="was begun with frame None, not .*'x0': 400"):
+    with pytest.raises(InputError, match="was started with frame None, not .*'x0': 400"):
         job(Dark(), resume=True).run()
 
 

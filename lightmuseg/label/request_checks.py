@@ -1,17 +1,19 @@
-"""Checks of every request, before anything is done with it."""
+"""What requests may hold, checked before anything is done with it; a module requests here would hide the package."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from fastapi import HTTPException, Request
+from pydantic import BaseModel, Field, StrictFloat, StrictInt, ValidationError
 from starlette.datastructures import UploadFile
 
+from lightmuseg.errors import InputError
+
 from . import METHODS
-from .request_models import MAX_NUMBER
 
 # Of images and labels; what else a client sends is a few lines of JSON.
 MAX_IMAGE_BYTES, MAX_LABEL_BYTES, MAX_BODY_BYTES = 4_000_000_000, 50_000_000, 1_000_000
@@ -24,14 +26,22 @@ JSON_FIELDS = ("params", "info", "wsi")
 # What the server decides of an inference; a client's params may not.
 RESERVED = ("model", "image", "output", "label", "session", "session_id", "save_label")
 MAX_DEPTH = 20
-# what the server itself writes of an image, and of a label
+# what only the server itself writes of an image, and of a label
 IMAGE_KEYS = (*METHODS, "taken", "strategy", "ts", "name", "path")
 LABEL_KEYS = ("bbox", "version", "sha256", "ts", "name")
+OWN_KEYS = {
+    "/datastore/image": IMAGE_KEYS, "/datastore/image/info": IMAGE_KEYS, "/datastore/label/info": LABEL_KEYS,
+}  # fmt: skip
 # of a form: one file, and a few lines of JSON
 FORM_LIMITS = {"max_files": 1, "max_fields": 10, "max_part_size": 100_000}
 FORMS = ("multipart/", "application/x-www-form-urlencoded")
 CHECK_SUM = re.compile(r"((SHA256|SHA512|MD5):)?[0-9a-fA-F]+")
 FILE_NAME = re.compile(r"[^/\\\x00-\x1f\x7f]{1,200}")
+# beyond any number that is meant
+MAX_NUMBER = 10**9
+Positive = Annotated[int, Field(strict=True, gt=0, lt=MAX_NUMBER)]
+Number = TypeVar("Number")
+Pair = tuple[Number, Number]
 
 
 async def checked(request: Request) -> None:
@@ -54,7 +64,7 @@ async def checked(request: Request) -> None:
                 if not FILE_NAME.fullmatch(value.filename or "") or len(value.filename.encode()) > 200:
                     raise HTTPException(400, f"{name} {shown(value.filename)}: is no name of a file.")
             elif name in JSON_FIELDS:
-                json_object(value, name)
+                client_info(json_object(value, name), name, OWN_KEYS.get(request.url.path, ()))
 
 
 def shown(value: Any) -> str:
@@ -133,3 +143,54 @@ def _is_like(value: Any, given: Any) -> bool:
         return False
     # nor is anything below that is not finite
     return abs(value) < MAX_NUMBER if isinstance(value, (int, float)) else len(str(value)) <= MAX_VALUE
+
+
+class RequestModel(BaseModel):
+    """Values by name; those that are None count as not given, those without a field are left out."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Take what a client sent.
+
+        Raises:
+            InputError: for the first value that is not of its field's kind or range.
+        """
+        given = {name: values[name] for name in cls.model_fields if values.get(name) is not None}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            fault = error.errors()[0]
+        name = str(fault["loc"][0])
+        remedy = cls.model_fields[name].description
+        raise InputError(f"{name} {ascii(given[name])[:80]}: {fault['msg']}; give {remedy}.")
+
+
+class SegmentationRequest(RequestModel):
+    """Which part of an image to segment, and what to answer; coordinates are level-0 pixels."""
+
+    location: Pair[StrictInt] = Field((0, 0), description="[x, y] in level-0 pixels")
+    size: Pair[StrictInt] = Field((0, 0), description="[width, height] in level-0 pixels, [0, 0] for everything")
+    level: StrictInt = Field(0, description="a level of the image, the label image's resolution")
+    # checked only: the engine's tiles overlap and are blended
+    tile_size: Pair[Positive] = Field((1, 1), description="two whole numbers above 0")
+    min_poly_area: StrictInt | StrictFloat = Field(0, ge=0, description="a number of level-0 pixels, 0 or more")
+    output: Literal["asap", "dsa", "json", "image"] = Field("image", description="asap, dsa, json or image")
+
+
+class PatchRequest(RequestModel):
+    """Where to look for the next patch: in one image, or in all."""
+
+    image: str = Field("", description="the name of an image")
+    patch_size: Pair[Positive] | None = Field(None, description="[width, height] in level-0 pixels, above 0")
+    client_id: str = Field("", max_length=200, description="a name of at most 200 characters")
+
+
+class TrainingOptions(RequestModel):
+    """Options of a fine-tuning; those that are keys of train.json have its names."""
+
+    max_epochs: Positive = Field(20, description="a whole number above 0")
+    learning_rate: float = Field(1e-4, strict=True, gt=0, lt=MAX_NUMBER, description="a number above 0")
+    batch_size: Positive = Field(3, description="a whole number of tiles above 0")
+    held_out: float = Field(0.2, strict=True, gt=0, lt=1, description="a share between 0 and 1")
+    seed: int = Field(42, strict=True, ge=0, lt=MAX_NUMBER, description="a whole number of 0 or more")
+    use_version: int = Field(-1, strict=True, lt=MAX_NUMBER, description="a version's number, or -1 to train")

@@ -9,10 +9,12 @@ from fastapi import Depends, FastAPI, Form, HTTPException, Request, UploadFile
 from starlette.testclient import TestClient
 
 from lightmuseg.errors import InputError
-from lightmuseg.label.request_models import PatchRequest, SegmentationRequest, TrainingOptions
-from lightmuseg.label.requests import (
+from lightmuseg.label.request_checks import (
     FORM_LIMITS,
     IMAGE_KEYS,
+    PatchRequest,
+    SegmentationRequest,
+    TrainingOptions,
     checked,
     client_info,
     inference_params,
