@@ -4,14 +4,32 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+# What is written by hand of the bundle: a wheel has it in the package, a source tree beside it.
+BUNDLE = ("LICENSE", "configs/*.json", "configs/logging.conf", "docs/*", "models/model.pt")
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "lightmuseg" / "__init__.py").read_text()).group(1)
 # Paths in the repository lead nowhere from a package index: a picture goes with its caption, a link becomes text.
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 README = re.sub(r"!\[[^]]*]\((?!https?:)[^)]*\)\n*(\*[^*]+\*\n+)?", "", README)
 README = re.sub(r"\[([^]]*)]\((?!https?:)[^)]*\)", r"\1", README)
 LINUX_X86 = "platform_system == 'Linux' and platform_machine == 'x86_64'"
+
+
+class BuildWithBundle(build_py):
+    """Add the bundle to the package."""
+
+    def run(self):
+        super().run()
+        # an editable installation finds the bundle beside the package
+        for path in (
+            [] if self.editable_mode else [path for kind in BUNDLE for path in sorted(Path("bundle").glob(kind))]
+        ):
+            target = Path(self.build_lib, "lightmuseg", path)
+            self.mkpath(str(target.parent))
+            self.copy_file(str(path), str(target))
+
 
 setup(
     name="lightmuseg",
@@ -114,5 +132,6 @@ setup(
             "lightmuseg[plots,slides,baselines,label,onnx,int8,ray,view]",
         ],
     },
+    cmdclass={"build_py": BuildWithBundle},
     entry_points={"console_scripts": ["lightmuseg = lightmuseg.cli:main"]},
 )

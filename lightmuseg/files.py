@@ -108,7 +108,7 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
     make_folder(path.parent)
     remove_left_over(path.parent)
     # containers on several machines may all be process 1
-    temporary = path.with_name(f".{os.getpid()}-{processes_here()}{uuid.uuid4().hex[:8]}.partial.{path.name}")
+    temporary = path.with_name(f".{os.getpid()}-{machine_id()}{uuid.uuid4().hex[:8]}.partial.{path.name}")
     try:
         write(temporary)
         show(temporary, path)
@@ -143,8 +143,8 @@ def remove_left_over(folder: Path) -> None:
             found = _TEMPORARY.fullmatch(entry.name)
             if not found:
                 continue
-            is_here, age_s = found[2] == processes_here(), time.time() - entry.stat(follow_symlinks=False).st_mtime
-            if _is_gone(int(found[1])) if is_here else age_s > LEFT_OVER_S:
+            is_own_machine, age_s = found[2] == machine_id(), time.time() - entry.stat(follow_symlinks=False).st_mtime
+            if _is_gone(int(found[1])) if is_own_machine else age_s > LEFT_OVER_S:
                 Path(entry).unlink()
 
 
@@ -161,7 +161,7 @@ def _is_gone(process: int) -> bool:
 
 
 @cache
-def processes_here() -> str:
+def machine_id() -> str:
     """Six hexadecimal digits of the machine or container whose process numbers are ours."""
     words = [socket.gethostname()]
     with suppress(OSError):

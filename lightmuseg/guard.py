@@ -46,10 +46,9 @@ def _is_address(host: str) -> bool:
 class Guard:
     """Let only requests pass that ask under a name of this server, and bound what a browser does with the answer.
 
-    A page elsewhere can make its own name lead to 127.0.0.1 ("DNS rebinding") and then ask as if it were ours; the
-    name in the header Host tells. An address is no name that could be made to lead here. Whether another page has a
-    browser send something tells the header Origin: it must be this server's own scheme, name and port. Programs send
-    none.
+    A page elsewhere can make its own name lead to 127.0.0.1 ("DNS rebinding") and then ask as if it were ours, so the
+    header Host must hold a name of this server, or an address, which nobody can redirect. Another page can also have a
+    browser send something, so the header Origin must be this server's own scheme, name and port. Programs send none.
 
     Args:
         app: what answers.

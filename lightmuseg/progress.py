@@ -8,16 +8,18 @@ from tqdm import tqdm
 
 
 class SlideBars:
-    """A callback (slide, tiles that are done, all tiles) that draws a bar on stderr for each slide."""
+    """A callback (slide or step, how much is done, all of it) that draws a bar on stderr for each in turn."""
 
-    def __init__(self) -> None:
-        self._slide: Path | None = None
+    def __init__(self, unit: str = "tile") -> None:
+        self._unit = unit
+        self._slide: Path | str | None = None
         self._bar: tqdm | None = None
 
-    def __call__(self, slide: Path, done: int, total: int) -> None:
+    def __call__(self, slide: Path | str, done: int, total: int) -> None:
         if self._bar is None or slide != self._slide:
             self.close()
-            self._slide, self._bar = slide, tqdm(total=total, initial=done, unit="tile", desc=slide.name)
+            name = slide.name if isinstance(slide, Path) else slide
+            self._slide, self._bar = slide, tqdm(total=total, initial=done, unit=self._unit, desc=name)
         self._bar.update(done - self._bar.n)
         if done == total:
             self.close()

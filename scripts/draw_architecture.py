@@ -18,7 +18,7 @@ from xml.sax.saxutils import escape
 ROOT = Path(__file__).parents[1]
 CONFIGS = "bundle/configs"
 CONFIGS_SENTENCE = "Training, evaluation and inference, which name the parts by dotted path."
-WIDTH, HEIGHT, GAP, LAYER, LETTERS = 190, 96, 12, 146, 28
+WIDTH, HEIGHT, GAP, LAYER, LETTERS, MOST, PULL = 190, 96, 12, 146, 28, 5, 0.9
 FOLDER, FILE = 'fill="#e8f0fb" stroke="#5b85c2"', 'fill="#f8f4e9" stroke="#bfa767"'
 STYLE = (
     "text{font-size:12px;text-anchor:middle;fill:#3a3f47}.name{font-size:14.5px;font-weight:bold;fill:#15181c}"
@@ -70,10 +70,13 @@ def rooms_of(graph: Graph, configs: Path) -> Graph:
 
 
 def levels_of(rooms: Graph) -> dict[str, int]:
-    """The layer of each room, from 0 at the top, below all that import it."""
+    """The layer of each room, from 0 at the top, below what imports it; rooms that import none leave a full one."""
     levels: dict[str, int] = {}
     for name in reversed([*TopologicalSorter(rooms).static_order()]):
         levels[name] = 1 + max((levels[one] for one, some in rooms.items() if name in some), default=-1)
+    for level in range(max(levels.values())):
+        row = sorted(name for name in levels if levels[name] == level)
+        levels |= dict.fromkeys([name for name in row if not rooms[name]][: max(0, len(row) - MOST)], level + 1)
     return levels
 
 
@@ -88,7 +91,7 @@ def places_of(links: list[tuple[Node, Node]], levels: dict[str, int]) -> tuple[d
     for turn in range(40):
         for layer in layers if turn % 2 == 0 else layers[::-1]:
             known = {node: [x[one] for one in linked[node] if one in x] for node in layer}
-            wished = {node: sum(known[node]) / len(known[node]) if known[node] else 0.0 for node in layer}
+            wished = {node: PULL * sum(known[node]) / max(1, len(known[node])) for node in layer}
             # those that would lie over one another are put side by side, around the mean of what they wish
             blocks: list[tuple[list[Node], float, float]] = []
             for node in sorted(layer, key=lambda one: (wished[one], one)):
@@ -109,11 +112,7 @@ def places_of(links: list[tuple[Node, Node]], levels: dict[str, int]) -> tuple[d
 
 
 def draw(package: Path, configs: Path) -> str:
-    """The picture as SVG.
-
-    Raises:
-        graphlib.CycleError: where imports of modules, or of rooms, go round in a circle.
-    """
+    """The picture as SVG; a CycleError where imports of modules, or of rooms, go round in a circle."""
     modules = modules_of(package)
     graph = {name: imports_of(name, *module, modules) for name, module in modules.items()}
     TopologicalSorter(graph).prepare()

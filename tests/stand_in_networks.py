@@ -2,11 +2,14 @@
 
 import numpy as np
 
+from lightmuseg.runtimes import RuntimeInfo
+
 
 class Dark:
     """Calls dark pixels tumor; ``at(batch)`` is called before each batch, counted from 1."""
 
     output_stride, out_channels, parity = 2, 1, None
+    info = RuntimeInfo("dark", "cpu", "float32")
 
     def __init__(self, tile_size=256, at=lambda batch: None):
         self.tile_size, self.at, self.batch = tile_size, at, 0
@@ -15,9 +18,6 @@ class Dark:
         self.batch += 1
         self.at(self.batch)
         return 128 - tiles[:, 1::2, 1::2, 1].astype(np.float32)[:, None]
-
-    def describe(self):
-        return {"runtime": "dark"}
 
 
 class DarkAndRed(Dark):

@@ -1,5 +1,6 @@
 """The picture of the architecture is the one that the imports draw, and they go round in no circle."""
 
+import re
 import runpy
 from graphlib import CycleError
 from xml.etree import ElementTree
@@ -70,3 +71,11 @@ def test_a_room_lies_below_all_that_import_it_and_implied_arrows_are_left_out(dr
 def test_circles_are_refused(draw, files):
     with pytest.raises(CycleError):
         draw(**files)
+
+
+def test_the_page_says_of_every_room_what_is_there(script, root):
+    text = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {name.split(".")[1] for name in script["modules_of"](root / "lightmuseg") if "." in name}
+    table = text.partition("## What is where")[2].partition("\n\nBeside")[0]
+    named = {room for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE) for room in re.findall(r"`(\w+)`", row)}
+    assert named == rooms

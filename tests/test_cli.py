@@ -15,7 +15,7 @@ CLI = ("python", "-m", "lightmuseg.cli")
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ([], ["cohort", "prepare", "quantize", "segment", "stats", "verify"]),
+        ([], ["cohort", "info", "models", "prepare", "quantize", "segment", "stats", "verify"]),
         (["cohort"], ["SLIDES", "--output", "--engine", "--address", "--slides_at_once", "--gpus_per_worker", "--shard",
              "--model", "--override", "--mpp", "--runtime"]),
         (["prepare"], ["bcss", "bcss_wsss", "demo"]),
@@ -31,7 +31,7 @@ CLI = ("python", "-m", "lightmuseg.cli")
         (["prepare", "demo"], ["--output", "--wheels"]),
         (["segment"], ["SLIDES", "--output", "--model", "--bundle", "--mpp", "--output_mpp", "--region", "--resume",
              "--changed", "--runtime"]),
-        (["quantize"], ["DATASET", "--model", "--override", "--max_drop"]),
+        (["quantize"], ["DATASET", "--model", "--max_drop"]),
     ],
 )  # fmt: skip
 def test_help_names_commands_and_options(run, words, named):

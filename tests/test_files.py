@@ -12,7 +12,7 @@ from lightmuseg import files
 from lightmuseg.errors import InputError
 from lightmuseg.files import (
     LEFT_OVER_S,
-    processes_here,
+    machine_id,
     read_at,
     remove_left_over,
     require_space,
@@ -72,7 +72,7 @@ def test_temporary_files_of_the_dead_are_removed_and_those_of_the_living_are_not
     monkeypatch.setattr(files, "_tidied", set())
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    here, elsewhere = processes_here(), "0" * 6
+    here, elsewhere = machine_id(), "0" * 6
     dead = tmp_path / f".{ended.pid}-{here}00000000.partial.a.csv"
     old = tmp_path / f".{ended.pid}-{elsewhere}00000000.partial.a.csv"
     kept = [

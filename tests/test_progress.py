@@ -18,3 +18,12 @@ def test_each_slide_has_a_bar_that_starts_where_it_does_and_ends_with_it(capsys)
     shown = capsys.readouterr().err
     assert "b.svs:   0%" in shown
     assert "c.svs:  25%" in shown
+
+
+def test_steps_have_bars_of_their_own_unit(capsys):
+    bars = SlideBars("region")
+    bars("cutting", 1, 2)
+    bars.close()
+    shown = capsys.readouterr().err
+    assert "cutting:  50%" in shown
+    assert "region/s" in shown

@@ -203,6 +203,14 @@ def test_links_to_files_lead_somewhere(name, root):
     assert missing == []
 
 
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name != "CHANGELOG.md"])
+def test_modules_that_a_page_names_are_there(name, root):
+    text = (root / name).read_text(encoding="utf-8")
+    modules = re.findall(r"`([\w/]+\.(?:py|sh))`", text)
+    folders = (root, root / "lightmuseg", root / "scripts", root / "scripts" / "fuzz")
+    assert [module for module in modules if not any((folder / module).is_file() for folder in folders)] == []
+
+
 def test_the_checks_that_the_page_on_security_names_are_there(root):
     text = (root / "docs" / "security.md").read_text(encoding="utf-8")
     named = re.findall(r"((?:`\w+(?:/\w+)*\.py` `\w+`(?:, `\w+`)*(?:, )?)+) \|", text)

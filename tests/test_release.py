@@ -12,13 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-import torch
 import yaml
 from packaging.metadata import Metadata
 from packaging.specifiers import SpecifierSet
 
 import lightmuseg
-from lightmuseg.networks import LightMuSeg
 
 WORKFLOWS = ["nightly.yml", "release.yml", "test.yml"]
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
@@ -62,10 +60,13 @@ def wheel(packages):
     return next(packages.glob("*.whl"))
 
 
-def test_wheel_holds_the_package_and_nothing_else(wheel, checkout):
+def test_wheel_holds_the_package_the_bundle_and_nothing_else(wheel, checkout, root):
     files = {name: data for name, data in contents(wheel).items() if ".dist-info/" not in name}
     package = [path for path in (checkout / "lightmuseg").rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    assert files == {path.relative_to(checkout).as_posix(): path.read_bytes() for path in package}
+    expected = {path.relative_to(checkout).as_posix(): path.read_bytes() for path in package}
+    listed = subprocess.run(["git", "ls-files", "-z", "bundle"], cwd=root, capture_output=True, text=True, check=True)
+    expected |= {f"lightmuseg/{name}": (root / name).read_bytes() for name in listed.stdout.split("\0") if name}
+    assert files == expected
     assert wheel.name == f"lightmuseg-{lightmuseg.__version__}-py3-none-any.whl"
 
 
@@ -99,7 +100,7 @@ def test_sdist_holds_the_sources_of_the_same_wheel(packages, wheel, tmp_path):
     beside = {path.name for path in source.iterdir()}
     made = {"PKG-INFO", "setup.cfg", "lightmuseg.egg-info"}
     kept = {"CHANGELOG.md", "CITATION.cff", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py"}
-    assert beside - made == {*kept, "lightmuseg"}
+    assert beside - made == {*kept, "bundle", "lightmuseg"}
     build(source, tmp_path / "again", "--wheel")
     assert contents(tmp_path / "again" / wheel.name) == contents(wheel)
 
@@ -245,14 +246,33 @@ def test_wheel_alone_is_installed_whole(call, installed, checkout):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_wheel_alone_segments_a_slide(data, call, installed, root):
-    weights = installed / "random.pt"
-    torch.save(LightMuSeg(encoder_weights=None).state_dict(), weights)
+def test_wheel_alone_is_all_that_a_newcomer_needs(data, call, installed, root):
     slide = data / "slides" / "CMU-1-Small-Region.svs"
-    call("lightmuseg", "segment", slide, "--output", "results", "--model", weights, "--bundle", root / "bundle")
-    results = installed / "work" / "results" / "CMU-1-Small-Region"
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    # the first of these two commands is what made the environment
+    shell = re.search("```sh\n(.*?)```", readme, re.DOTALL).group(1)
+    assert shell == "pip install lightmuseg\nlightmuseg segment slide.svs\n"
+    assert call("lightmuseg", "--version")[0] == f"lightmuseg {lightmuseg.__version__}\n"
+    assert "tumor: tumor at 0.25 um/px" in call("lightmuseg", "models")[0]
+    info = call("lightmuseg", "info")[0]
+    assert f"lightmuseg {lightmuseg.__version__}" in info
+    assert "pip install 'lightmuseg[slides]'" in info
+    call("lightmuseg", "segment", slide, "--region", "0,0,600,600")
+    results = installed / "work" / "lightmuseg_results" / "CMU-1-Small-Region"
     classes = tifffile.imread(results / "classes.tif")
     # twice 0.25 um per pixel of 2220 x 2967 pixels of 0.499
     assert classes.shape == (2961, 2216)
     assert np.isin(classes, (0, 1)).all()
     assert (results / "measurements.csv").stat().st_size > 0
+    door = re.search("```python\n(.*?)```", readme, re.DOTALL).group(1).replace("slide.svs", str(slide))
+    picture = "import numpy as np\npixels = np.full((600, 700, 3), 240, np.uint8)"
+    said, _ = call("python", "-W", "ignore", "-c", f"{picture}\n{door}\nprint(classes.shape, classes.dtype)")
+    assert re.fullmatch(r"[\d.]+ \d+ \(2961, 2216\)\n\(600, 700\) uint8\n", said)
+    call("lightmuseg", "cohort", slide, "--output", "cohort", "--region", "0,0,600,600")
+    assert (installed / "work" / "cohort" / "cohort.csv").is_file()
+    call("lightmuseg", "verify", "cohort")
+    bundle = next((installed / "venv").glob("lib/python3*/site-packages/lightmuseg/bundle"))
+    assert f"bundle: {bundle}" in info
+    configs = bundle / "configs"
+    files = ("--meta_file", configs / "metadata.json", "--config_file", configs / "inference.json")
+    call("python", "-m", "monai.bundle", "verify_net_in_out", "network_def", *files)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 LAYERS = {
-    "errors": 0, "classes": 0, "light_monai": 0, "files": 1, "guard": 1, "progress": 1, "lock": 2, "pages": 2,
+    "errors": 0, "classes": 0, "files": 1, "guard": 1, "process": 1, "progress": 1, "lock": 2, "pages": 2,
     "text_files": 2, "provenance": 2, "pictures": 2, "networks": 3, "losses": 3, "metrics": 3, "inferers": 3,
     "wsi": 3, "models": 4, "data": 4, "areas": 4, "handlers": 5, "runtimes": 5, "engine": 6, "outputs": 7, "slides": 8,
     "label": 9, "cohort": 9, "view": 9, "cli": 10,

@@ -5,6 +5,7 @@ All coordinates are level-0 pixels; the slide's left upper corner is (0, 0).
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -55,23 +56,17 @@ class Area(ABC):
 
 
 class WholeSlide(Area):
-    """Every point of a slide, and the pixels that its right and lower edges cut.
-
-    Args:
-        width0, height0: of the slide.
-    """
+    """Every point of a slide of a width and height, and the pixels that its right and lower edges cut."""
 
     def __init__(self, width0: int, height0: int) -> None:
         self.bounds0 = (0, 0, width0, height0)
         self.area0 = float(width0) * height0
 
     def covers(self, x0: float, y0: float, width0: float, height0: float) -> bool:
-        """See :class:`Area`."""
         left, upper, right, lower = self.bounds0
         return x0 < right and y0 < lower and x0 + width0 > left and y0 + height0 > upper
 
     def mask(self, x0: float, y0: float, step0: float, width: int, height: int) -> np.ndarray:
-        """See :class:`Area`."""
         xs0, ys0 = _centres(x0, y0, step0, width, height)
         left, upper, right, lower = self.bounds0
         half = step0 / 2
@@ -79,12 +74,7 @@ class WholeSlide(Area):
 
 
 class TissueMask(Area):
-    """The points under the set pixels of a grid.
-
-    Args:
-        grid: bool [h, w]; pixel (0, 0) lies in the slide's left upper corner.
-        step0: side of its pixels in level-0 pixels.
-    """
+    """The points under the set pixels of a grid: bool [h, w] from the slide's left upper corner, ``step0`` a pixel."""
 
     def __init__(self, grid: np.ndarray, step0: float) -> None:
         self.step0 = step0
@@ -99,13 +89,11 @@ class TissueMask(Area):
         return self._framed[1:-1, 1:-1]
 
     def covers(self, x0: float, y0: float, width0: float, height0: float) -> bool:
-        """See :class:`Area`."""
         left, upper = (max(0, math.floor(start0 / self.step0)) for start0 in (x0, y0))
         right, lower = (max(0, math.ceil(end0 / self.step0)) for end0 in (x0 + width0, y0 + height0))
         return bool(self.grid[upper:lower, left:right].any())
 
     def mask(self, x0: float, y0: float, step0: float, width: int, height: int) -> np.ndarray:
-        """See :class:`Area`."""
         rows, columns = (
             (centres0 / self.step0 + 1).clip(0, side - 1).astype(np.intp)
             for centres0, side in zip(_centres(x0, y0, step0, width, height)[::-1], self._framed.shape)
@@ -114,12 +102,7 @@ class TissueMask(Area):
 
 
 class RegionOfInterest(Area):
-    """The points inside polygons; of their edges the left and the upper ones.
-
-    Args:
-        shape: a valid polygon or multipolygon.
-        warnings: see :class:`Area`.
-    """
+    """The points inside a valid polygon or multipolygon; of its edges the left and the upper ones."""
 
     def __init__(self, shape: shapely.Polygon | shapely.MultiPolygon, warnings: tuple[str, ...] = ()) -> None:
         self.warnings = warnings
@@ -129,12 +112,10 @@ class RegionOfInterest(Area):
         self.area0 = shape.area
 
     def covers(self, x0: float, y0: float, width0: float, height0: float) -> bool:
-        """See :class:`Area`."""
         box = shapely.box(x0 + EDGE, y0 + EDGE, x0 + width0 - EDGE, y0 + height0 - EDGE)
         return bool(shapely.intersects(self.shape, box))
 
     def mask(self, x0: float, y0: float, step0: float, width: int, height: int) -> np.ndarray:
-        """See :class:`Area`."""
         if not self.covers(x0, y0, width * step0, height * step0):
             return np.zeros((height, width), bool)
         box = x0, y0, x0 + width * step0, y0 + height * step0
@@ -148,11 +129,7 @@ class RegionOfInterest(Area):
 
 
 class Intersection(Area):
-    """The points that all of several areas want.
-
-    Args:
-        areas: one or more; those that are quick to ask come first.
-    """
+    """The points that all of one or more areas want; those that are quick to ask come first."""
 
     def __init__(self, areas: Sequence[Area]) -> None:
         self._areas = tuple(areas)
@@ -169,21 +146,16 @@ class Intersection(Area):
         if min(right - left, lower - upper) <= 0:
             return 0.0
         width, height = (max(1, round(side0 / step0)) for side0 in (right - left, lower - upper))
-        wanted = sum(
-            np.count_nonzero(
-                self.mask(left + x * step0, upper + y * step0, step0, min(BLOCK, width - x), min(BLOCK, height - y))
-            )
-            for y in range(0, height, BLOCK)
-            for x in range(0, width, BLOCK)
-        )
+        wanted = 0
+        for y, x in itertools.product(range(0, height, BLOCK), range(0, width, BLOCK)):
+            block = min(BLOCK, width - x), min(BLOCK, height - y)
+            wanted += np.count_nonzero(self.mask(left + x * step0, upper + y * step0, step0, *block))
         return (right - left) * (lower - upper) * wanted / (width * height)
 
     def covers(self, x0: float, y0: float, width0: float, height0: float) -> bool:
-        """See :class:`Area`."""
         return all(area.covers(x0, y0, width0, height0) for area in self._areas)
 
     def mask(self, x0: float, y0: float, step0: float, width: int, height: int) -> np.ndarray:
-        """See :class:`Area`."""
         result = np.ones((height, width), bool)
         for area in self._areas:
             result &= area.mask(x0, y0, step0, width, height)

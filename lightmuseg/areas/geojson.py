@@ -75,20 +75,14 @@ def _is_hidden(entry: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in entry.split("/"))
 
 
-def polygons_of(content: Any, name: str) -> Iterator[shapely.Polygon]:
-    """The polygons of a GeoJSON object, in whatever it wraps them, valid or not.
+def polygons_of(content: Any, name: str) -> Iterator[tuple[str, shapely.Polygon]]:
+    """The polygons of a GeoJSON object with the names of their classes, as :func:`drawn_in`, and nothing beside them.
 
     Raises:
         InputError: where it holds another geometry, more than 500,000 vertices, or what :func:`ring_of` refuses.
     """
     others: Counter[str] = Counter()
-    for _, polygon in drawn_in(content, name, others):
-        yield polygon
-        _refuse(others, name)
-    _refuse(others, name)
-
-
-def _refuse(others: Counter[str], name: str) -> None:
+    yield from drawn_in(content, name, others)
     for what in others:
         raise InputError(
             f"{name}: holds what is no polygon ({what}); only Polygon and MultiPolygon are read, delete the rest."

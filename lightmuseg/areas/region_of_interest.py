@@ -42,16 +42,45 @@ def read_region(text: str, width0: int, height0: int) -> RegionOfInterest:
     Raises:
         InputError: where it is neither, has no area, or none on the slide.
     """
-    name = _name(text)
-    warnings: list[str] = []
-    if is_file(text):
-        shape = _of_geojson(Path(text), name, shapely.box(0, 0, width0, height0), warnings)
-    else:
-        shape = _rectangle(text, name)
-    inside = _on_slide(shape, name, width0, height0, warnings)
+    name, warnings = _name(text), []
+    whole = shapely.box(0, 0, width0, height0)
+    shape = _shape(text, name, whole, warnings)
+    # without the lines and points that cutting and repairing leave
+    parts = shapely.get_parts(shapely.intersection(shape, whole))
+    inside = shapely.union_all([part for part in parts if part.geom_type.endswith("Polygon")])
+    if inside.is_empty:
+        left, upper, right, lower = shape.bounds
+        raise InputError(
+            f"{name}: x {left:g} to {right:g}, y {upper:g} to {lower:g} lies outside the slide, which is {width0} x "
+            f"{height0} level-0 pixels; give a region on it."
+        )
+    lost = 1 - inside.area / shape.area
+    if lost > 1e-9:
+        warnings.append(f"{100 * lost:.2g}% of it lies outside the slide and is left out.")
     for warning in warnings:
         logger.warning("%s: %s", name, warning)
     return RegionOfInterest(inside, tuple(f"region: {warning}" for warning in warnings))
+
+
+def check_region(text: str) -> None:
+    """Refuse a region of which no slide is needed to see that it is none; see :func:`read_region`.
+
+    Raises:
+        InputError: where it is neither a rectangle nor polygons that can be read and have an area.
+    """
+    _shape(text, _name(text), shapely.box(0, 0, MAX_COORDINATE, MAX_COORDINATE), [])
+
+
+def _name(text: str) -> str:
+    return f"--region {text if len(text) <= 200 else text[:200] + '...'}"
+
+
+def _shape(text: str, name: str, slide: shapely.Polygon, warnings: list[str]) -> shapely.Geometry:
+    """What a region draws, on a slide or beside it; warnings are added."""
+    shape = _of_geojson(Path(text), name, slide, warnings) if is_file(text) else _rectangle(text, name)
+    if not shape.area > 0:
+        raise InputError(f"{name}: has no area; draw a larger one.")
+    return shape
 
 
 def _rectangle(text: str, name: str) -> shapely.Polygon:
@@ -84,19 +113,21 @@ def _of_geojson(path: Path, name: str, slide: shapely.Polygon, warnings: list[st
     others["polygon without area"] += np.count_nonzero(thin)
     if others.total():
         warnings.append(f"what has no area was left out of it: {_counted(others)}.")
-    starred = sorted({kind for kind, _ in drawn if kind.endswith("*") and not _is_hole(kind)} - {AREA})
+    holes, areas, starred = [], [], set()
+    for (class_name, _), shape in zip(drawn, shapes):
+        if class_name.replace(" ", "").casefold() == HOLE.casefold():
+            holes.append(shape)
+            continue
+        areas.append(shape)
+        if class_name.endswith("*") and class_name != AREA:
+            starred.add(class_name)
     if starred:
-        warnings.append(f"its {', '.join(starred)} are taken for areas; only those of the class {HOLE} are left out.")
-    holes = [shape for (kind, _), shape in zip(drawn, shapes) if _is_hole(kind)]
-    areas = [shape for (kind, _), shape in zip(drawn, shapes) if not _is_hole(kind)]
+        names = ", ".join(sorted(starred))
+        warnings.append(f"its {names} are taken for areas; only those of the class {HOLE} are left out.")
     if holes and not areas:
         warnings.append(f"it holds {HOLE} only, so the rest of the slide was taken.")
         areas = [slide]
     return shapely.difference(shapely.union_all(areas), shapely.union_all(holes)) if holes else shapely.union_all(areas)
-
-
-def _is_hole(class_name: str) -> bool:
-    return class_name.replace(" ", "").casefold() == HOLE.casefold()
 
 
 def _counted(others: Counter[str]) -> str:
@@ -129,42 +160,3 @@ def refuse_tangle(polygons: Sequence[shapely.Polygon], name: str, most: int = MA
         overlaps += tree.query(edges[start : start + EDGES_AT_ONCE]).shape[1]
         if overlaps > limit:
             raise InputError(f"{name}: its outlines cross each other too often; draw plain ones.")
-
-
-def _on_slide(
-    shape: shapely.Geometry, name: str, width0: int, height0: int, warnings: list[str]
-) -> shapely.Polygon | shapely.MultiPolygon:
-    """The part on the slide, without the lines and points that cutting and repairing leave."""
-    _require_area(shape, name)
-    inside = shapely.intersection(shape, shapely.box(0, 0, width0, height0))
-    inside = shapely.union_all([part for part in shapely.get_parts(inside) if part.geom_type.endswith("Polygon")])
-    if inside.is_empty:
-        left, upper, right, lower = shape.bounds
-        raise InputError(
-            f"{name}: x {left:g} to {right:g}, y {upper:g} to {lower:g} lies outside the slide, which is {width0} x "
-            f"{height0} level-0 pixels; give a region on it."
-        )
-    lost = 1 - inside.area / shape.area
-    if lost > 1e-9:
-        warnings.append(f"{100 * lost:.2g}% of it lies outside the slide and is left out.")
-    return inside
-
-
-def check_region(text: str) -> None:
-    """Refuse a region of which no slide is needed to see that it is none; see :func:`read_region`.
-
-    Raises:
-        InputError: where it is neither a rectangle nor polygons that can be read and have an area.
-    """
-    name = _name(text)
-    anywhere = shapely.box(0, 0, MAX_COORDINATE, MAX_COORDINATE)
-    _require_area(_of_geojson(Path(text), name, anywhere, []) if is_file(text) else _rectangle(text, name), name)
-
-
-def _name(text: str) -> str:
-    return f"--region {text if len(text) <= 200 else text[:200] + '...'}"
-
-
-def _require_area(shape: shapely.Geometry, name: str) -> None:
-    if not shape.area > 0:
-        raise InputError(f"{name}: has no area; draw a larger one.")

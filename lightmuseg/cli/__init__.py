@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from lightmuseg import __version__
 from lightmuseg.errors import report_faults_in_one_line
+from lightmuseg.process import send_no_telemetry
 
 from .arguments import checked
 from .cohort_commands import cohort
@@ -46,6 +47,7 @@ def main() -> None:
     """Run the command line; faults end in one line and exit status 1."""
     report_faults_in_one_line()
     logging.getLogger("lightmuseg").addHandler(_OneLine(logging.WARNING))
+    send_no_telemetry()
     # what is printed names files, and such a name may be no Unicode
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

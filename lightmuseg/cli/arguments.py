@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from lightmuseg.errors import InputError
@@ -12,10 +14,13 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 
 def checked(words: list[str], commands: dict[str, Any]) -> list[str]:
-    """The words of a command line as Fire is to read them: values stay text, and unknown options are refused.
+    """The words of a command line as Fire is to read them: values of the options' types, and no unknown options.
 
     Fire would read a folder named 2024 as a number, and would run a command before it complains of an option that
     the command does not have.
+
+    Raises:
+        InputError: for an unknown option, or a value that is not of its option's type.
     """
     command: Any = commands
     depth = 0
@@ -28,29 +33,52 @@ def checked(words: list[str], commands: dict[str, Any]) -> list[str]:
     if not inspect.isroutine(command):
         return words
     name = " ".join(["lightmuseg", *words[:depth]])
-    return words[:depth] + [_argument(word, inspect.signature(command).parameters, name) for word in words[depth:]]
+    return [*words[:depth], *_arguments(words[depth:], inspect.signature(command).parameters, name)]
 
 
-def _argument(word: str, options: Any, command: str) -> str:
-    if word in ("--", "--help", "-h"):
-        return word
-    if not word.startswith("--"):
-        return repr(word)
-    option, equals, value = word[2:].partition("=")
-    option = option.replace("-", "_")
-    positive = option.removeprefix("no_")
-    if positive != option and not equals and positive in options and _is_switch(options[positive]):
-        return f"--{positive}=False"
-    if option not in options or options[option].kind is inspect.Parameter.VAR_POSITIONAL:
-        raise InputError(f"{word}: '{command}' has no such option; see '{command} --help'.")
-    if not equals and _is_switch(options[option]):
-        # or Fire would take the next word for the flag's value
-        return f"--{option}=True"
-    return f"--{option}={value!r}" if equals else f"--{option}"
+def _arguments(words: list[str], options: Mapping[str, inspect.Parameter], command: str) -> Iterator[str]:
+    kinds = {
+        name: str(option.annotation).partition(" ")[0]
+        for name, option in options.items()
+        if option.kind is not inspect.Parameter.VAR_POSITIONAL
+    }
+    rest = deque(words)
+    while rest:
+        word = rest.popleft()
+        option, equals, value = word.removeprefix("--").partition("=")
+        option = option.replace("-", "_")
+        positive = option.removeprefix("no_")
+        if word in ("--", "--help", "-h"):
+            yield word
+        elif not word.startswith("--"):
+            yield repr(word)
+        elif positive != option and not equals and kinds.get(positive) == "bool":
+            yield f"--{positive}=False"
+        elif option not in kinds:
+            raise InputError(f"{word}: '{command}' has no such option; see '{command} --help'.")
+        elif kinds[option] == "bool" and not equals:
+            yield f"--{option}=True"
+        elif not equals and (not rest or rest[0].startswith("--")):
+            raise InputError(f"{word}: give a value after it; see '{command} --help'.")
+        else:
+            yield f"--{option}={_value(option, value if equals else rest.popleft(), kinds[option])!r}"
 
 
-def _is_switch(option: inspect.Parameter) -> bool:
-    return str(option.annotation).startswith("bool")
+def _value(option: str, text: str, kind: str) -> bool | float | str:
+    """An option's value as its annotation says."""
+    if kind == "bool":
+        if text.lower() not in ("true", "false"):
+            raise InputError(f"--{option} {text}: give true or false.")
+        return text.lower() == "true"
+    if kind not in ("int", "float"):
+        return text
+    try:
+        number = int(text) if kind == "int" else float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"--{option} {text}: give {'a whole number' if kind == 'int' else 'a number'}.")
+    return number
 
 
 def takes_options_of(source: Callable[..., Any]) -> Callable[[T], T]:
@@ -72,30 +100,6 @@ def takes_options_of(source: Callable[..., Any]) -> Callable[[T], T]:
     return decorated
 
 
-def number(option: str, value: Any, kind: type) -> Any:
-    """An option's value as a number, or an InputError; None stays None."""
-    if value is None:
-        return None
-    try:
-        return kind(value)
-    except ValueError as error:
-        wanted = "a whole number" if kind is int else "a number"
-        raise InputError(f"--{option} {value}: give {wanted}.") from error
-
-
-def truth(option: str, value: Any) -> bool:
-    """An option's value as a truth value, or an InputError."""
-    text = str(value).lower()
-    if text not in ("true", "false"):
-        raise InputError(f"--{option} {value}: give true or false.")
-    return text == "true"
-
-
-def switches(**given: Any) -> dict[str, bool]:
-    """The switches that were turned on or off, by name; of the others, which are None, a config decides."""
-    return {option: truth(option, value) for option, value in given.items() if value is not None}
-
-
-def names(value: str) -> list[str]:
-    """Names with commas between."""
-    return [name.strip() for name in value.split(",") if name.strip()]
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given, by name; of the others, which are None, somebody else decides."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -10,14 +10,14 @@ from typing import Any
 
 from lightmuseg.errors import InputError
 
-from .arguments import number, switches, takes_options_of
-from .slide_commands import engine_options
+from .arguments import given, takes_options_of
+from .slide_commands import OUTPUT, engine_options
 
 
 @takes_options_of(engine_options)
 def cohort(
     *slides: str,
-    output: str,
+    output: str = OUTPUT,
     engine: str = "local",
     address: str = "",
     slides_at_once: int | None = None,
@@ -31,7 +31,7 @@ def cohort(
     Args:
         slides: a folder, a glob in quotes, or a table (.csv, .tsv, .txt) with a column slide and, where known,
             mpp, patient and stain.
-        output: folder of the folders of results, and of cohort.csv and cohort.html.
+        output: folder of the folders of results, and of cohort.csv and cohort.html; by default lightmuseg_results.
         engine: local, one process a device of this machine; or ray.
         address: of a Ray cluster, such as auto; without it Ray is started on this machine.
         slides_at_once: number of workers; by default one a device.
@@ -41,10 +41,8 @@ def cohort(
     """
     if not slides:
         raise InputError("lightmuseg cohort: no slide is given; name a folder, a glob or a table of slides.")
-    bundle, overrides, values = engine_options(**options)
-    values |= switches(changed=changed)
-    at_once = number("slides_at_once", slides_at_once, int)
-    share = number("gpus_per_worker", gpus_per_worker, float)
+    bundle, override, values = engine_options(**options)
+    values |= given(changed=changed)
     from lightmuseg.cohort import CohortBar, segment_cohort
 
     # as a scheduler ends a job: like Ctrl-C
@@ -52,8 +50,8 @@ def cohort(
     with closing(CohortBar()) as bar:
         try:
             run = segment_cohort(
-                slides, Path(output), values, bundle, overrides, engine=engine, address=address,
-                slides_at_once=at_once, gpus_per_worker=share, shard=shard, progress=bar,
+                slides, Path(output), bundle, override, values, engine=engine, address=address,
+                slides_at_once=slides_at_once, gpus_per_worker=gpus_per_worker, shard=shard, progress=bar,
             )  # fmt: skip
         except KeyboardInterrupt:
             print(f"\n{output}: stopped; the same command goes on where it was", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .arguments import names, number, truth
+from lightmuseg.progress import SlideBars
 
 
 class Prepare:
@@ -57,25 +57,13 @@ class Prepare:
         from lightmuseg.data.prepare import prepare_bcss
 
         manifest = prepare_bcss(
-            Path(source),
-            Path(output),
-            masks=masks,
-            mask_coding=mask_coding,
-            split=split,
-            val=names(val),
-            test=names(test),
-            val_fraction=number("val_fraction", val_fraction, float),
-            test_fraction=number("test_fraction", test_fraction, float),
-            seed=number("seed", seed, int),
-            folds=number("folds", folds, int),
-            fold=number("fold", fold, int),
-            tile_size=number("tile_size", tile_size, int),
-            overlap=number("overlap", overlap, float),
-            min_annotated=number("min_annotated", min_annotated, float),
-            tile_files=tile_files,
-        )
+            Path(source), Path(output), masks=masks, mask_coding=mask_coding, split=split, val=_names(val),
+            test=_names(test), val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, folds=folds,
+            fold=fold, tile_size=tile_size, overlap=overlap, min_annotated=min_annotated, tile_files=tile_files,
+            progress=SlideBars("region"),
+        )  # fmt: skip
         _report(manifest, output)
-        if truth("check", check):
+        if check:
             _check(source, output)
 
     def bcss_wsss(self, source: str, output: str, pseudo_labels: str = "train_PM/PM_bn7", check: bool = False) -> None:
@@ -91,12 +79,12 @@ class Prepare:
         """
         from lightmuseg.data.prepare import prepare_bcss_wsss
 
-        manifest = prepare_bcss_wsss(Path(source), Path(output), pseudo_labels)
+        manifest = prepare_bcss_wsss(Path(source), Path(output), pseudo_labels, SlideBars("region"))
         _report(manifest, output)
         labelled = sum("image_label" in tile for tile in manifest["tiles"])
         denied = manifest["tiles_denied_by_image_label"]
         print(f"{denied} of {labelled} training patches show a class that their image-level label denies")
-        if truth("check", check):
+        if check:
             _check(source, output)
 
     def demo(self, output: str = "bundle/data/demo", wheels: str = "") -> None:
@@ -110,7 +98,7 @@ class Prepare:
         """
         from lightmuseg.data.demo import prepare_demo
 
-        _report(prepare_demo(Path(output), Path(wheels) if wheels else None), output)
+        _report(prepare_demo(Path(output), Path(wheels) if wheels else None, SlideBars("region")), output)
 
 
 def stats(dataset: str, output: str = "") -> None:
@@ -129,6 +117,11 @@ def stats(dataset: str, output: str = "") -> None:
         print(f"{output}: class_shares.csv, class_shares.png")
 
 
+def _names(text: str) -> list[str]:
+    """Names with commas between."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _report(manifest: dict, output: str) -> None:
     count = {split: sum(tile["split"] == split for tile in manifest["tiles"]) for split in ("train", "val", "test")}
     print(f"{output}: " + ", ".join(f"{number} {split} tiles" for split, number in count.items()))
@@ -137,4 +130,4 @@ def _report(manifest: dict, output: str) -> None:
 def _check(source: str, output: str) -> None:
     from lightmuseg.data.check import check_dataset
 
-    print(check_dataset(Path(source), Path(output)))
+    print(check_dataset(Path(source), Path(output), SlideBars("region")))

@@ -7,9 +7,9 @@ from typing import Any
 
 from lightmuseg.errors import InputError
 from lightmuseg.files import is_file
-from lightmuseg.light_monai import load_light_monai
+from lightmuseg.process import keep_heap_small, load_light_monai
 
-from .arguments import number, switches, takes_options_of
+from .arguments import given, takes_options_of
 
 OUTPUT = "lightmuseg_results"
 
@@ -34,8 +34,8 @@ def engine_options(
     probabilities: bool | None = None,
     dicom_seg: bool | None = None,
     tolerance: float | None = None,
-) -> tuple[Path | None, list[Path], dict[str, Any]]:
-    """The bundle, the overrides and the values, of options that all commands on slides have.
+) -> tuple[Path | None, Path | None, dict[str, Any]]:
+    """The bundle, the override and the values, of options that all commands on slides have.
 
     What is not given is as the package, or the config of BUNDLE, has it; --no-NAME turns a switch off that one of them
     turns on.
@@ -64,24 +64,14 @@ def engine_options(
         dicom_seg: also write classes.dcm, a DICOM segmentation; for slides in DICOM.
         tolerance: um by which regions.geojson may differ from the map.
     """
-    given = {
-        "checkpoint": Path(model) if model else None,
-        "slide_mpp": number("mpp", mpp, float),
-        "series": number("series", series, int),
-        "output_mpp": number("output_mpp", output_mpp, float),
-        "overlap": number("overlap", overlap, float),
-        "batch_size": number("batch_size", batch_size, int),
-        "region": Path(region) if is_file(region) else region or None,
-        "backend": backend or None,
-        "read_device": read_device or None,
-        "workers": number("workers", workers, int),
-        "device": device or None,
-        "runtime": runtime or None,
-        "tolerance": number("tolerance", tolerance, float),
-        **switches(tissue_mask=tissue_mask, ome=ome, probabilities=probabilities, dicom_seg=dicom_seg),
-    }
-    values = {name: value for name, value in given.items() if value is not None}
-    return Path(bundle) if bundle else None, [Path(override)] if override else [], values
+    values = given(
+        checkpoint=Path(model) if is_file(model) else model or None, slide_mpp=mpp, series=series,
+        output_mpp=output_mpp, overlap=overlap,
+        batch_size=batch_size, region=Path(region) if is_file(region) else region or None, backend=backend or None,
+        read_device=read_device or None, workers=workers, device=device or None, runtime=runtime or None,
+        tolerance=tolerance, tissue_mask=tissue_mask, ome=ome, probabilities=probabilities, dicom_seg=dicom_seg,
+    )  # fmt: skip
+    return Path(bundle) if bundle else None, Path(override) if override else None, values
 
 
 @takes_options_of(engine_options)
@@ -98,16 +88,15 @@ def segment(
     """
     if not slides:
         raise InputError("lightmuseg segment: no slide is given; name at least one.")
-    bundle, overrides, values = engine_options(**options)
-    values |= {"output_dir": Path(output), **switches(resume=resume, changed=changed)}
+    bundle, override, values = engine_options(**options)
+    values |= given(output_dir=Path(output), resume=resume, changed=changed)
     load_light_monai()
-    from lightmuseg.files import require_space
     from lightmuseg.progress import SlideBars
     from lightmuseg.slides.bundle_config import make_segmenter
-    from lightmuseg.slides.unfinished import NEEDED_BYTES
 
-    segmenter = make_segmenter(values, bundle, overrides)
-    require_space(output, NEEDED_BYTES)
+    segmenter = make_segmenter(values, bundle, [override] if override else [])
+    if not segmenter.runtime(slides).info.is_torch_on_cpu:
+        keep_heap_small()
     segmenter.run(slides, SlideBars())
     print(f"{output}: {', '.join(sorted(path.name for path in Path(output).iterdir() if path.name[0] != '.'))}")
 
@@ -123,5 +112,4 @@ def quantize(dataset: str, model: str = "tumor", max_drop: float | None = None) 
     """
     from lightmuseg.runtimes.quantization import quantize_model
 
-    drop = number("max_drop", max_drop, float)
-    print(quantize_model(model, Path(dataset), **({} if drop is None else {"max_drop": drop})))
+    print(quantize_model(model, Path(dataset), **given(max_drop=max_drop)))

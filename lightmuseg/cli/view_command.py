@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-
-from .arguments import number
 
 
 def view(folder: str, host: str = "127.0.0.1", port: int = 8080) -> None:
@@ -21,17 +18,9 @@ def view(folder: str, host: str = "127.0.0.1", port: int = 8080) -> None:
     from lightmuseg.view import serve
 
     def started(address: str, results: int) -> None:
-        from lightmuseg.guard import is_loopback
-
-        if not is_loopback(host):
-            print(
-                f"lightmuseg: warning: --host {host}: everybody who reaches this computer can look at these slides; "
-                "there is no password and no encryption.",
-                file=sys.stderr,
-            )
         found = (
-            f"{results} result{'s' * (results != 1)}" if results else "no results yet; reload the page when there are"
+            f"{results} result{'s' * (results > 1)}" if results else "no results yet; reload the page when there are"
         )
         print(f"{address} shows {folder}: {found}. Ctrl-C ends it.", flush=True)
 
-    serve(Path(folder), host, number("port", port, int), started)
+    serve(Path(folder), host, port, started)

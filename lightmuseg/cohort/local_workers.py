@@ -25,9 +25,7 @@ _PROCESSES = multiprocessing.get_context("spawn")
 
 
 class LocalWorkers:
-    """:class:`.Workers` that are processes.
-
-    A pool of the standard library is broken for good when one of its processes dies.
+    """:class:`.Workers` that are processes; a pool of the standard library is broken for good when one of them dies.
 
     Args:
         task: what is to be done.

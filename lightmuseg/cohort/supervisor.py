@@ -24,11 +24,7 @@ News = CohortSlide | str | None
 
 
 class Workers(Protocol):
-    """Processes that run :func:`.work`.
-
-    Attributes:
-        size: number of workers; they are numbered from 0.
-    """
+    """Processes that run :func:`.work`; they are numbered from 0 to ``size``."""
 
     size: int
 
@@ -43,11 +39,7 @@ class Workers(Protocol):
 
 
 def supervise(workers: Workers, tally: Tally) -> Iterator[None]:
-    """Let workers work until no slide is pending.
-
-    Args:
-        workers: of which none is started yet.
-        tally: which the caller brings up to date.
+    """Start workers until no slide of ``tally``, which the caller brings up to date, is pending.
 
     Yields:
         At least each second, as soon as a worker has loaded the network.

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-# Imported when they are asked for: who only reads a file need not wait seconds for MONAI and PyTorch.
+# Imported on first use: code that only reads a file need not wait seconds for MONAI and PyTorch.
 _MODULES = {
     "ClassMapsd": ".transforms",
     "CodesToClassesd": ".transforms",
@@ -14,7 +14,7 @@ _MODULES = {
     "list_images": ".image_folder",
     "load_tiles": ".tile_manifest",
     "manifest_hash": ".tile_manifest",
-    "output_ending": ".image_folder",
+    "output_ending": ".label_maps",
     "warn_of_absent_classes": ".tile_manifest",
 }
 __all__ = list(_MODULES)

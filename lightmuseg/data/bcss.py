@@ -121,10 +121,10 @@ def regions_of(
         raise InputError(f"{images}: holds no images ({', '.join(IMAGE_SUFFIXES)}).")
     regions = []
     for stem, image in image_of_stem.items():
-        said = parts(image)
+        fields = parts(image)
         if stem not in mask_of_stem:
             raise InputError(f"{image}: has no mask in {masks}; add {stem}.png there or take the image away.")
-        regions.append(Region(name=prefix + stem, image=image, mask=mask_of_stem[stem], **said))
+        regions.append(Region(name=prefix + stem, image=image, mask=mask_of_stem[stem], **fields))
     return regions
 
 

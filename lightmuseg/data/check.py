@@ -16,11 +16,11 @@ from lightmuseg.wsi.images import read_codes, read_rgb
 
 from .bcss import Region, find_regions, read_mask
 from .bcss_wsss import find_patches
-from .parallel import each
+from .parallel import Progress, each
 from .tile_manifest import check_tile, read_manifest, tiles_by_region
 
 
-def check_dataset(source: Path, output: Path) -> str:
+def check_dataset(source: Path, output: Path, progress: Progress | None = None) -> str:
     """Compare a prepared dataset with its source, pixel by pixel, and its splits with its patients.
 
     The tiles are decoded and held against crops that this module takes from the source's files on its own. Patients
@@ -29,6 +29,7 @@ def check_dataset(source: Path, output: Path) -> str:
     Args:
         source: the folder the dataset was prepared from.
         output: the dataset's folder, of ``lightmuseg prepare bcss`` or ``bcss-wsss``.
+        progress: is called with a step and its regions that are done and all of them.
 
     Returns:
         One line with the numbers proved.
@@ -49,7 +50,7 @@ def check_dataset(source: Path, output: Path) -> str:
     tiles_of = tiles_by_region(manifest["tiles"])
     work = [(region, entries.get(region.name), tiles_of.get(region.name, [])) for region in regions]
     compare = partial(_compare, output=output, size=manifest["tile_size"], coding=coding)
-    files = sum(each(compare, work, "checking", "region"))
+    files = sum(each(compare, work, "checking", progress))
     held = "equal" if "image" in manifest["tiles"][0] else "have the pixel counts of"
     return (
         f"{output}: {len(manifest['tiles'])} tiles {held} their crops of {len(regions)} regions, {files} source files "
@@ -73,8 +74,8 @@ def _patients(output: Path, tiles: list[dict[str, Any]], regions: Sequence[Regio
             f"{output}: patient {crossing[0]} is in the splits {', '.join(sorted(splits[crossing[0]]))}; "
             "prepare the dataset again."
         )
-    how_many = f"{len(crossing)} in more than one split, as published" if published else "none in more than one split"
-    return f"{len(splits)} patients, {how_many}"
+    count = f"{len(crossing)} in more than one split, as published" if published else "none in more than one split"
+    return f"{len(splits)} patients, {count}"
 
 
 def _compare(

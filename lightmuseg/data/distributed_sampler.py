@@ -71,7 +71,7 @@ def enough_for_all(dataset: Tiles, processes: int | None = None) -> Tiles:
     Raises:
         InputError: where it has fewer.
     """
-    processes = dist.get_world_size() if processes is None else processes
+    processes = processes or dist.get_world_size()
     if len(dataset) < processes:
         raise InputError(f"{len(dataset)} tiles are too few for {processes} processes; start fewer (--nproc_per_node).")
     return dataset

@@ -7,8 +7,6 @@ from pathlib import Path
 from lightmuseg.errors import InputError
 from lightmuseg.wsi.images import IMAGE_SUFFIXES, files_by_stem
 
-OUTPUT_ENDINGS = {"png": ".png", "tiff": ".tif", "nifti": ".nii.gz"}
-
 
 def list_images(folder: str | Path) -> list[dict[str, str]]:
     """The images in ``folder``, by name, as MONAI data dictionaries with the path ``image``.
@@ -23,14 +21,3 @@ def list_images(folder: str | Path) -> list[dict[str, str]]:
     if not images:
         raise InputError(f"{folder}: holds no images ({', '.join(IMAGE_SUFFIXES)}).")
     return [{"image": str(path)} for path in images.values()]
-
-
-def output_ending(output_format: str) -> str:
-    """The file ending of class maps in a format: "png", "tiff" or "nifti".
-
-    Raises:
-        InputError: for another format.
-    """
-    if output_format not in OUTPUT_ENDINGS:
-        raise InputError(f"output_format={output_format!r} is not known; one of {', '.join(OUTPUT_ENDINGS)}.")
-    return OUTPUT_ENDINGS[output_format]

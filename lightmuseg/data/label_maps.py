@@ -11,7 +11,19 @@ import tifffile
 from monai.data import ImageWriter
 from PIL import Image
 
+from lightmuseg.errors import InputError
 from lightmuseg.files import write_whole
+
+
+def output_ending(output_format: str) -> str:
+    """The file ending of class maps in a format: "png", "tiff" or "nifti".
+
+    Raises:
+        InputError: for another format.
+    """
+    if output_format not in OUTPUT_ENDINGS:
+        raise InputError(f"output_format={output_format!r} is not known; one of {', '.join(OUTPUT_ENDINGS)}.")
+    return OUTPUT_ENDINGS[output_format]
 
 
 class LabelMapWriter(ImageWriter):
@@ -58,4 +70,5 @@ def _write_nifti(path: Path, classes: np.ndarray) -> None:
     nibabel.save(nibabel.Nifti1Image(classes.T, np.diag([-1.0, -1.0, 1.0, 1.0])), path)
 
 
+OUTPUT_ENDINGS = {"png": ".png", "tiff": ".tif", "nifti": ".nii.gz"}
 WRITERS = {".png": _write_png, ".tif": _write_tiff, ".nii.gz": _write_nifti}

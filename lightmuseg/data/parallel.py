@@ -5,29 +5,37 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import TypeVar
-
-from tqdm import tqdm
+from typing import TypeAlias, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# Is called with the name of a step, how much of it is done, and all of it.
+Progress: TypeAlias = Callable[[str, int, int], None]
 
 
-def each(function: Callable[[Item], Result], items: Sequence[Item], title: str, unit: str) -> Iterator[Result]:
-    """``function(item)`` of every item, in order, with a progress bar; a worker has one item at a time.
+def each(
+    function: Callable[[Item], Result], items: Sequence[Item], step: str, progress: Progress | None = None
+) -> list[Result]:
+    """``function(item)`` of every item, in order; a worker has one item at a time.
 
     Args:
         function: can be pickled; what it raises is raised here.
         items: likewise.
-        title, unit: of the progress bar.
+        step: its name, for ``progress``.
+        progress: is called after each item.
     """
     workers = max(1, min(os.cpu_count() or 1, len(items)))
     # Thousands of small items travel in groups, or the way would cost more than the work.
     group = 1 + len(items) // 1000
+    results = []
     with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
-        yield from tqdm(pool.map(function, items, chunksize=group), title, len(items), unit=unit)
+        for result in pool.map(function, items, chunksize=group):
+            results.append(result)
+            if progress is not None:
+                progress(step, len(results), len(items))
+    return results
 
 
 def _end_with_parent() -> None:

@@ -9,6 +9,7 @@ from lightmuseg.errors import InputError
 
 from .bcss import MASK_CODINGS, find_regions
 from .bcss_wsss import PATCH_SIZE, PSEUDO_LABELS, find_patches
+from .parallel import Progress
 from .split import plan_split
 from .tiles import TILE_ENDINGS, Cut, Tiling, write_dataset
 
@@ -25,6 +26,7 @@ def prepare_bcss(
     overlap: float = 0.0,
     min_annotated: float = 0.0,
     tile_files: str = "png",
+    progress: Progress | None = None,
     **split_options: Any,
 ) -> dict[str, Any]:
     """Write a BCSS folder as a prepared dataset, split by patient; see ``lightmuseg prepare bcss --help``.
@@ -35,6 +37,7 @@ def prepare_bcss(
         masks: name of the folder of masks.
         mask_coding, tile_size, overlap, min_annotated: as of :class:`.tiles.Tiling`.
         tile_files: a key of :data:`.tiles.TILE_ENDINGS`, or "none" to write the manifest only, from the masks alone.
+        progress: as of :func:`.tiles.write_dataset`.
         split_options: as of :func:`.split.plan_split`.
 
     Returns:
@@ -70,16 +73,19 @@ def prepare_bcss(
     }
     cuts = [Cut(region, split[region.patient]) for region in regions]
     tiling = Tiling(tile_size, overlap, min_annotated, mask_coding, TILE_ENDINGS.get(tile_files, ""))
-    return write_dataset(cuts, output, options, tiling)
+    return write_dataset(cuts, output, options, tiling, progress)
 
 
-def prepare_bcss_wsss(source: Path, output: Path, pseudo_labels: str = PSEUDO_LABELS) -> dict[str, Any]:
+def prepare_bcss_wsss(
+    source: Path, output: Path, pseudo_labels: str = PSEUDO_LABELS, progress: Progress | None = None
+) -> dict[str, Any]:
     """Write BCSS-WSSS as a prepared dataset with its published splits, which patients cross.
 
     Args:
         source: holds training/ (or train/), val/ and test/.
         output: the dataset's folder.
         pseudo_labels: folder of the training patches' masks, in ``source`` or a whole path.
+        progress: as of :func:`.tiles.write_dataset`.
 
     Returns:
         The manifest; each training tile has an ``image_label``, and ``tiles_denied_by_image_label`` counts those
@@ -90,4 +96,4 @@ def prepare_bcss_wsss(source: Path, output: Path, pseudo_labels: str = PSEUDO_LA
     """
     options = {"dataset": "bcss-wsss", "pseudo_labels": pseudo_labels, "split": "published"}
     cuts = [Cut(region, split) for split, region in find_patches(source, pseudo_labels)]
-    return write_dataset(cuts, output, options, Tiling(PATCH_SIZE, mask_coding="bcss-wsss"))
+    return write_dataset(cuts, output, options, Tiling(PATCH_SIZE, mask_coding="bcss-wsss"), progress)

@@ -17,12 +17,13 @@ import numpy as np
 
 from lightmuseg.errors import InputError
 from lightmuseg.provenance import sha256_of
-from lightmuseg.wsi.tiff import SLIDE_SUFFIXES, checked_mpp
-from lightmuseg.wsi.tiff_slide import slide_page
+from lightmuseg.wsi.readers import SlideReader, open_slide
+from lightmuseg.wsi.slide_search import PICTURES, find_slides
+from lightmuseg.wsi.tiff import checked_mpp
 
 from .bcss import CODES, read_mask
 from .slide_loading import MaskTile, SlideTile
-from .tile_manifest import MANIFEST, place_of, read_manifest
+from .tile_manifest import MANIFEST, place_of, tiles_by_region, tiles_of_split
 from .tiles import filled
 
 logger = logging.getLogger(__name__)
@@ -35,43 +36,52 @@ def load_slide_tiles(
     masks_dir: str | Path,
     slide_mpp: float | None = None,
     region_mpp: float | None = None,
+    backend: str = "auto",
 ) -> list[dict[str, Any]]:
     """The tiles of one split as MONAI data dictionaries, for ``LoadSlideTiled`` and ``LoadMaskTiled``.
 
     ``image`` is a :class:`.SlideTile`, ``label`` a :class:`.MaskTile`; the other keys are those of
-    :func:`.manifest.load_tiles`. Every slide and mask is found and checked before training starts.
+    :func:`.tile_manifest.load_tiles`. Every slide and mask is found and checked before training starts.
 
     Args:
         dataset_dir: what ``lightmuseg prepare bcss`` wrote, with or without tile files.
         split: "train", "val" or "test".
-        slides_dir: holds one slide a region, at any depth (a download from TCGA has a folder for each): a tiled TIFF
-            or SVS whose name begins with the region's, in which BCSS leaves a part of the barcode out.
+        slides_dir: holds one slide a region, at any depth (a download from TCGA has a folder for each), in any format
+            that ``lightmuseg segment`` reads. Its name begins with the region's, in which BCSS leaves a part of the
+            barcode out; of a PNG or JPEG, taken where there is no other, it is no longer.
         masks_dir: the masks the dataset was prepared from.
-        slide_mpp: um/px at level 0 of the slides that do not say theirs.
+        slide_mpp: um/px at level 0 of the slides that do not state theirs, or not one that can be used.
         region_mpp: um/px of all regions; None for what the manifest says, of BCSS's by :func:`rendered_mpp`.
+        backend: what reads the slides, as of :func:`lightmuseg.wsi.readers.open_slide`.
 
     Raises:
-        InputError: where the manifest has no tile in the split, a slide is missing, ambiguous or without um/px, a
-            mask is missing or another one, or a region lies outside its slide.
+        InputError: where the manifest has no tile in the split, a slide is missing, ambiguous, unreadable or without
+            um/px, a mask is missing or another one, or a region lies outside its slide.
     """
-    manifest = read_manifest(dataset_dir)
-    tiles_of_roi: dict[str, list[dict[str, Any]]] = {}
-    for tile in manifest["tiles"]:
-        if tile["split"] == split:
-            tiles_of_roi.setdefault(tile["roi"], []).append(tile)
-    if not tiles_of_roi:
-        there = ", ".join(sorted({tile["split"] for tile in manifest["tiles"]}))
-        raise InputError(f"{dataset_dir}: has no tiles in the split {split!r}; its splits are {there}.")
-    slides = _slides_in(Path(slides_dir))
-    coding = manifest["options"].get("mask_coding", "bcss")
+    manifest, tiles = tiles_of_split(dataset_dir, split)
+    tiles_of = tiles_by_region(tiles)
+    slides_dir, masks_dir = Path(slides_dir), Path(masks_dir)
+    if not slides_dir.is_dir():
+        raise InputError(f"{slides_dir}: no such folder; name the folder of slides with --slides_dir.")
+    slides = sorted(find_slides(slides_dir, pictures=True))
+    options, tile_size = manifest["options"], manifest["tile_size"]
     samples = []
-    for source in (source for source in manifest["sources"] if source["roi"] in tiles_of_roi):
-        mpp = _mpp_of(source, manifest["options"].get("dataset"), region_mpp, Path(dataset_dir))
-        slide = _slide_of(source, slides, slides_dir)
-        size0 = _size0(slide, source, mpp, slide_mpp)
-        codes = _codes_of(source, Path(masks_dir), coding)
-        tiles = tiles_of_roi[source["roi"]]
-        samples += [_sample(tile, source, slide, size0, codes, manifest["tile_size"]) for tile in tiles]
+    for source in (source for source in manifest["sources"] if source["roi"] in tiles_of):
+        mpp = _mpp_of(source, options.get("dataset"), region_mpp, Path(dataset_dir))
+        with _opened(_slide_of(source, slides, slides_dir), backend, slide_mpp) as reader:
+            size0 = _size0(reader, source, mpp)
+        codes = _codes_of(source, masks_dir, options.get("mask_coding", "bcss"))
+        for tile in tiles_of[source["roi"]]:
+            name = f"{tile['roi']}_x{tile['x']}_y{tile['y']}"
+            box0, size = _box0(tile, source, size0, tile_size)
+            mask = filled(codes[tile["y"] :, tile["x"] :][:tile_size, :tile_size], tile_size, CODES["outside_roi"])
+            samples.append(
+                {
+                    "image": SlideTile(name, str(reader.path), reader.mpp, box0, size, tile_size),
+                    "label": MaskTile(name, zlib.compress(mask.tobytes(), 1), tile_size),
+                    **place_of(tile, source),
+                }
+            )
     return samples
 
 
@@ -102,25 +112,14 @@ def _mpp_of(source: dict[str, Any], dataset: str | None, given: float | None, fo
 
 @lru_cache
 def warn_of_scale(nominal: float, mpp: float) -> None:
-    """Say once that regions of BCSS are not of the um per pixel that their names say.
-
-    Args:
-        nominal: um per pixel of the names.
-        mpp: um per pixel that they are read at.
-    """
+    """Say once that regions of BCSS are not of the um per pixel that their names say."""
     logger.warning(
         f"BCSS regions named {nominal:g} um/px are of {mpp:g} um/px and read so; "
         f"where yours are not, give --region_mpp {nominal:g}."
     )
 
 
-def _slides_in(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; name the folder of slides with --slides_dir.")
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SLIDE_SUFFIXES)
-
-
-def _slide_of(source: dict[str, Any], slides: list[Path], folder: str | Path) -> Path:
+def _slide_of(source: dict[str, Any], slides: list[Path], folder: Path) -> Path:
     roi = source["roi"]
     if source["x0"] is None or source["y0"] is None:
         raise InputError(f"{roi}: its dataset does not say where it lies in a slide; train on its tile files instead.")
@@ -129,24 +128,40 @@ def _slide_of(source: dict[str, Any], slides: list[Path], folder: str | Path) ->
     barcode = re.fullmatch(r"(TCGA-\w\w-\w{4})-(\w+)", name)
     pattern = rf"{barcode[1]}-(\w{{3}}-\w\w-)?{barcode[2]}" if barcode else re.escape(name)
     found = [path for path in slides if re.match(rf"{pattern}(?![A-Za-z0-9])", path.name)]
+    # a longer name is that of a region or a thumbnail
+    pictures = [path for path in found if path.suffix.lower() in PICTURES and re.fullmatch(pattern, path.stem)]
+    found = [path for path in found if path.suffix.lower() not in PICTURES] or pictures
     if len(found) != 1:
         named = ", ".join(str(path.relative_to(folder)) for path in found) or "none"
-        raise InputError(f"{folder}: needs exactly one slide {name}*.svs (or .tif) for region {roi}, found {named}.")
+        raise InputError(
+            f"{folder}: needs exactly one slide {name}* (SVS, TIFF, DICOM or another) for region {roi}, found {named}."
+        )
     return found[0]
 
 
-def _size0(slide: Path, source: dict[str, Any], mpp: float, slide_mpp: float | None) -> tuple[int, int]:
-    """Width and height of a region in level-0 pixels of ``slide``; it is proved to lie inside."""
-    page, mpps = slide_page(slide)
-    if not page.is_tiled:
-        raise InputError(f"{slide}: is not a tiled TIFF, of which places can be read; save it as a tiled pyramid.")
-    step = mpp / checked_mpp(slide, slide_mpp if mpps is None else mpps[0], "--slide_mpp")
+def _opened(slide: Path, backend: str, slide_mpp: float | None) -> SlideReader:
+    try:
+        try:
+            return open_slide(slide, backend)
+        except InputError:
+            if slide_mpp is None:
+                raise
+            return open_slide(slide, backend, slide_mpp)
+    except InputError as error:
+        # which names the option by which other commands take it
+        raise InputError(str(error).replace("--mpp", "--slide_mpp")) from error
+
+
+def _size0(reader: SlideReader, source: dict[str, Any], mpp: float) -> tuple[int, int]:
+    """Width and height of a region in level-0 pixels of its slide, in which it lies."""
+    step = mpp / reader.mpp
     # the least that rounds down to the region's size; the slack is for um/px that were rounded in the file
     width, height = (math.ceil(source[side] * step - 0.01) for side in ("width", "height"))
     right, lower = source["x0"] + width, source["y0"] + height
-    if right > page.imagewidth or lower > page.imagelength:
+    level0 = reader.levels[0]
+    if right > level0.width or lower > level0.height:
         raise InputError(
-            f"{slide}: {page.imagewidth} x {page.imagelength} pixels do not hold region {source['roi']}, which ends at "
+            f"{reader.path}: {level0.width} x {level0.height} pixels do not hold region {source['roi']}, which ends at "
             f"{right}, {lower}; check --slide_mpp, --region_mpp and that it is the right slide."
         )
     return width, height
@@ -161,26 +176,11 @@ def _codes_of(source: dict[str, Any], folder: Path, coding: str) -> np.ndarray:
     return read_mask(path, coding)
 
 
-def _sample(
-    tile: dict[str, Any], source: dict[str, Any], slide: Path, size0: tuple[int, int], codes: np.ndarray, size: int
-) -> dict[str, Any]:
-    x, y = tile["x"], tile["y"]
-    width, height = min(size, source["width"] - x), min(size, source["height"] - y)
+def _box0(
+    tile: dict[str, Any], source: dict[str, Any], size0: tuple[int, int], tile_size: int
+) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
+    """The part of a tile that lies in its region: in level-0 pixels of the slide, and its own width and height."""
+    width, height = min(tile_size, source["width"] - tile["x"]), min(tile_size, source["height"] - tile["y"])
     step_x, step_y = size0[0] / source["width"], size0[1] / source["height"]
-    mask = filled(codes[y : y + height, x : x + width], size, CODES["outside_roi"])
-    name = f"{tile['roi']}_x{x}_y{y}"
-    return {
-        "image": SlideTile(
-            name=name,
-            slide=str(slide),
-            x0=source["x0"] + x * step_x,
-            y0=source["y0"] + y * step_y,
-            width0=width * step_x,
-            height0=height * step_y,
-            width=width,
-            height=height,
-            size=size,
-        ),
-        "label": MaskTile(name, zlib.compress(mask.tobytes(), 1), size),
-        **place_of(tile, source),
-    }
+    corner0 = source["x0"] + tile["x"] * step_x, source["y0"] + tile["y"] * step_y
+    return (*corner0, width * step_x, height * step_y), (width, height)

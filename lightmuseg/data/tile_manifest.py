@@ -45,8 +45,7 @@ def read_manifest(dataset_dir: str | Path) -> dict[str, Any]:
             "'lightmuseg prepare bcss', or name their output with --dataset_dir."
         )
     manifest = read_json(path, "prepare the dataset again", MAX_BYTES)
-    keys = {"options", "sources", "tiles"}
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not keys <= manifest.keys():
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InputError(f"{path}: not a manifest of format {FORMAT}; prepare the dataset again.")
     try:
         _check(manifest)

@@ -21,7 +21,7 @@ from lightmuseg.text_files import write_json
 from lightmuseg.wsi.images import image_size, read_rgb
 
 from .bcss import CODE_NAMES, UNANNOTATED, Region, read_mask
-from .parallel import each
+from .parallel import Progress, each
 from .tile_manifest import FORMAT, MANIFEST, check_tile, read_manifest
 
 # Kinds of image files, all lossless. PNG is half the size; TIFF, not compressed, is read in 0.6 ms instead of 8.
@@ -90,7 +90,11 @@ def filled(pixels: np.ndarray, tile_size: int, value: int) -> np.ndarray:
 
 
 def write_dataset(
-    cuts: Sequence[Cut], output: Path, options: dict[str, Any], tiling: Tiling = Tiling()
+    cuts: Sequence[Cut],
+    output: Path,
+    options: dict[str, Any],
+    tiling: Tiling = Tiling(),
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the tiles of ``cuts`` to ``output``, or do nothing where they are there already.
 
@@ -103,6 +107,7 @@ def write_dataset(
         output: new folder, or one that an earlier call wrote.
         options: recorded in the manifest; an existing ``output`` must have been made with the same.
         tiling: how to cut.
+        progress: is called with a step and its regions that are done and all of them.
 
     Returns:
         The manifest.
@@ -111,7 +116,7 @@ def write_dataset(
         InputError: for an unreadable, mismatched or unknown source, an ``output`` of other content, or a full disk.
     """
     output = output.resolve()
-    sources = list(each(_source, list(dict.fromkeys(cut.region for cut in cuts)), "reading sources", "region"))
+    sources = each(_source, list(dict.fromkeys(cut.region for cut in cuts)), "reading sources", progress)
     existing = _existing(output, options, sources)
     if existing is not None:
         return existing
@@ -121,7 +126,7 @@ def write_dataset(
             for kind in ("images", "masks"):
                 (folder / kind).mkdir()
         cut = partial(_cut, output=folder, tiling=tiling)
-        tiles = [tile for made in each(cut, cuts, "cutting", "region") for tile in made]
+        tiles = [tile for made in each(cut, cuts, "cutting", progress) for tile in made]
         if not tiles:
             raise InputError(f"no tile has {tiling.min_annotated:.0%} of its pixels annotated; lower --min_annotated.")
         manifest = {

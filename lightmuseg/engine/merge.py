@@ -8,6 +8,7 @@ strips that reach into the row below are kept.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -59,18 +60,16 @@ class Merger:
         self._finish_before(tile)
         window = self._window if unread is None else np.where(unread, np.float32(0), self._window)
         weighted = None if logits is None else logits * window
-        row, column = tile
-        for i, rows, tile_rows in self._overlaps(self._edges_y, row):
-            for j, columns, tile_columns in self._overlaps(self._edges_x, column):
-                # a copy, so that the part below does not keep the whole tile
-                part = None if weighted is None else weighted[:, tile_rows, tile_columns]
-                own = (i, j) == tile
+        for i, rows, tile_rows in self._overlaps(self._edges_y, tile[0]):
+            for j, columns, tile_columns in self._overlaps(self._edges_x, tile[1]):
                 if (i, j) not in self._parts:
                     self._parts[i, j] = []
                     heapq.heappush(self._pending, (i, j))
-                self._parts[i, j].append(
-                    (rows, columns, part if own or part is None else part.copy(), window[tile_rows, tile_columns])
-                )
+                if weighted is not None:
+                    part = weighted[:, tile_rows, tile_columns]
+                    # a copy, so that the part below does not keep the whole tile
+                    part = part if (i, j) == tile else part.copy()
+                    self._parts[i, j].append((rows, columns, part, window[tile_rows, tile_columns]))
 
     def close(self) -> None:
         """Finish what is left, after the last tile."""
@@ -79,28 +78,20 @@ class Merger:
     def _overlaps(self, edges: list[int], index: int) -> list[tuple[int, slice, slice]]:
         """The cells that tile ``index`` reaches along one axis: number, its part of the cell, that of the tile."""
         start, end = edges[index], edges[index] + self._side
-        result = []
-        for cell in range(index, len(edges) - 1):
-            low, high = edges[cell], min(edges[cell + 1], end)
-            if low >= end:
-                break
-            result.append((cell, slice(0, high - low), slice(low - start, high - start)))
-        return result
+        cells = itertools.takewhile(lambda cell: edges[cell] < end, range(index, len(edges) - 1))
+        spans = ((cell, edges[cell], min(edges[cell + 1], end)) for cell in cells)
+        return [(cell, slice(0, high - low), slice(low - start, high - start)) for cell, low, high in spans]
 
     def _finish_before(self, tile: tuple[int, int]) -> None:
         while self._pending and self._pending[0] < tile:
-            cell = heapq.heappop(self._pending)
-            self._finish_cell(*cell, self._parts.pop(cell))
-
-    def _finish_cell(self, row: int, column: int, parts: list) -> None:
-        height = self._edges_y[row + 1] - self._edges_y[row]
-        width = self._edges_x[column + 1] - self._edges_x[column]
-        total = np.zeros((self._channels, height, width), np.float32)
-        weight = np.zeros((height, width), np.float32)
-        for rows, columns, part, window in parts:
-            if part is not None:
+            row, column = heapq.heappop(self._pending)
+            height = self._edges_y[row + 1] - self._edges_y[row]
+            width = self._edges_x[column + 1] - self._edges_x[column]
+            total = np.zeros((self._channels, height, width), np.float32)
+            weight = np.zeros((height, width), np.float32)
+            for rows, columns, part, window in self._parts.pop((row, column)):
                 total[:, rows, columns] += part
                 weight[rows, columns] += window
-        missing = weight == 0
-        np.divide(total, weight, out=total, where=~missing)
-        self._finish(row, column, total, missing)
+            missing = weight == 0
+            np.divide(total, weight, out=total, where=~missing)
+            self._finish(row, column, total, missing)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from lightmuseg.areas.area import Area
-from lightmuseg.classes import UNREAD, indices_of, probabilities_of
-from lightmuseg.engine.counts import Counts
+from lightmuseg.classes import OTHER, UNREAD, indices_of, probabilities_of
 from lightmuseg.wsi.model_view import ModelView, PartlyRead
 from lightmuseg.wsi.readers.reader import UnreadablePixels
 
+from .counts import Counts
 from .entropy import STEP, UNKNOWN, Entropies, entropy_levels, samples_before
 from .merge import Merger
 from .plan import Plan
@@ -46,7 +46,7 @@ def segment_slide(
         store: of the rows.
         batch_size: tiles to the network at once.
         probabilities: keep them too.
-        progress: is called with the tiles that are done and all tiles, at first and after each batch.
+        progress: takes the number of tiles that are done and of all tiles, at first and after each batch.
     """
     finished = store.finished()
     if finished == len(store):
@@ -59,8 +59,8 @@ def segment_slide(
     progress = progress or (lambda done, total: None)
     done = starts.start
     progress(done, len(plan.tiles))
+    pending: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1, "merge") as merging:
-        pending: deque[Future[None]] = deque()
         for tiles, pixels in _ahead(_read(view, plan, batches)):
             faults = [tile if isinstance(tile, UnreadablePixels) else None for tile in pixels]
             pending.append(merging.submit(rows.add, tiles, faults, _logits(runtime, pixels)))
@@ -88,9 +88,9 @@ def _read(view: ModelView, plan: Plan, batches: list) -> Iterator[tuple[Any, lis
 def _logits(runtime: Runtime, pixels: list[np.ndarray | UnreadablePixels]) -> list[np.ndarray | None]:
     """The logits of each tile of which anything was read."""
     shown = [tile.pixels if isinstance(tile, PartlyRead) else tile for tile in pixels]
-    read = [tile for tile in shown if not isinstance(tile, UnreadablePixels)]
-    logits = iter(runtime(np.stack(read)) if read else ())
-    return [None if isinstance(tile, UnreadablePixels) else next(logits) for tile in shown]
+    read = [not isinstance(tile, UnreadablePixels) for tile in shown]
+    logits = iter(runtime(np.stack(list(itertools.compress(shown, read)))) if any(read) else ())
+    return [next(logits) if was_read else None for was_read in read]
 
 
 def _ahead(items: Iterable[T]) -> Iterator[T]:
@@ -109,18 +109,17 @@ def _ahead(items: Iterable[T]) -> Iterator[T]:
 
 
 class RowWriter:
-    """Make classes of merged logits and hand each finished row to the store."""
+    """Make classes of merged logits and hand each finished row to the store.
+
+    The arguments are those of :func:`segment_slide`, and how many rows are finished.
+    """
 
     def __init__(
-        self, plan: Plan, runtime: Runtime, store: Rows, area: Area, scale: float, finished: int,
-        probabilities: bool,
-    ) -> None:  # fmt: skip
+        self, plan: Plan, runtime: Runtime, store: Rows, area: Area, scale: float, finished: int, probabilities: bool
+    ) -> None:
         self._plan, self._store, self._area = plan, store, area
         self._step0 = scale * plan.factor
         self._stride = runtime.output_stride
-        self._reduction = plan.factor // runtime.output_stride
-        self._channels = runtime.out_channels
-        self._keep_probabilities = probabilities
         self._merger = Merger(plan, runtime.output_stride, runtime.out_channels, self._finish_cell)
         self._row = finished
         self._failed = False
@@ -128,12 +127,11 @@ class RowWriter:
         self._damage: defaultdict[int, dict[str, Any]] = defaultdict(lambda: {"unread": [], "finer": 0})
         # Of the highest row, for all of them: what is as wide as the slide and allocated anew for each row leaves holes
         # in the heap that small pieces settle in, gigabytes of them in the end.
-        edges = [min(edge, plan.height) for edge in plan.edges_y]
-        highest = max(below - above for above, below in itertools.pairwise(edges))
-        self._class_buffer = np.empty((highest, plan.width), np.uint8)
-        self._entropy_buffer = np.empty((-(-highest // STEP) + 1, samples_before(plan.width)), np.uint8)
-        if probabilities:
-            self._probability_buffer = np.empty((self._channels, highest, plan.width), np.uint8)
+        self._edges_y = [min(edge, plan.height) for edge in plan.edges_y]
+        highest = max(below - above for above, below in itertools.pairwise(self._edges_y))
+        self._classes = np.empty((highest, plan.width), np.uint8)
+        self._entropy = np.empty((-(-highest // STEP) + 1, samples_before(plan.width)), np.uint8)
+        self._probabilities = np.empty((runtime.out_channels if probabilities else 0, highest, plan.width), np.uint8)
         self._begin()
 
     def add(
@@ -148,8 +146,7 @@ class RowWriter:
             unread = None
             if isinstance(fault, PartlyRead):
                 # a pixel of the logits shows ``stride`` x ``stride`` of the model's
-                n = self._stride
-                unread = fault.unread.reshape(len(fault.unread) // n, n, -1, n).any(axis=(1, 3))
+                unread = _squares(fault.unread, self._stride).any(axis=(-3, -1))
             if fault is not None:
                 damage = self._damage[tile[0]]
                 if unread is None or unread.any():
@@ -165,28 +162,22 @@ class RowWriter:
         self._store_until(len(self._store))
 
     def _begin(self) -> None:
-        edges, limit = self._plan.edges_y, self._plan.height
-        if self._row < len(self._store):
-            ends = [min(edges[row], limit) for row in (self._row, self._row + 1)]
-            height, samples = ends[1] - ends[0], samples_before(ends[1]) - samples_before(ends[0])
-            self._counts = Counts.of(self._store.class_names)
-            self._entropies = Entropies.of(self._store.class_names)
-            self._classes, self._entropy = self._class_buffer[:height], self._entropy_buffer[:samples]
-            self._classes.fill(0)
-            self._entropy.fill(UNKNOWN)
-            if self._keep_probabilities:
-                self._probabilities = self._probability_buffer[:, :height]
-                self._probabilities.fill(0)
+        self._counts = Counts.of(self._store.class_names)
+        self._entropies = Entropies.of(self._store.class_names)
+        for array, nothing in ((self._classes, 0), (self._entropy, UNKNOWN), (self._probabilities, 0)):
+            array.fill(nothing)
 
     def _store_until(self, row: int) -> None:
         while self._row < row:
-            record = {
-                "counts": dataclasses.asdict(self._counts),
-                "entropies": dataclasses.asdict(self._entropies),
-                **self._damage[self._row],
+            upper, lower = self._edges_y[self._row : self._row + 2]
+            arrays = {
+                "classes": self._classes[: lower - upper],
+                "entropy": self._entropy[: samples_before(lower) - samples_before(upper)],
             }
-            probabilities = self._probabilities if self._keep_probabilities else None
-            self._store.save(self._row, self._classes, self._entropy, probabilities, record)
+            if len(self._probabilities):
+                arrays["probabilities"] = self._probabilities[:, : lower - upper]
+            sums = {"counts": dataclasses.asdict(self._counts), "entropies": dataclasses.asdict(self._entropies)}
+            self._store.save(self._row, arrays, {**sums, **self._damage[self._row]})
             self._row += 1
             self._begin()
 
@@ -195,36 +186,33 @@ class RowWriter:
             # of a row that the interrupted run had finished
             return
         self._store_until(row)
+        upper, lower = self._edges_y[row : row + 2]
         left, right = (min(edge, self._plan.width) for edge in self._plan.edges_x[column : column + 2])
-        height, width = len(self._classes), right - left
-        upper = self._plan.edges_y[row]
+        height, width = lower - upper, right - left
         wanted = self._area.mask(left * self._step0, upper * self._step0, self._step0, width, height)
         if not wanted.any():
             return
-        threshold = 0.0
-        if self._reduction > 1:
-            logits, missing = self._reduced(probabilities_of(logits)), self._reduced(missing[None])[0] > 0
-            threshold = 0.5
-        values, missing = logits[:, :height, :width], missing[:height, :width]
-        classes = indices_of(values, threshold)
-        classes[missing] = UNREAD
-        classes[~wanted] = 0
-        self._classes[:, left:right] = classes
+        values, threshold, probable = logits, 0.0, probabilities_of
+        reduction = self._plan.factor // self._stride
+        if reduction > 1:
+            values = _squares(probabilities_of(logits), reduction).mean(axis=(-3, -1))
+            missing = _squares(missing, reduction).any(axis=(-3, -1))
+            threshold, probable = 0.5, np.asarray
+        values, known = values[:, :height, :width], wanted & ~missing[:height, :width]
+        classes = np.where(known, indices_of(values, threshold), np.uint8(UNREAD))
+        classes[~wanted] = OTHER
+        self._classes[:height, left:right] = classes
         self._counts.add(classes, wanted)
         # of the map's own every fourth pixel, so that it is the same wherever cells and rows begin
         sampled = slice(-upper % STEP, None, STEP), slice(-left % STEP, None, STEP)
-        samples = values[(slice(None), *sampled)]
-        levels = entropy_levels(
-            samples if self._reduction > 1 else probabilities_of(samples), (wanted & ~missing)[sampled]
-        )
-        self._entropy[:, samples_before(left) : samples_before(right)] = levels
+        levels = entropy_levels(probable(values[(slice(None), *sampled)]), known[sampled])
+        self._entropy[: len(levels), samples_before(left) : samples_before(right)] = levels
         self._entropies.add(classes[sampled], levels)
-        if self._keep_probabilities:
-            probabilities = values if self._reduction > 1 else probabilities_of(values)
-            self._probabilities[:, :, left:right] = np.rint(255 * np.where(wanted & ~missing, probabilities, 0))
+        if len(self._probabilities):
+            self._probabilities[:, :height, left:right] = np.rint(255 * np.where(known, probable(values), 0))
 
-    def _reduced(self, values: np.ndarray) -> np.ndarray:
-        """Means of squares: [C, h, w] at the logits' resolution to the output's."""
-        channels, height, width = values.shape
-        n = self._reduction
-        return values.reshape(channels, height // n, n, width // n, n).mean(axis=(2, 4))
+
+def _squares(values: np.ndarray, side: int) -> np.ndarray:
+    """[..., h, w] cut into squares: a view [..., h / side, side, w / side, side]."""
+    *others, height, width = values.shape
+    return values.reshape(*others, height // side, side, width // side, side)

@@ -6,7 +6,7 @@ import json
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,31 +45,31 @@ class Rows(ABC):
         return self._count
 
     @abstractmethod
-    def save(
-        self, row: int, classes: np.ndarray, entropy: np.ndarray, probabilities: np.ndarray | None,
-        record: dict[str, Any],
-    ) -> None:  # fmt: skip
-        """Keep a row.
-
-        Args:
-            row: its number.
-            classes: indices uint8 [h, width].
-            entropy: of every fourth pixel of every fourth row of the map, uint8.
-            probabilities: uint8 [C, h, width].
-            record: plain values.
-        """
-
-    @abstractmethod
     def finished(self) -> int:
         """The number of rows, from the top, that are there and whole."""
 
     @abstractmethod
-    def _array(self, row: int, name: str) -> np.ndarray:
-        """The classes, the entropy or the probabilities of a row."""
+    def _keep(self, row: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Store the arrays of a row, which change afterwards."""
 
     @abstractmethod
+    def _array(self, row: int, name: str) -> np.ndarray:
+        """One of the arrays of a row."""
+
+    def save(self, row: int, arrays: Mapping[str, np.ndarray], record: dict[str, Any]) -> None:
+        """Keep a row; rows come in order.
+
+        Args:
+            row: its number.
+            arrays: "classes", indices uint8 [h, width]; "entropy" of every fourth pixel of every fourth row of the map,
+                uint8; and, where they are wanted, "probabilities" uint8 [C, h, width].
+            record: plain values.
+        """
+        self._keep(row, {**arrays, "record": np.frombuffer(json.dumps(record).encode(), np.uint8)})
+
     def records(self) -> Iterator[dict[str, Any]]:
         """The plain values kept with each row."""
+        return (json.loads(self._array(row, "record").tobytes()) for row in range(len(self)))
 
     def bands(self, height: int) -> Iterator[np.ndarray]:
         """Class indices uint8 [<= height, width], from the top."""
@@ -107,25 +107,14 @@ class MemoryRows(Rows):
 
     def __init__(self, plan: Plan, mpp: float, downsample: float, class_names: Sequence[str]) -> None:
         super().__init__(plan, mpp, downsample, class_names)
-        self._rows: list[dict[str, Any]] = []
-
-    def save(
-        self, row: int, classes: np.ndarray, entropy: np.ndarray, probabilities: np.ndarray | None,
-        record: dict[str, Any],
-    ) -> None:  # fmt: skip
-        """See :class:`Rows`; rows come in order."""
-        arrays = {"classes": classes, "entropy": entropy, "probabilities": probabilities}
-        # copies, as the engine uses its arrays again
-        self._rows.append({name: array.copy() for name, array in arrays.items() if array is not None})
-        self._rows[row]["record"] = record
+        self._rows: list[dict[str, np.ndarray]] = []
 
     def finished(self) -> int:
         """See :class:`Rows`."""
         return len(self._rows)
 
-    def records(self) -> Iterator[dict[str, Any]]:
-        """See :class:`Rows`."""
-        return (row["record"] for row in self._rows)
+    def _keep(self, row: int, arrays: Mapping[str, np.ndarray]) -> None:
+        self._rows.append({name: array.copy() for name, array in arrays.items()})
 
     def _array(self, row: int, name: str) -> np.ndarray:
         return self._rows[row][name]
@@ -139,19 +128,21 @@ class RowStore(Rows):
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def save(
-        self, row: int, classes: np.ndarray, entropy: np.ndarray, probabilities: np.ndarray | None,
-        record: dict[str, Any],
-    ) -> None:  # fmt: skip
-        """See :class:`Rows`."""
-        arrays = {
-            "classes": classes,
-            "entropy": entropy,
-            "record": np.frombuffer(json.dumps(record).encode(), np.uint8),
-        }
-        if probabilities is not None:
-            arrays["probabilities"] = probabilities
+    def finished(self) -> int:
+        """See :class:`Rows`; a file that a power failure cut short is not whole."""
+        for row in range(len(self)):
+            try:
+                with zipfile.ZipFile(self._path(row)) as packed:
+                    if packed.testzip() is not None:
+                        return row
+            except _BROKEN:
+                return row
+        return len(self)
 
+    def _path(self, row: int) -> Path:
+        return self._folder / f"{row:06d}.npz"
+
+    def _keep(self, row: int, arrays: Mapping[str, np.ndarray]) -> None:
         def write(temporary: Path) -> None:
             # the fastest level packs maps well enough
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
@@ -164,24 +155,6 @@ class RowStore(Rows):
                         member.write(array.data)
 
         write_whole(self._path(row), write)
-
-    def finished(self) -> int:
-        """See :class:`Rows`; a file that a power failure cut short is not whole."""
-        for row in range(len(self)):
-            try:
-                with zipfile.ZipFile(self._path(row)) as packed:
-                    if packed.testzip() is not None:
-                        return row
-            except _BROKEN:
-                return row
-        return len(self)
-
-    def records(self) -> Iterator[dict[str, Any]]:
-        """See :class:`Rows`."""
-        return (json.loads(self._array(row, "record").tobytes()) for row in range(len(self)))
-
-    def _path(self, row: int) -> Path:
-        return self._folder / f"{row:06d}.npz"
 
     def _array(self, row: int, name: str) -> np.ndarray:
         with np.load(self._path(row), allow_pickle=False) as arrays:

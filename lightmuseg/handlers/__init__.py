@@ -5,8 +5,8 @@ from .per_class import PerClassMetric
 from .processes import SharedBuffers, report_faults_once, synchronised
 from .region_maps import RegionMaps
 from .run_record import RunRecord
-from .sane import FiniteLoss, require_trainable
 from .seed import EpochSeed
+from .trainable import FiniteLoss, require_trainable
 from .training_progress import Progress
 
 __all__ = [

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import defusedxml
@@ -24,8 +23,7 @@ from lightmuseg.errors import InputError, first_line
 MAX_OVERLAPS = 50_000
 
 
-@dataclass(frozen=True)
-class Annotation:
+class Annotation(NamedTuple):
     """A polygon in level-0 pixels with the name of its class."""
 
     class_name: str
@@ -41,18 +39,18 @@ def read_annotations(path: Path, name: str) -> list[Annotation]:
     read = _read_asap if path.suffix.lower() == ".xml" else _read_geojson
     drawn = list(read(path, name))
     refuse_tangle([polygon for _, polygon in drawn], name, MAX_OVERLAPS)
-    return [Annotation(kind, part) for kind, polygon in drawn for part in _valid(polygon, name)]
+    return [Annotation(class_name, part) for class_name, polygon in drawn for part in _valid(polygon, name)]
 
 
 def _valid(polygon: shapely.Polygon, name: str) -> list[shapely.Polygon]:
-    mended = shapely.make_valid(polygon, method="structure", keep_collapsed=False)
-    parts = [part for part in shapely.get_parts(mended).tolist() if part.area > 0]
+    repaired = shapely.make_valid(polygon, method="structure", keep_collapsed=False)
+    parts = [part for part in shapely.get_parts(repaired).tolist() if part.area > 0]
     if not parts:
         raise InputError(f"{name}: holds a polygon without area; delete it.")
     return parts
 
 
-def _read_asap(path: Path, name: str) -> Iterator[tuple[str, shapely.Polygon]]:
+def _read_asap(path: Path, name: str) -> Iterator[Annotation]:
     if (size := path.stat().st_size) > MAX_BYTES:
         raise InputError(f"{name}: {size / 1e6:.0f} MB, more than {MAX_BYTES / 1e6:.0f}; simplify the annotation.")
     try:
@@ -71,94 +69,79 @@ def _read_asap(path: Path, name: str) -> Iterator[tuple[str, shapely.Polygon]]:
             corners = np.array(points, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise InputError(f"{name}: holds a coordinate that is no number; export it again.") from error
-        yield element.get("PartOfGroup") or element.get("Name") or "", shapely.Polygon(ring_of(corners, name))
+        class_name = element.get("PartOfGroup") or element.get("Name") or ""
+        yield Annotation(class_name, shapely.Polygon(ring_of(corners, name)))
 
 
-def _read_geojson(path: Path, name: str) -> Iterator[tuple[str, shapely.Polygon]]:
-    content = read_geojson(path, name)
-    features = content.get("features") if isinstance(content, dict) else content
-    for feature in features if isinstance(features, list) else [content]:
-        properties = feature.get("properties") if isinstance(feature, dict) else None
-        kind = properties.get("classification") if isinstance(properties, dict) else None
-        kind = kind.get("name") if isinstance(kind, dict) else kind
-        if not isinstance(kind, str):
+def _read_geojson(path: Path, name: str) -> Iterator[Annotation]:
+    for class_name, polygon in polygons_of(read_geojson(path, name), name):
+        if not class_name:
             raise InputError(f"{name}: holds an object without a class; set its class, or delete it.")
-        for polygon in polygons_of(feature.get("geometry"), name):
-            yield kind, polygon
+        yield Annotation(class_name, polygon)
 
 
-def write_asap(path: Path, annotations: Iterable[Annotation], class_names: Sequence[str], title: str) -> int:
-    """Write ASAP's XML and return the number of polygons; one with holes, which ASAP has not, becomes several.
+def write_asap(path: Path, annotations: Iterable[Annotation], class_names: Sequence[str], title: str) -> None:
+    """Write ASAP's XML; a polygon with holes, which ASAP has not, becomes several.
 
     References:
         https://computationalpathologygroup.github.io/ASAP
     """
-    colours = _hex_colours(class_names)
+    colours = {name: f"#{bytes(colour).hex()}" for name, colour in colours_of(class_names).items()}
     root = ElementTree.Element("ASAP_Annotations")
     inner = ElementTree.SubElement(root, "Annotations", Name=title)
-    count = 0
-    for annotation in annotations:
-        colour = colours[annotation.class_name]
-        for part in without_holes(annotation.polygon):
-            element = ElementTree.SubElement(
-                inner, "Annotation", Name=annotation.class_name, Type="Polygon", PartOfGroup=annotation.class_name,
-                Color=colour,
-            )  # fmt: skip
+    for name, polygon in annotations:
+        for part in without_holes(polygon):
+            attributes = {"Name": name, "Type": "Polygon", "PartOfGroup": name, "Color": colours[name]}
+            element = ElementTree.SubElement(inner, "Annotation", attributes)
             coordinates = ElementTree.SubElement(element, "Coordinates")
             for order, (x, y) in enumerate(shapely.get_coordinates(part.exterior)[:-1].tolist()):
                 ElementTree.SubElement(coordinates, "Coordinate", Order=str(order), X=f"{x:.10g}", Y=f"{y:.10g}")
-            count += 1
     groups = ElementTree.SubElement(root, "AnnotationGroups")
-    for class_name, colour in colours.items():
-        group = ElementTree.SubElement(groups, "Group", Name=class_name, PartOfGroup="None", Color=colour)
+    for name, colour in colours.items():
+        group = ElementTree.SubElement(groups, "Group", Name=name, PartOfGroup="None", Color=colour)
         ElementTree.SubElement(group, "Attributes")
     ElementTree.indent(root)
     ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
-    return count
 
 
-def write_dsa(path: Path, annotations: Iterable[Annotation], class_names: Sequence[str], title: str) -> int:
-    """Write an annotation document of the Digital Slide Archive, and return the number of polygons.
+def write_dsa(path: Path, annotations: Iterable[Annotation], class_names: Sequence[str], title: str) -> None:
+    """Write an annotation document of the Digital Slide Archive.
 
     References:
         https://girder.github.io/large_image/girder_annotation_config_options.html
     """
-    colours = dict(zip(class_names, palette_of(class_names)[1:]))
+    colours = colours_of(class_names)
     elements = []
-    for annotation in annotations:
-        red, green, blue = colours[annotation.class_name]
-        rings = [
+    for name, polygon in annotations:
+        points, *holes = (
             [[x, y, 0] for x, y in shapely.get_coordinates(ring)[:-1].tolist()]
-            for ring in (annotation.polygon.exterior, *annotation.polygon.interiors)
-        ]
+            for ring in (polygon.exterior, *polygon.interiors)
+        )
         element = {
-            "type": "polyline", "closed": True, "points": rings[0], "group": annotation.class_name, "lineWidth": 2,
-            "label": {"value": annotation.class_name}, "lineColor": f"rgb({red},{green},{blue})",
+            "type": "polyline", "closed": True, "points": points, "group": name, "lineWidth": 2,
+            "label": {"value": name}, "lineColor": f"rgb({','.join(map(str, colours[name]))})",
         }  # fmt: skip
-        elements.append(element | ({"holes": rings[1:]} if len(rings) > 1 else {}))
+        elements.append(element | ({"holes": holes} if holes else {}))
     path.write_text(json.dumps({"name": title, "elements": elements}), encoding="utf-8")
-    return len(elements)
 
 
 def to_geojson(annotations: Iterable[Annotation], class_names: Sequence[str]) -> dict[str, Any]:
     """A FeatureCollection as QuPath imports it."""
-    colours = dict(zip(class_names, palette_of(class_names)[1:]))
+    colours = colours_of(class_names)
     features = [
         {
             "type": "Feature",
-            "geometry": shapely.geometry.mapping(annotation.polygon),
-            "properties": {
-                "objectType": "annotation",
-                "classification": {"name": annotation.class_name, "color": list(colours[annotation.class_name])},
-            },
+            "geometry": shapely.geometry.mapping(polygon),
+            "properties": {"objectType": "annotation", "classification": {"name": name, "color": list(colours[name])}},
         }
-        for annotation in annotations
+        for name, polygon in annotations
     ]
     return {"type": "FeatureCollection", "features": features}
 
 
-def _hex_colours(class_names: Sequence[str]) -> dict[str, str]:
-    return {name: "#{:02x}{:02x}{:02x}".format(*rgb) for name, rgb in zip(class_names, palette_of(class_names)[1:])}
+def colours_of(class_names: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+    """RGB of each class."""
+    return dict(zip(class_names, palette_of(class_names)[1:]))
 
 
 def without_holes(polygon: shapely.Polygon) -> list[shapely.Polygon]:

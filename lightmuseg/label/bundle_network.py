@@ -1,34 +1,32 @@
-"""The bundle's network with the weights of the hour."""
+"""The bundle's network with one version of its weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from monai.bundle import ConfigParser
-
-from lightmuseg.networks.weights import load_weights
-from lightmuseg.provenance import sha256_of
 from lightmuseg.runtimes import NormalisedNetwork, Runtime
-from lightmuseg.slides.bundle_config import configured
+from lightmuseg.slides.bundle_config import configured, make_segmenter
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
 
 # share of channels, for Monte Carlo dropout in a network that was trained without
 DROPOUT = 0.2
 
 
 class BundleNetwork:
-    """What a bundle's configs declare of the network, for one file of weights.
+    """A network as a bundle's configs declare it, for one file of weights.
 
     Args:
         bundle: the bundle's root.
-        weights: a state dict.
-        variants: names of configs that go before, such as ``multiclass``, as the weights were trained with.
+        weights: a ``model.pt``.
+        variants: names of configs that go before, such as ``multiclass``; of weights that carry no card, those that
+            they were trained with.
 
     Attributes:
-        sha256: of the weights.
         class_names: of the indices from 1.
         codes: BCSS codes of each class.
         mpp: um/px that the network was trained at.
@@ -40,39 +38,32 @@ class BundleNetwork:
 
     def __init__(self, bundle: Path, weights: Path, variants: Sequence[str] = ()) -> None:
         self.bundle, self.weights, self.variants = bundle, weights, tuple(variants)
-        self.sha256 = sha256_of(weights)
         # without slides nothing can be proven, so PyTorch runs it
-        self._config = self.configured("inference_wsi", runtime="torch")
-        self.class_names: tuple[str, ...] = tuple(self._value("class_names"))
-        self.codes: dict[str, list[int]] = {name: list(codes) for name, codes in self._value("classes").items()}
-        self.mpp: float = self._value("mpp")
-        self.tile_size: int = self._value("tile_size")
-        self.overlap: float = self._value("overlap")
-        self.batch_size: int = self._value("batch_size")
-        self.device: torch.device = self._value("device")
+        values = {"checkpoint": weights, "runtime": "torch"}
+        self._segmenter = make_segmenter(values, bundle, self._configs(self.variants))
+        self._model, options = self._segmenter.model, self._segmenter.options
+        card = self._model.card
+        self.sha256, self.class_names, self.codes = self._model.sha256, card.class_names, dict(card.classes)
+        self.mpp, self.tile_size = card.mpp, card.tile_size
+        self.overlap, self.batch_size, self.device = options.overlap, options.batch_size, self._segmenter.device
+
+    def _configs(self, names: Sequence[str]) -> list[Path]:
+        return [self.bundle / "configs" / f"{name}.json" for name in names]
 
     def configured(self, *names: str, **values: Any) -> ConfigParser:
         """The bundle's configs of these names, with the variants', and values of keys at the top."""
-        paths = [self.bundle / "configs" / f"{name}.json" for name in (*names, *self.variants)]
-        return configured(paths, self.bundle, values)
-
-    def _value(self, name: str) -> Any:
-        return self._config.get_parsed_content(name)
+        return configured(self._configs((*names, *self.variants)), self.bundle, values)
 
     @cached_property
     def runtime(self) -> Runtime:
         """The network with its weights, as the slide engine runs it."""
-        load_weights(self._value("network"), self.weights)
-        runtime: Runtime = self._value("runtime_def")
-        return runtime
+        return self._segmenter.runtime()
 
     @cached_property
     def stochastic(self) -> NormalisedNetwork:
-        """A copy of the network whose dropout can be left on: that of the config, 0.2 where it has none."""
-        config = self.configured("inference_wsi", dropout=self._value("dropout") or DROPOUT)
-        network: torch.nn.Module = config.get_parsed_content("network")
-        load_weights(network, self.weights)
-        return NormalisedNetwork(network).to(self.device).eval()
+        """A copy of the network whose dropout can be left on: that of its card, 0.2 where it has none."""
+        network = self._model.network(dropout=self._model.card.network.get("dropout") or DROPOUT)
+        return NormalisedNetwork(network).to(self._segmenter.device).eval()
 
     def describe(self) -> Mapping[str, Any]:
         """Plain values for records and for clients."""

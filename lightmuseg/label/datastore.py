@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import threading
 import time
@@ -21,15 +22,26 @@ from lightmuseg.provenance import sha256_of
 from lightmuseg.text_files import write_json, write_text
 
 from .ground_truth import POLYGONS
-from .names import ENDING, TAG, is_name
 
 logger = logging.getLogger(__name__)
 
+# what images, tags and endings may be called, so that a name leads to one file of one folder
+NAME = re.compile(r"[^/\\\x00-\x1f]{1,200}")
+TAG = re.compile(r"[A-Za-z0-9_-]{1,40}")
+ENDING = re.compile(r"(\.[A-Za-z0-9]{1,10}){1,2}")
 VERSIONS = "versions"
 # of the list of images; scores of 10,000 slides take as much
 MAX_BYTES = 100_000_000
 # for another process that changes the list
 SECONDS_TO_WAIT = 20
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can be the name of an image: of one file in one folder, and not hidden."""
+    try:
+        return bool(NAME.fullmatch(text)) and len(text.encode()) <= 200 and not text.startswith(".")
+    except UnicodeEncodeError:
+        return False
 
 
 class VersionedDatastore(LocalDatastore):
@@ -44,7 +56,7 @@ class VersionedDatastore(LocalDatastore):
         extensions: patterns of file names, such as ``*.svs``.
         auto_reload: take notice of files that are put into the folders, at the next question.
         check_image: given a file and its name; raises an InputError for one that is no image.
-        check_label: given an image's file, a label's file, its name and what the client says of it; raises an
+        check_label: given an image's file, a label's file, its name and what the client states of it; raises an
             InputError for one that does not fit.
     """
 
@@ -58,7 +70,6 @@ class VersionedDatastore(LocalDatastore):
     ) -> None:
         self._check_image, self._check_label = check_image, check_label
         self._mutex = threading.RLock()
-        self._saved = threading.local()
         self._depth = 0
         self._model: LocalDatastoreModel | None = None
         self._stamp: tuple[int, int] | None = None
@@ -149,11 +160,11 @@ class VersionedDatastore(LocalDatastore):
     @staticmethod
     def _refuse_unreadable(text: str) -> None:
         if len(text) > MAX_BYTES:
-            raise InputError(f"the list of images would have more than {MAX_BYTES / 1e6:.0f} MB; say less of them.")
+            raise InputError(f"the list of images would have more than {MAX_BYTES / 1e6:.0f} MB; keep less about them.")
         try:
             LocalDatastoreModel.model_validate_json(text)
         except ValueError as error:
-            raise InputError(f"what is said of an image cannot be kept ({first_line(error)}).") from error
+            raise InputError(f"what is stated of an image cannot be kept ({first_line(error)}).") from error
 
     # MONAI Label's own two ways to the file
 
@@ -191,22 +202,14 @@ class VersionedDatastore(LocalDatastore):
         return {file: file for file in chosen.values()}
 
     def image_path(self, image_id: str) -> Path:
-        """The file of an image.
-
-        Raises:
-            ImageNotFoundException: where there is none of this id.
-        """
+        """The file of an image; ImageNotFoundException where there is none."""
         uri = self.get_image_uri(image_id) if isinstance(image_id, str) else ""
         if not uri:
             raise ImageNotFoundException(f"image {str(image_id)[:80]!r}: is not in the datastore.")
         return Path(uri)
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
-        """Take in an image; one of this name must not be there.
-
-        Raises:
-            InputError: for a name that is none or is taken, or a file that is no image.
-        """
+        """Take in an image; InputError for a name that is none or is taken, or a file that is no image."""
         stem, ending = self._to_id(Path(image_filename).name)
         image_id = image_id or stem
         if not is_name(image_id):
@@ -224,13 +227,13 @@ class VersionedDatastore(LocalDatastore):
         return image_id
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
-        """Save a label as the image's next version.
+        """Save a label as the image's next version, and add that, its time and its hash to ``label_info``.
 
         Raises:
             ImageNotFoundException: where the image is not there.
             InputError: for a tag that is none, or a label that does not fit the image.
         """
-        image, label, info = self.image_path(image_id), Path(label_filename), dict(label_info or {})
+        image, label, info = self.image_path(image_id), Path(label_filename), label_info
         if not TAG.fullmatch(label_tag):
             raise InputError(f"tag {label_tag[:80]!r}: is no tag; give final, or letters and digits.")
         ending = label.suffix.lower()
@@ -249,20 +252,11 @@ class VersionedDatastore(LocalDatastore):
                 (folder / f"{image_id}{before.ext}").unlink(missing_ok=True)
             info |= {"ts": int(time.time()), "name": target.name, "version": version, "sha256": sha256_of(label)}
             write_json(kept / f"{version:04d}.info", info)
-            model.objects[image_id].labels[label_tag] = DataModel(info=info, ext=ending)
-        self._saved.info = info
+            model.objects[image_id].labels[label_tag] = DataModel(info=dict(info), ext=ending)
         return image_id
 
-    def saved_info(self) -> dict[str, Any]:
-        """What is known of the label that this thread saved last; by now somebody may have saved the next."""
-        return self._saved.info
-
     def remove_image(self, image_id: str) -> None:
-        """Remove an image's file, or the link to it, and take its labels out of use.
-
-        Raises:
-            ImageNotFoundException: where the image is not there.
-        """
+        """Remove an image's file, or the link to it, and take its labels out of use."""
         with self._changing() as model:
             self.image_path(image_id)
             image = model.objects[image_id]
@@ -272,11 +266,7 @@ class VersionedDatastore(LocalDatastore):
             super()._reconcile_datastore()
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
-        """Take a label out of use; its versions stay.
-
-        Raises:
-            LabelNotFoundException: where it is not there.
-        """
+        """Take a label out of use; its versions stay."""
         with self._changing() as model:
             label = model.label(label_id, label_tag)
             if label is None:

@@ -1,13 +1,9 @@
-"""A client's faults as answers of HTTP."""
+"""What a client is shown of its faults: nothing of the server's folders."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from fastapi import HTTPException
-from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
+from pathlib import Path
 
 from lightmuseg.errors import InputError, user_fault
 
@@ -15,23 +11,11 @@ from lightmuseg.errors import InputError, user_fault
 _FOLDERS = re.compile(r"(?<![\w./])/(?:[^\s/'\",;]+/)+")
 
 
-@contextmanager
-def told(folder: str) -> Iterator[None]:
-    """Answer 400 or 404 with one line, instead of 500, where the block fails by what the client gave.
-
-    Args:
-        folder: the server's own, which clients are not told.
-    """
-    try:
-        yield
-    except (ImageNotFoundException, LabelNotFoundException) as error:
-        raise HTTPException(404, error.msg) from error
-    except MONAILabelException as error:
-        raise HTTPException(400, error.msg) from error
-    except InputError as error:
-        raise HTTPException(400, without_folders(str(user_fault(error)).replace(f"{folder}/", ""))) from error
+def without_folders(text: str, folder: str | Path = "") -> str:
+    """A text that names files of the server without the folders they are in; ``folder`` may have spaces."""
+    return _FOLDERS.sub("", text.replace(f"{folder}/", "") if folder else text)
 
 
-def without_folders(text: str) -> str:
-    """A text that names files of the server without the folders they are in."""
-    return _FOLDERS.sub("", text)
+def fault_line(error: InputError, folder: str | Path) -> str:
+    """The line for a client, without the server's ``folder``."""
+    return without_folders(str(user_fault(error)), folder)

@@ -1,8 +1,8 @@
-"""What an annotator's label says of an image, pixel by pixel, as BCSS codes."""
+"""An annotator's label of an image, pixel by pixel, as BCSS codes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,16 +15,17 @@ from PIL import Image
 from rasterio.features import rasterize
 from shapely import affinity
 
+from lightmuseg.classes import IGNORED
 from lightmuseg.data.bcss import CODES
 from lightmuseg.errors import InputError
 from lightmuseg.wsi.images import read_codes
 from lightmuseg.wsi.readers import SlideReader
 
-from .annotations import Annotation, read_annotations
+from .annotations import read_annotations
 from .prediction import Box
 
 OTHER, UNKNOWN, EXCLUDED = CODES["other"], CODES["outside_roi"], CODES["exclude"]
-# Polygons of this class are no tissue: they say where all there is was annotated. QuPath has the class "Region*".
+# Polygons of this class are no tissue: all that is in them was annotated. QuPath has the class "Region*".
 REGION = "region"
 # Names of QuPath's own classes and of common use.
 ALIASES = {
@@ -35,8 +36,6 @@ ALIASES = {
     "necrosis": "necrosis_or_debris",
 }
 POLYGONS, IMAGES = (".xml", ".geojson", ".json"), (".png", ".tif", ".tiff")
-# of a label image's file: class index of pixels that nobody annotated
-NOT_ANNOTATED = 255
 
 
 def code_of(class_name: str, classes: Mapping[str, Sequence[int]]) -> int | None:
@@ -47,21 +46,20 @@ def code_of(class_name: str, classes: Mapping[str, Sequence[int]]) -> int | None
         classes: codes of the network's classes.
 
     Raises:
-        InputError: for a name that means nothing here.
+        InputError: for a name of no known class.
     """
     plain = class_name.strip().rstrip("*").strip().casefold()
     if plain == REGION:
         return None
-    known = ALIASES.get(plain, plain.replace(" ", "_"))
     codes = {name.casefold(): code for name, code in CODES.items()}
     codes |= {name.casefold(): of_class[0] for name, of_class in classes.items()}
-    known = plain if plain in codes else known
-    if known not in codes:
-        raise InputError(
-            f"class {class_name[:80]!r}: is not known; use Tumor, Stroma, Lymphocytic infiltrate, Necrosis, Other, "
-            "Ignore* or another class of BCSS, or Region* around what is annotated."
-        )
-    return codes[known]
+    for name in (plain, ALIASES.get(plain, plain.replace(" ", "_"))):
+        if name in codes:
+            return codes[name]
+    raise InputError(
+        f"class {class_name[:80]!r}: is not known; use Tumor, Stroma, Lymphocytic infiltrate, Necrosis, Other, Ignore* "
+        "or another class of BCSS, or Region* around what is annotated."
+    )
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class GroundTruth:
     """A label of an image.
 
     Attributes:
-        area: where it says something, in level-0 pixels.
+        area: what is annotated, in level-0 pixels.
         polygons: code and outline in level-0 pixels, the largest first, later ones over earlier ones.
         indices: of a label image instead: codes, uint8 [H, W], at level 0.
     """
@@ -92,30 +90,24 @@ class GroundTruth:
             codes = self.indices[np.minimum(ys, rows - 1)[:, None], np.minimum(xs, columns - 1)]
             codes[ys >= rows], codes[:, xs >= columns] = UNKNOWN, UNKNOWN
             return codes
-        shapes = [(self.area, OTHER), *((polygon, code) for code, polygon in self._within(self.area))]
         grid = shapely.box(x0, y0, x0 + width * step0, y0 + height * step0)
+        shapes = [(self.area, OTHER), *((self._within_area(polygon), code) for code, polygon in self.polygons)]
         drawn = [(shape, code) for shape, code in shapes if shape.intersects(grid)]
         if not drawn:
             return np.full((height, width), UNKNOWN, np.uint8)
         place = Affine(step0, 0, x0, 0, step0, y0)
         return rasterize(drawn, out_shape=(height, width), transform=place, fill=UNKNOWN, dtype=np.uint8)
 
-    def _within(self, area: shapely.Geometry) -> Iterator[tuple[int, shapely.Geometry]]:
-        for code, polygon in self.polygons:
-            inside = polygon if area.contains(polygon) else shapely.intersection(polygon, area)
-            if not inside.is_empty:
-                yield code, inside
+    def _within_area(self, polygon: shapely.Polygon) -> shapely.Geometry:
+        return polygon if self.area.contains(polygon) else shapely.intersection(polygon, self.area)
 
     @cached_property
     def boxes(self) -> list[Box]:
         """Rectangles, one around each part of the area."""
-        parts = shapely.get_parts(shapely.union_all([shapely.box(*part.bounds) for part in _parts(self.area)]))
-        edges = [(int(b[0]), int(b[1]), int(np.ceil(b[2])), int(np.ceil(b[3]))) for b in (p.bounds for p in parts)]
-        return [Box(left, upper, right - left, lower - upper) for left, upper, right, lower in edges]
-
-
-def _parts(area: shapely.Geometry) -> list[shapely.Geometry]:
-    return [part for part in shapely.get_parts(area).tolist() if part.area > 0]
+        parts = [shapely.box(*part.bounds) for part in shapely.get_parts(self.area) if part.area > 0]
+        bounds = shapely.bounds(shapely.get_parts(shapely.union_all(parts)))
+        starts, ends = np.floor(bounds[:, :2]).astype(int), np.ceil(bounds[:, 2:]).astype(int)
+        return [Box(*corner) for corner in np.hstack([starts, ends - starts]).tolist()]
 
 
 def read_ground_truth(
@@ -132,51 +124,47 @@ def read_ground_truth(
         name: stands for it in messages.
         reader: the image.
         classes: codes of the network's classes; a label image's indices count them from 1.
-        info: what the client says of the label; ``bbox`` [x, y, width, height] in level-0 pixels.
+        info: what the client states of the label; ``bbox`` [x, y, width, height] in level-0 pixels.
 
     Raises:
         InputError: for a label that is broken, unsafe, of unknown classes or another size, or beside the image.
     """
     ending = path.suffix.lower()
     level0 = reader.levels[0]
-    slide = shapely.box(0, 0, level0.width, level0.height)
-    around = affinity.scale(slide, 3, 3)
     if ending in IMAGES:
         return _of_image(path, name, (level0.width, level0.height), classes)
     if ending not in POLYGONS:
         raise InputError(f"{name}: is of no known kind; give {', '.join((*POLYGONS, *IMAGES))}.")
-    areas = []
-    drawn: list[tuple[int, Annotation]] = []
-    for annotation in read_annotations(path, name):
-        code = code_of(annotation.class_name, classes)
+    slide = shapely.box(0, 0, level0.width, level0.height)
+    around = affinity.scale(slide, 3, 3)
+    areas, polygons = [], []
+    for class_name, polygon in read_annotations(path, name):
+        code = code_of(class_name, classes)
         # drawn over the image's edge perhaps, but not farther than the image is large
-        if not (annotation.polygon.intersects(slide) and around.contains(shapely.box(*annotation.polygon.bounds))):
+        if not (polygon.intersects(slide) and around.contains(shapely.box(*polygon.bounds))):
             raise InputError(
-                f"{name}: holds a polygon within {[round(end, 1) for end in annotation.polygon.bounds]}, beside or far "
-                f"around the image of {level0.width} x {level0.height} pixels; annotate the image it belongs to."
+                f"{name}: holds a polygon within {[round(end, 1) for end in polygon.bounds]}, beside or far around the "
+                f"image of {level0.width} x {level0.height} pixels; annotate the image it belongs to."
             )
         if code is None:
-            areas.append(annotation.polygon)
+            areas.append(polygon)
         else:
-            drawn.append((code, annotation))
+            polygons.append((code, polygon))
     if info.get("bbox"):
-        areas.append(_bbox(info["bbox"], level0.width, level0.height))
+        areas.append(_bbox(info["bbox"], reader))
     if not areas and reader.backend == "image":
         areas.append(slide)
-    if not areas:
-        areas = [annotation.polygon for _, annotation in drawn]
+    areas = areas or [polygon for _, polygon in polygons]
     if not areas:
         raise InputError(f"{name}: holds no annotation; draw some, or Region* around what is free of them.")
-    drawn.sort(key=lambda one: -one[1].polygon.area)
-    polygons = tuple((code, annotation.polygon) for code, annotation in drawn)
-    return GroundTruth(shapely.intersection(shapely.union_all(areas), slide), polygons)
+    polygons.sort(key=lambda one: -one[1].area)
+    return GroundTruth(shapely.intersection(shapely.union_all(areas), slide), tuple(polygons))
 
 
-def _bbox(value: Any, width: int, height: int) -> shapely.Polygon:
+def _bbox(value: Any, reader: SlideReader) -> shapely.Polygon:
     if not (isinstance(value, list) and len(value) == 4 and all(type(number) is int for number in value)):
         raise InputError(f"bbox {str(value)[:80]}: is not [x, y, width, height] in level-0 pixels; leave it out.")
-    box = Box.of({"location": value[:2], "size": value[2:]}, width, height)
-    return shapely.box(box.x0, box.y0, box.x0 + box.width0, box.y0 + box.height0)
+    return Box.on_slide((value[0], value[1]), (value[2], value[3]), reader).polygon()
 
 
 def _of_image(path: Path, name: str, size: tuple[int, int], classes: Mapping[str, Sequence[int]]) -> GroundTruth:
@@ -191,12 +179,12 @@ def _of_image(path: Path, name: str, size: tuple[int, int], classes: Mapping[str
         raise InputError(f"{name}: cannot be read as an image; save it again as PNG.") from error
     indices = read_codes(path)
     table = np.full(256, EXCLUDED, np.uint8)
-    table[0], table[NOT_ANNOTATED] = OTHER, UNKNOWN
+    table[0], table[IGNORED] = OTHER, UNKNOWN
     table[1 : 1 + len(classes)] = [codes[0] for codes in classes.values()]
-    unknown = [int(value) for value in np.unique(indices) if len(classes) < value < NOT_ANNOTATED]
+    unknown = [int(value) for value in np.unique(indices) if len(classes) < value < IGNORED]
     if unknown:
         raise InputError(
-            f"{name}: holds the class index {unknown[0]}; known are 0 to {len(classes)}, and {NOT_ANNOTATED} where "
+            f"{name}: holds the class index {unknown[0]}; known are 0 to {len(classes)}, and {IGNORED} where "
             "nothing is annotated."
         )
     return GroundTruth(shapely.box(0, 0, *size), indices=table[indices])

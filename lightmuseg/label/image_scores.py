@@ -14,8 +14,8 @@ from lightmuseg.errors import InputError
 def mutual_information(passes: np.ndarray) -> np.ndarray:
     """How much a network's random passes disagree on each pixel (BALD), as a share of the most they can.
 
-    The entropy of the mean minus the mean of the entropies: 0 where every pass says the same, however unsure, and 1
-    where each is certain and all classes are said equally often.
+    The entropy of the mean minus the mean of the entropies: 0 where all passes agree, however unsure, and 1 where each
+    is certain and all classes come equally often.
 
     Args:
         passes: float [T, C, H, W], probabilities of T passes; C as for :func:`predictive_entropy`.
@@ -62,11 +62,7 @@ def dropout_passes(network: nn.Module, images: torch.Tensor, passes: int, seed: 
             layer.train()
         with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
             torch.manual_seed(seed)
-            return torch.stack([_probabilities(network(images).float()) for _ in range(passes)])
+            return torch.stack([probabilities_of(network(images).float(), axis=1) for _ in range(passes)])
     finally:
         for module, mode in modes.items():
             module.training = mode
-
-
-def _probabilities(logits: torch.Tensor) -> torch.Tensor:
-    return probabilities_of(logits, axis=1)

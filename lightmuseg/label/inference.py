@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from fastapi import HTTPException, Request
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 MOST_REQUESTS = 8
 # Of the app's network or its libraries nothing can be interrupted; after so long the process is killed.
 SECONDS_TO_CANCEL = 10.0
-# what a first inference may take, for a client who is told when to come again
+# what a first inference may take, for a client that gets 503 and when to come again
 SECONDS_EXPECTED = 20.0
 
 
@@ -61,14 +62,15 @@ class Inference:
             await self._process.wait()
 
     async def __call__(self, method: str, wanted: Mapping[str, Any], client: Request) -> dict[str, Any]:
-        """What the app's ``method``, infer or infer_wsi, says to ``wanted``: ``file`` and ``params``, files to remove.
+        """What the app's ``method``, infer or infer_wsi, makes of ``wanted``: ``file`` and ``params``, files to remove.
 
         Raises:
             HTTPException: as the process answers; 503 with a time where too many wait or the process died, 499 where
                 the client has gone.
         """
         if self._requests >= MOST_REQUESTS:
-            raise _busy(f"{self._requests} requests wait already", self._expected() * self._requests)
+            expected = fmean(self._seconds or [SECONDS_EXPECTED])
+            raise _busy(f"{self._requests} requests wait already", expected * self._requests)
         self._requests += 1
         work = asyncio.create_task(self._in_turn({"method": method, "request": wanted}))
         gone = asyncio.create_task(_gone(client))
@@ -86,9 +88,6 @@ class Inference:
             raise HTTPException(answer["status"], answer["detail"])
         return answer
 
-    def _expected(self) -> float:
-        return sum(self._seconds) / len(self._seconds) if self._seconds else SECONDS_EXPECTED
-
     async def _in_turn(self, task: Mapping[str, Any]) -> dict[str, Any]:
         async with self._turn:
             await self.start()
@@ -96,20 +95,20 @@ class Inference:
             answer = asyncio.create_task(self._answer(number, task))
             try:
                 # the answer is awaited even where nobody wants it, so that the next one gets its own
-                said = await asyncio.shield(answer)
+                result = await asyncio.shield(answer)
             except asyncio.CancelledError:
                 await self._cancel(number, answer)
                 raise
             self._seconds.append(time.monotonic() - started)
-            return said
+            return result
 
     async def _answer(self, number: int, task: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            self._say({"id": number, **task})
+            self._send({"id": number, **task})
             await self._process.stdin.drain()
-            said = json.loads(await self._process.stdout.readline())
-            if said.pop("id") == number:
-                return said
+            answer = json.loads(await self._process.stdout.readline())
+            if answer.pop("id") == number:
+                return answer
             fault = "it answered another request"
         except (ConnectionError, ValueError) as error:
             # it has ended, or its line is too long for the reader, of which the rest would be taken for the next answer
@@ -120,7 +119,7 @@ class Inference:
 
     async def _cancel(self, number: int, answer: asyncio.Task[dict[str, Any]]) -> None:
         with contextlib.suppress(ConnectionError):
-            self._say({"cancel": number})
+            self._send({"cancel": number})
         done, _ = await asyncio.wait({answer}, timeout=SECONDS_TO_CANCEL)
         if not done:
             self._process.kill()
@@ -128,7 +127,7 @@ class Inference:
         if answer.exception() is None:
             remove(answer.result())
 
-    def _say(self, content: Mapping[str, Any]) -> None:
+    def _send(self, content: Mapping[str, Any]) -> None:
         self._process.stdin.write(json.dumps(content).encode() + b"\n")
 
 

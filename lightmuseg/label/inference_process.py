@@ -1,4 +1,4 @@
-"""The process that segments for the label server: MONAI Label's app, asked by lines on its standard input.
+"""The process that segments for the label server: MONAI Label's app, which reads requests from its standard input.
 
 A line is ``{"id": 1, "method": "infer_wsi", "request": {...}}``, a method of the app and what it takes, or
 ``{"cancel": 1}``. Each request is answered by one line on the standard output, either
@@ -23,6 +23,9 @@ from typing import Any, TextIO
 
 from fastapi import HTTPException
 
+from lightmuseg.errors import InputError
+
+from .faults import fault_line
 from .parent import NICE_INFERENCE, follow_server
 
 logger = logging.getLogger(__name__)
@@ -33,18 +36,12 @@ MAX_DETAIL = 2000
 
 
 class Worker:
-    """Answers requests in order, and lets one go that is cancelled as Ctrl-C would a command.
-
-    Args:
-        requests: lines to read.
-        answers: to write lines to.
-        load: gives the app.
-    """
+    """Answers lines of requests in order, and lets one go that is cancelled as Ctrl-C would a command."""
 
     def __init__(self, requests: TextIO, answers: TextIO, load: Callable[[], Any]) -> None:
         self._requests, self._answers, self._load = requests, answers, load
         self._waiting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._at_work: int | None = None
+        self._current: int | None = None
         self._cancelled: int | None = None
 
     def run(self) -> None:
@@ -58,41 +55,44 @@ class Worker:
 
     def _read(self) -> None:
         for line in self._requests:
-            said = json.loads(line)
-            if "cancel" in said:
-                self._cancelled = said["cancel"]
+            message = json.loads(line)
+            if "cancel" in message:
+                self._cancelled = message["cancel"]
                 _thread.interrupt_main()
             else:
-                self._waiting.put(said)
+                self._waiting.put(message)
         self._waiting.put(None)
 
     def _interrupted(self, *_: object) -> None:
         # Ctrl-C in the terminal of the server reaches this process too, and is the server's to act on
-        if self._at_work is not None and self._at_work == self._cancelled:
-            self._at_work = None
+        if self._current is not None and self._current == self._cancelled:
+            self._current = None
             raise KeyboardInterrupt
 
     def _answer(self, app: Any, task: dict[str, Any]) -> dict[str, Any]:
         try:
-            self._at_work = task["id"]
+            self._current = task["id"]
             if self._cancelled == task["id"]:
-                return {"status": CANCELLED, "detail": "cancelled"}
+                raise KeyboardInterrupt
             result = getattr(app, task["method"])(task["request"])
-            self._at_work = None
+            self._current = None
             return _files_of(result)
         except KeyboardInterrupt:
             return {"status": CANCELLED, "detail": "cancelled"}
         except HTTPException as error:
-            return {"status": error.status_code, "detail": str(error.detail)[:MAX_DETAIL]}
+            status, detail = error.status_code, str(error.detail)
+        except InputError as error:
+            status, detail = 400, fault_line(error, Path(task["request"]["image"]).parent)
         except Exception as error:
             logger.exception("an inference failed")
             # of MONAI Label's own faults
-            said = getattr(error, "msg", None)
-            if isinstance(said, str):
-                return {"status": 400, "detail": said.splitlines()[0][:MAX_DETAIL]}
-            return {"status": 500, "detail": "the inference failed; the server's log says how."}
+            message = getattr(error, "msg", None)
+            status, detail = 500, "the inference failed; the server's log shows how."
+            if isinstance(message, str):
+                status, detail = 400, message.splitlines()[0]
         finally:
-            self._at_work = None
+            self._current = None
+        return {"status": status, "detail": detail[:MAX_DETAIL]}
 
 
 def _files_of(result: dict[str, Any]) -> dict[str, Any]:

@@ -22,13 +22,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from lightmuseg.errors import first_line, user_fault
+from lightmuseg.errors import InputError, first_line, user_fault
 from lightmuseg.guard import Guard
 from lightmuseg.networks.torchvision_operators import declare_missing_operators
 
+from .faults import fault_line
 from .inference import Inference
 from .parent import SERVER
-from .requests import FORM_LIMITS, MAX_BODY_BYTES
+from .request_checks import FORM_LIMITS, MAX_BODY_BYTES
 
 # monailabel imports torchvision
 declare_missing_operators()
@@ -45,12 +46,14 @@ from monailabel.interfaces.utils.app import app_instance  # noqa: E402
 from monailabel.utils.async_tasks.utils import background_executors, background_processes  # noqa: E402
 
 from .endpoints import add_own  # noqa: E402
-from .routes import take_over, without_waiting  # noqa: E402
+from .routes import in_a_thread, take_over  # noqa: E402
+
+logger = logging.getLogger(__name__)
 
 # where it listens, and other names by which browsers may know it; a page of another name that leads here is refused
 HOST, *NAMES = os.environ.get("LIGHTMUSEG_LABEL_HOSTS", "127.0.0.1,localhost").split(",")
-# nothing that is sent is a page; the pages have policies of their own
 FOLDER = "lightmuseg-label-"
+# nothing that is sent is a page; the pages have policies of their own
 POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
 
 
@@ -95,14 +98,6 @@ def end_tasks() -> None:
             process.kill()
 
 
-def _answered(status: int, says: str) -> Callable[[Request, Exception], JSONResponse]:
-    def answer(request: Request, error: Exception) -> JSONResponse:
-        logging.getLogger(__name__).info("%s %s: %s", request.method, request.url.path, first_line(error))
-        return JSONResponse({"detail": f"{says}: {first_line(error)}"}, status_code=status)
-
-    return answer
-
-
 def remove_folders_of_killed_servers() -> None:
     """Remove the files of answers and requests that servers left which were killed."""
     for path in Path(tempfile.gettempdir()).glob(f"{FOLDER}[0-9]*-*"):
@@ -110,15 +105,21 @@ def remove_folders_of_killed_servers() -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _malformed(request: Request, error: Exception) -> JSONResponse:
+def _refusal(status: int, line: Callable[[Exception], str]) -> Callable[[Request, Exception], JSONResponse]:
+    def answer(request: Request, error: Exception) -> JSONResponse:
+        logger.info("%s %s: %s", request.method, request.url.path, first_line(error))
+        return JSONResponse({"detail": line(error)}, status_code=status)
+
+    return answer
+
+
+def _after(reason: str) -> Callable[[Exception], str]:
+    return lambda error: f"{reason}: {first_line(error)}"
+
+
+def _malformed(error: Exception) -> str:
     """What is wrong with a request, without what was sent, which may be no JSON."""
-    faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3]]
-    return JSONResponse({"detail": "; ".join(faults)[:1000]}, status_code=422)
-
-
-def _not_there(request: Request, error: Exception) -> JSONResponse:
-    missing = isinstance(error, (ImageNotFoundException, LabelNotFoundException))
-    return JSONResponse({"detail": first_line(ValueError(error.msg))}, status_code=404 if missing else 400)
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])[:1000]
 
 
 def _no_room(request: Request, error: Exception) -> JSONResponse:
@@ -127,23 +128,26 @@ def _no_room(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": f"the server's disk is full ({error.strerror}); free some space."}, status_code=507)
 
 
-# QuPath's extension says of no body that it is JSON; that no page of others may send any is the guard's to see
+# QuPath's extension marks no body as JSON; pages of others, which may send none, are refused by the guard
 app = FastAPI(
     title="LightMuSeg label server", lifespan=lifespan, docs_url=None, redoc_url=None, max_body_size=MAX_BODY_BYTES,
     strict_content_type=False, form_limits=FORM_LIMITS,
     exception_handlers={
-        json.JSONDecodeError: _answered(400, "the request is not as expected"),
-        RequestValidationError: _malformed,
-        MONAILabelException: _not_there,
+        InputError: _refusal(400, lambda error: fault_line(error, app_instance().studies)),
+        json.JSONDecodeError: _refusal(400, _after("the request is not as expected")),
+        RequestValidationError: _refusal(422, _malformed),
+        ImageNotFoundException: _refusal(404, lambda error: error.msg),
+        LabelNotFoundException: _refusal(404, lambda error: error.msg),
+        MONAILabelException: _refusal(400, lambda error: first_line(ValueError(error.msg))),
         OSError: _no_room,
-        filelock.Timeout: _answered(503, "another process changes the list of images; try again"),
-        pydantic.ValidationError: _answered(422, "the request is not as expected"),
-        psutil.NoSuchProcess: _answered(404, "it has ended already"),
-        requests.RequestException: _answered(503, "the identity provider cannot be asked"),
+        filelock.Timeout: _refusal(503, _after("another process changes the list of images; try again")),
+        pydantic.ValidationError: _refusal(422, _after("the request is not as expected")),
+        psutil.NoSuchProcess: _refusal(404, _after("it has ended already")),
+        requests.RequestException: _refusal(503, _after("the identity provider cannot be asked")),
     },
 )  # fmt: skip
-take_over(app, stock)
 add_own(app)
+take_over(app, stock)
 # it asks the identity provider by HTTP, which others need not wait for
-app.dependency_overrides[get_current_user] = without_waiting(get_current_user)
+app.dependency_overrides[get_current_user] = in_a_thread(get_current_user)
 app.add_middleware(Guard, host=HOST, names=NAMES, policy=POLICY)

@@ -1,9 +1,8 @@
-"""The app that ``monailabel start_server --app`` takes."""
+"""The app that ``monailabel start_server --app`` takes, which loads this file by its path: outside of the package."""
 
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -17,20 +16,18 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import processes
 
 from lightmuseg import __version__
-from lightmuseg.errors import InputError, report_faults_in_one_line
-
-from . import METHODS
-from .bundle_network import BundleNetwork
-from .datastore import VersionedDatastore
-from .faults import told
-from .fine_tuning import FineTuning
-from .ground_truth import read_ground_truth
-from .model_versions import ModelStore
-from .parent import NICE_BACKGROUND, follow_server
-from .prediction import opened
-from .requests import MAX_IMAGE_BYTES, MAX_LABEL_BYTES
-from .sampling import Sampling, Uncertainty, scores_of
-from .segmentation import Segmentation
+from lightmuseg.errors import InputError, report_faults_in_one_line, user_fault
+from lightmuseg.label import METHODS
+from lightmuseg.label.bundle_network import BundleNetwork
+from lightmuseg.label.datastore import VersionedDatastore
+from lightmuseg.label.fine_tuning import FineTuning
+from lightmuseg.label.ground_truth import read_ground_truth
+from lightmuseg.label.model_versions import ModelStore
+from lightmuseg.label.parent import NICE_BACKGROUND, follow_server
+from lightmuseg.label.prediction import opened
+from lightmuseg.label.request_checks import MAX_IMAGE_BYTES, MAX_LABEL_BYTES
+from lightmuseg.label.sampling import STRATEGIES, Sampling, Uncertainty
+from lightmuseg.label.segmentation import Segmentation
 
 logger = logging.getLogger(__name__)
 
@@ -82,19 +79,17 @@ class LightMuSegApp(MONAILabelApp):
         return self._network
 
     def init_datastore(self) -> VersionedDatastore:
-        return _ToldDatastore(
+        return VersionedDatastore(
             self.studies, list(settings.MONAI_LABEL_DATASTORE_FILE_EXT), settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
             self._check_image, self._check_label,
         )  # fmt: skip
 
     def _check_image(self, path: Path, name: str) -> None:
-        _refuse_large(path, name, MAX_IMAGE_BYTES)
-        with _called(path, name):
+        with _named(path, name, MAX_IMAGE_BYTES):
             opened(path, self.network()).close()
 
     def _check_label(self, image: Path, label: Path, name: str, info: dict[str, Any]) -> None:
-        _refuse_large(label, name, MAX_LABEL_BYTES)
-        with _called(label, name), opened(image, self.network()) as reader:
+        with _named(label, name, MAX_LABEL_BYTES), opened(image, self.network()) as reader:
             read_ground_truth(label, name, reader, self.network().codes, info)
 
     def init_infers(self) -> dict[str, Segmentation]:
@@ -107,54 +102,26 @@ class LightMuSegApp(MONAILabelApp):
         return {method: Uncertainty(method, self.network, self._patches) for method in METHODS}
 
     def init_strategies(self) -> dict[str, Sampling]:
-        def least_sure(method: str, of_patch: bool = False) -> Any:
-            def score(info: Mapping[str, Any]) -> float:
-                scored = scores_of(info, method)
-                patches = scored.get("patches") or [[0, 0, 0, 0, -1]]
-                return patches[0][4] if of_patch else scored.get("score", -1)
-
-            return lambda infos: sorted(infos, key=lambda one: (-score(infos[one]), one))
-
-        strategies = {
-            "random": Sampling(
-                "an image by chance", lambda infos: random.sample(list(infos), len(infos)), self.network
-            ),
-            "first": Sampling("the first image by name", sorted, self.network),
-        }
-        for method in METHODS:
-            text = f"the image with the greatest mean {method}"
-            strategies[method] = Sampling(text, least_sure(method), self.network, method)
-        text = "the patch of all slides with the greatest entropy"
-        strategies["patch"] = Sampling(text, least_sure("entropy", True), self.network, "entropy", patches_first=True)
-        return strategies
+        return {name: Sampling(name, self.network) for name in STRATEGIES}
 
     def infer(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
         """Segment ``request["image"]``, a file that the server chose; see Segmentation."""
-        with told(str(Path(request["image"]).parent)):
-            name, facts = self._infers[request["model"]](request)
+        name, facts = self._infers[request["model"]](request)
         return {"file": name, "params": facts}
 
-    def infer_wsi(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
-        return self.infer(request)
+    infer_wsi = infer
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer at once with what is scored by now."""
-        with told(self.studies):
-            strategy = self._strategies.get(request.get("strategy"))
-            if strategy is None:
-                known = ", ".join(self._strategies)
-                raise InputError(f"strategy {str(request.get('strategy'))[:80]!r}: is not known; {known}.")
-            answer = strategy(request, self.datastore())
-            if answer is None:
-                return {}
-            return {**answer, "path": str(self.datastore().image_path(answer["id"]))}
+        answer = self._strategies[request["strategy"]](request, self.datastore())
+        return {**answer, "path": str(self.datastore().image_path(answer["id"]))} if answer else {}
 
     def on_init_complete(self) -> None:
         super().on_init_complete()
         threading.Thread(target=self._keep_scores_fresh, name="scores", daemon=True).start()
 
     def pause_scoring(self) -> None:
-        """Begin no scoring by the weights in use, unless somebody asks for it."""
+        """Start no scoring by the weights in use, unless somebody asks for it."""
         self._unscored = self._store.in_use()
 
     def resume_scoring(self) -> None:
@@ -166,70 +133,33 @@ class LightMuSegApp(MONAILabelApp):
         looks_in_vain = 0
         while True:
             tasks, _ = AsyncTask.status("scoring", all=True)
-            at_work = [task for task in tasks or () if task["status"] in ("SUBMITTED", "RUNNING")]
+            current = [task for task in tasks or () if task["status"] in ("SUBMITTED", "RUNNING")]
             failed = bool(tasks) and tasks[-1]["status"] == "ERROR"
             # one whose process could not be started stays as if it were to come
-            looks_in_vain = looks_in_vain + 1 if at_work and not processes("scoring") else 0
+            looks_in_vain = looks_in_vain + 1 if current and not processes("scoring") else 0
             if looks_in_vain * SECONDS_BETWEEN_LOOKS > SECONDS_AFTER_FAULT:
-                for task in at_work:
+                for task in current:
                     task["status"] = "ERROR"
             try:
                 stale = (method for method, one in self._scoring_methods.items() if one.stale(self.datastore()))
-                if not at_work and self._unscored != self._store.in_use() and (method := next(stale, None)):
+                if not current and self._unscored != self._store.in_use() and (method := next(stale, None)):
                     self.async_scoring(method)
-            except (InputError, OSError) as error:
-                logger.warning("nothing is scored: %s", error)
-                failed = True
-            except Exception:
-                # whatever it was, annotators are still to be led by what is scored later
-                logger.exception("nothing is scored")
+            except Exception as error:
+                # whatever it was, later scores are still to lead the annotators
+                logger.warning("nothing is scored: %s", error, exc_info=user_fault(error) is None)
                 failed = True
             time.sleep(SECONDS_AFTER_FAULT if failed else SECONDS_BETWEEN_LOOKS)
-
-    def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
-        return {"info": self.datastore().saved_info()}
 
     def model_file(self, model: str, validate: bool = True) -> str | None:
         return str(self.network().weights) if model in self._infers else None
 
 
-class _ToldDatastore(VersionedDatastore):
-    """The datastore as the endpoints call it, which fails by answers of HTTP."""
-
-    def add_image(self, *given: Any) -> str:
-        with told(self._datastore_path):
-            return super().add_image(*given)
-
-    def save_label(self, *given: Any) -> str:
-        with told(self._datastore_path):
-            return super().save_label(*given)
-
-    def remove_image(self, *given: Any) -> None:
-        with told(self._datastore_path):
-            super().remove_image(*given)
-
-    def remove_label(self, *given: Any) -> None:
-        with told(self._datastore_path):
-            super().remove_label(*given)
-
-    def update_image_info(self, *given: Any) -> None:
-        with told(self._datastore_path):
-            super().update_image_info(*given)
-
-    def update_label_info(self, *given: Any) -> None:
-        with told(self._datastore_path):
-            super().update_label_info(*given)
-
-
 @contextmanager
-def _called(path: Path, name: str) -> Iterator[None]:
-    """In what is said of a file that was sent, its own name in the place of where it lies."""
+def _named(path: Path, name: str, most: int) -> Iterator[None]:
+    """Refuse a file of more than ``most`` bytes, and have messages name it as it was sent, not where it lies."""
+    if (size := path.stat().st_size) > most:
+        raise InputError(f"{name}: {size / 1e6:.0f} MB, more than {most / 1e6:.0f}; split or simplify it.")
     try:
         yield
     except InputError as error:
         raise InputError(str(error).replace(str(path), name)) from error
-
-
-def _refuse_large(path: Path, name: str, most: int) -> None:
-    if (size := path.stat().st_size) > most:
-        raise InputError(f"{name}: {size / 1e6:.0f} MB, more than {most / 1e6:.0f}; split or simplify it.")

@@ -33,15 +33,9 @@ class ModelStore:
         self.folder, self._first = folder, first
 
     def in_use(self) -> int:
-        """The number of the version in use; where its file is gone, of the newest that is there.
-
-        Raises:
-            InputError: where the file that says so is damaged.
-        """
-        self._begin()
-        pointer = self.folder / "in_use.json"
-        number = _said(pointer).get("version") if pointer.is_file() else 0
-        numbers = self.numbers()
+        """The number of the version in use; where its file is gone, of the newest that is there."""
+        self._require_first()
+        number, numbers = _object_of(self.folder / "in_use.json").get("version", 0), self.numbers()
         return next((one for one in numbers if one == number), max(numbers))
 
     def path(self, number: int) -> Path:
@@ -53,23 +47,16 @@ class ModelStore:
         return sorted(int(match[1]) for match in found if match)
 
     def facts(self) -> list[dict[str, Any]]:
-        """Of each version: number, hash, whether it is in use, and what was said when it was added."""
+        """Of each version: number, hash, whether it is in use, and the facts it was added with."""
         used = self.in_use()
-        rows = []
-        for number in self.numbers():
-            path = self.path(number).with_suffix(".json")
-            said = _said(path) if path.is_file() else {}
-            rows.append({**said, "version": number, "in_use": number == used})
-        return rows
+        return [
+            {**_object_of(self.path(number).with_suffix(".json")), "version": number, "in_use": number == used}
+            for number in self.numbers()
+        ]
 
     def add(self, weights: Path, facts: Mapping[str, Any], use: bool) -> int:
-        """Keep weights as a new version, in use or not, and return its number.
-
-        Raises:
-            InputError: where they are no weights.
-        """
-        self._begin()
-        read_state_dict(weights)
+        """Keep weights as a new version, in use or not, and return its number; InputError where they are no weights."""
+        self._require_first()
         number = max(self.numbers()) + 1
         self._write(number, weights, facts)
         if use:
@@ -77,31 +64,27 @@ class ModelStore:
         return number
 
     def use(self, number: int) -> None:
-        """Bring a version into use, an older one for instance.
-
-        Raises:
-            InputError: where there is none of this number.
-        """
-        self._begin()
+        """Bring a version into use, an older one for instance; InputError where there is none of this number."""
+        self._require_first()
         if number not in self.numbers():
-            known = ", ".join(map(str, self.numbers()))
-            raise InputError(f"version {number}: is not there; one of {known}.")
+            raise InputError(f"version {number}: is not there; one of {', '.join(map(str, self.numbers()))}.")
         write_json(self.folder / "in_use.json", {"version": number})
 
-    def _begin(self) -> None:
+    def _require_first(self) -> None:
         if not self.path(0).is_file():
-            read_state_dict(self._first)
             self._write(0, self._first, {"from": self._first.name})
 
     def _write(self, number: int, weights: Path, facts: Mapping[str, Any]) -> None:
+        read_state_dict(weights)
         path = self.path(number)
-        said = {"sha256": sha256_of(weights), "added": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
-        write_json(path.with_suffix(".json"), said)
+        added = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        write_json(path.with_suffix(".json"), {"sha256": sha256_of(weights), "added": added, **facts})
         write_whole(path, lambda temporary: shutil.copyfile(weights, temporary))
 
 
-def _said(path: Path) -> dict[str, Any]:
-    said = read_json(path, "delete it", MAX_FACTS_BYTES)
-    if not isinstance(said, dict):
+def _object_of(path: Path) -> dict[str, Any]:
+    """What a file of JSON holds; nothing where it is not there."""
+    content = read_json(path, "delete it", MAX_FACTS_BYTES) if path.is_file() else {}
+    if not isinstance(content, dict):
         raise InputError(f"{path}: is no JSON object; delete it.")
-    return said
+    return content

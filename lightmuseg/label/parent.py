@@ -24,11 +24,11 @@ def follow_server(nice: int) -> None:
     server = os.environ.get(SERVER)
     if not server or int(server) == os.getpid() or any(one.name == SERVER for one in threading.enumerate()):
         return
+
+    def follow() -> None:
+        while os.getppid() == int(server):
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        os._exit(1)
+
     os.nice(nice)
-    threading.Thread(target=_follow, args=(int(server),), name=SERVER, daemon=True).start()
-
-
-def _follow(server: int) -> None:
-    while os.getppid() == server:
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    os._exit(1)
+    threading.Thread(target=follow, name=SERVER, daemon=True).start()

@@ -1,8 +1,9 @@
-"""Patches of a slide: where they lie, how sure the network is of each, and which to annotate next."""
+"""Patches of a slide: where they lie, how unsure the network is of each, and which to annotate next."""
 
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import numpy as np
 import shapely
 import torch
 
-from lightmuseg.areas.area import Area
 from lightmuseg.areas.tissue import tissue_of
 from lightmuseg.classes import probabilities_of
 from lightmuseg.data.tiles import even_tile_starts
@@ -41,18 +41,26 @@ def patches_of(view: ModelView, size_m: int, most: int, seed: int = 0) -> list[t
     corners = [(x, y) for y, x in itertools.product(ys, xs)]
     smallest = view.reader.levels[-1]
     if len(corners) > 1 and smallest.width * smallest.height <= MOST_THUMBNAIL_PIXELS:
-        tissue = tissue_of(view.reader)
-        on_tissue = [corner for corner in corners if _share(tissue, corner, size_m, view.scale) >= LEAST_TISSUE]
-        corners = on_tissue or corners
+        tissue, step0 = tissue_of(view.reader), size_m * view.scale / 16
+        shares = [tissue.mask(x * view.scale, y * view.scale, step0, 16, 16).mean() for x, y in corners]
+        corners = [corner for corner, share in zip(corners, shares) if share >= LEAST_TISSUE] or corners
     if len(corners) > most:
         chosen = np.random.default_rng(seed).choice(len(corners), most, replace=False)
         corners = [corners[index] for index in sorted(chosen)]
     return corners
 
 
-def _share(area: Area, corner_m: tuple[int, int], size_m: int, scale: float) -> float:
-    x0, y0 = (place * scale for place in corner_m)
-    return float(area.mask(x0, y0, size_m * scale / 16, 16, 16).mean())
+def random_patch(view: ModelView, size_m: int) -> list[float | None]:
+    """A patch by chance: [x, y, width, height] in level-0 pixels, and None for its score."""
+    return [*_box0(view, random.choice(patches_of(view, size_m, MOST_PATCHES)), size_m), None]
+
+
+def _box0(view: ModelView, corner_m: tuple[int, int], size_m: int) -> list[int]:
+    """The part on the slide of a patch: x, y, width and height in level-0 pixels."""
+    level0 = view.reader.levels[0]
+    x0, y0 = (round(place * view.scale) for place in corner_m)
+    side0 = round(size_m * view.scale)
+    return [x0, y0, min(side0, level0.width - x0), min(side0, level0.height - y0)]
 
 
 def score_patches(path: Path, network: BundleNetwork, method: str, most: int = MOST_PATCHES) -> dict[str, Any]:
@@ -68,21 +76,17 @@ def score_patches(path: Path, network: BundleNetwork, method: str, most: int = M
         Plain values: ``score``, the mean over the patches, 0 to 1; ``patches``, [x, y, width, height, score] of each in
         level-0 pixels, the least sure first; ``weights_sha256``.
     """
-    size = network.tile_size
+    size, rows = network.tile_size, []
     with opened(path, network) as reader:
         view = ModelView(reader, network.mpp)
-        level0 = reader.levels[0]
-        rows = []
         for corner in patches_of(view, size, most):
             pixels = whole(*view.read_batch([corner], size))
             if pixels is None:
                 continue
             # what lies over the edge of a small image is no tissue of it
             height, width = (min(size, limit - start) for limit, start in zip((view.height, view.width), corner[::-1]))
-            score = float(_uncertainty(pixels, network, method, height, width))
-            x0, y0 = (round(place * view.scale) for place in corner)
-            width0, height0 = (round(side * view.scale) for side in (width, height))
-            rows.append([x0, y0, min(width0, level0.width - x0), min(height0, level0.height - y0), round(score, 6)])
+            score = _uncertainty(pixels, network, method, height, width)
+            rows.append([*_box0(view, corner, size), round(float(score), 6)])
     rows.sort(key=lambda row: -row[4])
     mean = round(float(np.mean([row[4] for row in rows])), 6) if rows else 0.0
     return {"score": mean, "patches": rows, "weights_sha256": network.sha256}
@@ -92,8 +96,7 @@ def _uncertainty(pixels: np.ndarray, network: BundleNetwork, method: str, height
     stride = network.runtime.output_stride
     inside = (..., slice(0, max(1, height // stride)), slice(0, max(1, width // stride)))
     if method == "entropy":
-        logits = network.runtime(np.stack([pixels]))[0]
-        probabilities = probabilities_of(logits)
+        probabilities = probabilities_of(network.runtime(np.stack([pixels]))[0])
         return predictive_entropy(probabilities[inside]).mean()
     tiles = torch.from_numpy(pixels[None]).to(network.device)
     passes = dropout_passes(network.stochastic.network, network.stochastic.normalised(tiles), PASSES, seed=0)
@@ -108,13 +111,14 @@ def next_patch(
     Args:
         scored: what :func:`score_patches` gave.
         annotated: where the image is annotated already, in level-0 pixels.
-        taken: patches that others have been sent to.
+        taken: x, y and more of patches that others have been sent to.
     """
-    for x, y, width, height, score in scored["patches"]:
+    for patch in scored["patches"]:
+        x, y, width, height, _ = patch
         box = shapely.box(x, y, x + width, y + height)
         done = annotated is not None and shapely.intersection(box, annotated).area > box.area / 2
-        if not done and [x, y] not in [list(other[:2]) for other in taken]:
-            return [x, y, width, height, score]
+        if not done and all([x, y] != list(other[:2]) for other in taken):
+            return patch
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,12 @@ from lightmuseg.engine.plan import plan_tiles
 from lightmuseg.engine.rows import RowStore
 from lightmuseg.errors import InputError
 from lightmuseg.outputs.regions import TOLERANCE, regions
-from lightmuseg.progress import bar_of
 from lightmuseg.slides.damage import Damage, nothing_read
-from lightmuseg.wsi.model_view import ModelView, ViewPart
+from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers import SlideReader
 from lightmuseg.wsi.readers.opening import open_slide
 
+from .annotations import Annotation
 from .bundle_network import BundleNetwork
 
 # model pixels to one of the map
@@ -45,40 +45,28 @@ class Box:
     height0: int
 
     @classmethod
-    def of(cls, request: Mapping[str, Any], level0_width: int, level0_height: int) -> Box:
-        """What a request's ``location`` and ``size`` ask for, as far as it is on the slide; no size is everything.
+    def on_slide(cls, location: tuple[int, int], size: tuple[int, int], reader: SlideReader) -> Box:
+        """The part on the slide of a rectangle in level-0 pixels; a size of (0, 0) is the whole slide.
 
         Raises:
-            InputError: where they are no pairs of whole numbers, or nothing of it is on the slide.
+            InputError: where nothing of it is on the slide.
         """
-        (x0, y0), (width0, height0) = (_pair(request, name) for name in ("location", "size"))
-        if (width0, height0) == (0, 0):
-            return cls(0, 0, level0_width, level0_height)
-        left, upper, right, lower = (
-            max(0, x0),
-            max(0, y0),
-            min(x0 + width0, level0_width),
-            min(y0 + height0, level0_height),
-        )
+        limits = reader.levels[0].width, reader.levels[0].height
+        if size == (0, 0):
+            return cls(0, 0, *limits)
+        left, upper = (max(0, start) for start in location)
+        right, lower = (min(start + side, limit) for start, side, limit in zip(location, size, limits))
         if right <= left or lower <= upper:
             raise InputError(
-                f"location {[x0, y0]}, size {[width0, height0]}: is not on the slide of {level0_width} x "
-                f"{level0_height} level-0 pixels; give a region on it."
+                f"location {list(location)}, size {list(size)}: is not on the slide of {limits[0]} x {limits[1]} "
+                "level-0 pixels; give a region on it."
             )
         return cls(left, upper, right - left, lower - upper)
 
     def polygon(self, dx0: float = 0.0, dy0: float = 0.0) -> shapely.Polygon:
-        """The rectangle, moved."""
-        return affinity.translate(
-            shapely.box(self.x0, self.y0, self.x0 + self.width0, self.y0 + self.height0), dx0, dy0
-        )
-
-
-def _pair(request: Mapping[str, Any], name: str) -> tuple[int, int]:
-    value = request.get(name) or (0, 0)
-    if not (isinstance(value, (list, tuple)) and len(value) == 2 and all(type(number) is int for number in value)):
-        raise InputError(f"{name} {str(value)[:80]}: is no pair of whole numbers; give [x, y] in level-0 pixels.")
-    return value[0], value[1]
+        """The rectangle, moved by so many level-0 pixels."""
+        x0, y0 = self.x0 + dx0, self.y0 + dy0
+        return shapely.box(x0, y0, x0 + self.width0, y0 + self.height0)
 
 
 @dataclass(frozen=True)
@@ -87,88 +75,100 @@ class Prediction:
 
     Attributes:
         box: level-0 pixels.
+        downsample: level-0 pixels to one of the label image.
         class_map: as the slide engine's writers take it; 0 outside of the box.
         corner: the map's left upper corner, in its own pixels from that of the slide.
+        picture: which picture of a TIFF the slide is and what the others are; None of other files.
         unread_tiles: of the network, of which a part or all could not be read; no class is there.
     """
 
     box: Box
+    downsample: float
     class_map: RowStore
     corner: tuple[int, int]
-    unread_tiles: int = 0
+    picture: dict[str, Any] | None
+    unread_tiles: int
 
-    def polygons(self, min_area0: float = 0.0) -> Iterator[tuple[str, shapely.Polygon]]:
-        """Class name and outline, in level-0 pixels of the slide, of every region of at least ``min_area0`` of them."""
+    def annotations(self, min_area0: float = 0.0) -> Iterator[Annotation]:
+        """Every region of at least ``min_area0`` level-0 pixels, with its class."""
         names = dict(enumerate(self.class_map.class_names, start=1))
         x0, y0 = (place * self.class_map.downsample for place in self.corner)
         for value, polygon in regions(self.class_map, TOLERANCE):
             if value in names and polygon.area >= min_area0:
-                yield names[value], affinity.translate(polygon, x0, y0)
+                yield Annotation(names[value], affinity.translate(polygon, x0, y0))
 
-    def image(self, downsample: float) -> np.ndarray:
-        """Class indices, uint8 [height, width], at ``downsample`` level-0 pixels to one of the image's.
+    def image(self) -> np.ndarray:
+        """Class indices, uint8 [height, width], at the wanted level.
 
         Raises:
             InputError: where that is more than 100 megapixels.
         """
-        width, height = (max(1, round(size / downsample)) for size in (self.box.width0, self.box.height0))
+        width, height = (max(1, round(size / self.downsample)) for size in (self.box.width0, self.box.height0))
         if width * height > MAX_PIXELS:
             raise InputError(
                 f"size {[self.box.width0, self.box.height0]}: its label image would have {width} x {height} pixels, "
                 f"more than {MAX_PIXELS / 1e6:.0f} megapixels; ask for a coarser level or for polygons."
             )
         classes = np.concatenate(list(self.class_map.bands(1024)))
-        step = self.class_map.downsample
         columns, rows = (
-            ((start + (np.arange(count) + 0.5) * downsample) / step).astype(int) - first
-            for start, count, first in zip((self.box.x0, self.box.y0), (width, height), self.corner)
-        )
-        columns, rows = np.minimum(columns, classes.shape[1] - 1), np.minimum(rows, classes.shape[0] - 1)
+            (((start0 + (np.arange(count) + 0.5) * self.downsample) / self.class_map.downsample).astype(int) - first)
+            .clip(max=limit - 1)
+            for start0, count, first, limit in zip(
+                (self.box.x0, self.box.y0), (width, height), self.corner, classes.shape[::-1]
+            )
+        )  # fmt: skip
         chosen = classes[rows[:, None], columns]
         return np.where(chosen == UNREAD, np.uint8(0), chosen)
 
 
 def opened(path: Path, network: BundleNetwork) -> SlideReader:
-    """A slide or picture; one that does not say its um/px is taken to have the network's."""
+    """A slide or picture; one that does not give its um/px is taken to have the network's."""
     return open_slide(path, default_mpp=network.mpp)
 
 
 @contextmanager
-def predicted(path: Path, network: BundleNetwork, request: Mapping[str, Any]) -> Iterator[Prediction]:
-    """Segment what a request asks for, by the tiles and to the bit as ``lightmuseg segment`` does.
+def predicted(
+    path: Path,
+    network: BundleNetwork,
+    location: tuple[int, int] = (0, 0),
+    size: tuple[int, int] = (0, 0),
+    level: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Prediction]:
+    """Segment a rectangle, by the tiles and to the bit as ``lightmuseg segment`` does.
 
     Args:
         path: of a slide or picture.
         network: the network.
-        request: may have ``location`` and ``size`` in level-0 pixels. Of everything of a slide with levels only tissue
-            is segmented.
+        location, size: of the rectangle, (x, y) and (width, height) in level-0 pixels. A size of (0, 0) is everything;
+            of a slide with levels only tissue is segmented then.
+        level: of the slide, the resolution of the label image.
+        progress: is called with the tiles that are done and all tiles.
 
     Raises:
-        InputError: where nothing of it can be read.
+        InputError: for a level or rectangle that the slide has not, and where nothing of it can be read.
     """
     with opened(path, network) as reader, tempfile.TemporaryDirectory() as folder:
-        level0 = reader.levels[0]
-        box = Box.of(request, level0.width, level0.height)
+        if not 0 <= level < len(reader.levels):
+            raise InputError(f"level {level}: the image has levels 0 to {len(reader.levels) - 1}.")
+        box = Box.on_slide(location, size, reader)
+        whole = Box.on_slide((0, 0), (0, 0), reader)
         view = ModelView(reader, network.mpp)
-        everything = (box.width0, box.height0) == (level0.width, level0.height)
-        area: Area = WholeSlide(level0.width, level0.height)
-        if not everything:
+        scale, runtime, corner = view.scale, network.runtime, (0, 0)
+        area: Area = WholeSlide(whole.width0, whole.height0)
+        if box != whole:
             area = RegionOfInterest(box.polygon())
         elif len(reader.levels) > 1:
             area = tissue_of(reader)
-        runtime = network.runtime
-        plan = plan_tiles((view.width, view.height), view.scale, area, runtime.tile_size, network.overlap, FACTOR)
-        seen: ModelView | ViewPart = view
-        corner = 0, 0
-        if not everything:
+        plan = plan_tiles((view.width, view.height), scale, area, runtime.tile_size, network.overlap, FACTOR)
+        if box != whole:
             plan, corner = plan.part()
-            seen = ViewPart(view, *corner)
-            area = RegionOfInterest(box.polygon(-corner[0] * view.scale, -corner[1] * view.scale))
-        store = RowStore(Path(folder), plan, network.mpp * FACTOR, view.scale * FACTOR, network.class_names)
-        with bar_of(path.name) as progress:
-            segment_slide(seen, area, plan, runtime, store, network.batch_size, False, progress)
+            view = view.shifted(*corner)
+            area = RegionOfInterest(box.polygon(-corner[0] * scale, -corner[1] * scale))
+        store = RowStore(Path(folder), plan, network.mpp * FACTOR, scale * FACTOR, network.class_names)
+        segment_slide(view, area, plan, runtime, store, network.batch_size, False, progress)
         damage = Damage.of(store)
-        counts = [row["counts"] for row in store.records()]
-        if any(one["unread"] for one in counts) and not any(sum(one["analysed"]) for one in counts):
+        if damage.total:
             raise nothing_read(path, damage.places)
-        yield Prediction(box, store, (corner[0] // FACTOR, corner[1] // FACTOR), damage.tiles)
+        corner = corner[0] // FACTOR, corner[1] // FACTOR
+        yield Prediction(box, reader.levels[level].downsample, store, corner, reader.picture, damage.tiles)

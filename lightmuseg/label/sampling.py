@@ -15,18 +15,28 @@ from monailabel.interfaces.tasks.strategy import Strategy
 
 from lightmuseg.errors import InputError
 from lightmuseg.wsi.model_view import ModelView
+from lightmuseg.wsi.readers import SlideReader
 
-from . import FINAL
+from . import FINAL, METHODS
 from .bundle_network import BundleNetwork
 from .datastore import VersionedDatastore
+from .faults import fault_line
 from .ground_truth import read_ground_truth
-from .patches import MOST_PATCHES, fitted, next_patch, patches_of, score_patches
-from .prediction import Box, opened
+from .patches import MOST_PATCHES, fitted, next_patch, random_patch, score_patches
+from .prediction import opened
+from .request_checks import PatchRequest
 
 logger = logging.getLogger(__name__)
 
 # Seconds for which a patch that was handed out is not handed out again.
 TAKEN_SECONDS = 600
+# which image is next; but "patch" chooses by the least sure patch of all, annotated or not
+STRATEGIES = {
+    "random": "an image by chance",
+    "first": "the first image by name",
+    **{method: f"the image with the greatest mean {method}" for method in METHODS},
+    "patch": "the patch of all slides with the greatest entropy",
+}
 
 
 class Uncertainty(ScoringMethod):
@@ -46,9 +56,11 @@ class Uncertainty(ScoringMethod):
     def stale(self, datastore: VersionedDatastore) -> list[str]:
         """Images without a score by the network in use."""
         used = self._current().sha256
-        images = datastore.list_images()
-        scored = {one: scores_of(datastore.get_image_info(one), self._method) for one in images}
-        return [one for one in images if scored[one].get("weights_sha256") != used]
+        return [
+            image
+            for image in datastore.list_images()
+            if scores_of(datastore.get_image_info(image), self._method).get("weights_sha256") != used
+        ]
 
     def __call__(self, request: Mapping[str, Any], datastore: VersionedDatastore) -> dict[str, Any]:
         network, todo = self._current(), self.stale(datastore)
@@ -59,23 +71,21 @@ class Uncertainty(ScoringMethod):
                 break
             try:
                 scored = score_patches(datastore.image_path(image), network, self._method, self._most)
-                datastore.update_image_info(image, {self._method: scored})
-                print(f"{self._method}: {number} of {len(todo)}: {image}: {scored['score']:.3f}", flush=True)
+                line = f"{image}: {scored['score']:.3f}"
             except InputError as error:
-                # clients are not told of the server's folders
-                failed[image] = str(error).replace(f"{datastore.image_path(image).parent}/", "")
-                unscored = {"score": -1, "patches": [], "weights_sha256": network.sha256, "error": failed[image]}
-                datastore.update_image_info(image, {self._method: unscored})
-                print(f"{self._method}: {number} of {len(todo)}: {failed[image]}", flush=True)
+                line = failed[image] = fault_line(error, datastore.image_path(image).parent)
+                scored = {"score": -1, "patches": [], "weights_sha256": network.sha256, "error": line}
+            datastore.update_image_info(image, {self._method: scored})
+            print(f"{self._method}: {number} of {len(todo)}: {line}", flush=True)
         return {"scored": len(todo) - len(failed), "failed": failed, "weights_sha256": network.sha256}
 
 
 def scores_of(info: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """What :class:`Uncertainty` wrote into an image's info; nothing where something else stands there."""
-    said = info.get(method)
-    patches = said.get("patches") if isinstance(said, dict) else None
+    """What :class:`Uncertainty` wrote into an image's info; empty where something else stands there."""
+    scores = info.get(method)
+    patches = scores.get("patches") if isinstance(scores, dict) else None
     good = isinstance(patches, list) and all(_are_numbers(patch, 5) for patch in patches)
-    return said if good and _are_numbers([said.get("score")], 1) else {}
+    return scores if good and _are_numbers([scores.get("score")], 1) else {}
 
 
 def recently_taken(datastore: VersionedDatastore, image: str) -> list[list[float]]:
@@ -90,95 +100,82 @@ def _are_numbers(values: Any, count: int) -> bool:
 
 
 class Sampling(Strategy):
-    """Which image, or which patch of the image that a request names, to annotate next.
+    """Which image, or which patch of the image that a request names, to annotate next; see :class:`PatchRequest`.
 
     Every answer has a patch: ``bbox`` [x, y, width, height], as QuPath draws it, ``location`` and ``size``, in level-0
-    pixels. A request may have ``image``, and ``patch_size`` [width, height]. Once there are scores a patch is not
-    handed out that is annotated already, nor one that somebody was sent to within ten minutes.
+    pixels. Once there are scores a patch is not handed out that is annotated already, nor one that somebody was sent
+    to within ten minutes.
 
     Args:
-        description: for clients.
-        order: sorts images: given the images' infos by id, the ids from the next to the last.
-        method: whose scores choose the patch; None to choose by chance.
-        patches_first: choose by the least sure patch of all images, annotated or not, and not by the image.
+        name: one of the strategies.
         current: gives the network in use.
     """
 
-    def __init__(
-        self,
-        description: str,
-        order: Callable[[Mapping[str, Mapping[str, Any]]], list[str]],
-        current: Callable[[], BundleNetwork],
-        method: str | None = None,
-        patches_first: bool = False,
-    ) -> None:
-        super().__init__(description)
-        self._order, self._method, self._patches_first, self._current = order, method, patches_first, current
+    def __init__(self, name: str, current: Callable[[], BundleNetwork]) -> None:
+        super().__init__(STRATEGIES[name])
+        self._name, self._current = name, current
+        # whose scores choose the patch; else it is chosen by chance
+        self._method = "entropy" if name == "patch" else name if name in METHODS else None
 
     def __call__(self, request: Mapping[str, Any], datastore: VersionedDatastore) -> dict[str, Any] | None:
-        size = request.get("patch_size")
-        if size is not None and not (
-            isinstance(size, list) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)
-        ):
-            raise InputError(f"patch_size {str(size)[:80]}: give two whole numbers above 0, in level-0 pixels.")
-        for image in self._candidates(request.get("image"), datastore):
+        wanted = PatchRequest.of(request)
+        for image in self._candidates(wanted.image, datastore):
             try:
-                patch = self._patch(image, datastore)
+                answer = self._answer(image, wanted.patch_size, datastore)
             except InputError as error:
-                if request.get("image"):
+                if wanted.image:
                     raise
                 # one broken file does not keep the annotator from the others
                 logger.warning("%s: is left out: %s", image, error)
                 continue
-            if patch is not None:
-                return self._answer(image, patch, size, datastore)
+            if answer is not None:
+                return answer
         return None
 
-    def _candidates(self, image: str | None, datastore: VersionedDatastore) -> list[str]:
+    def _candidates(self, image: str, datastore: VersionedDatastore) -> list[str]:
+        """Images, the next one first."""
         if image:
-            datastore.image_path(image)
             return [image]
-        ids = datastore.list_images() if self._patches_first else datastore.get_unlabeled_images()
-        return self._order({one: datastore.get_image_info(one) for one in ids})
+        images = datastore.list_images() if self._name == "patch" else datastore.get_unlabeled_images()
+        if self._name == "random":
+            return random.sample(images, len(images))
+        return sorted(images, key=lambda one: (-self._score(one, datastore), one))
 
-    def _patch(self, image: str, datastore: VersionedDatastore) -> list[float] | None:
-        network = self._current()
-        path = datastore.image_path(image)
-        scored = scores_of(datastore.get_image_info(image), self._method) if self._method else {}
-        if not scored:
-            with opened(path, network) as reader:
-                level0 = reader.levels[0]
-                view = ModelView(reader, network.mpp)
-                xm, ym = random.choice(patches_of(view, network.tile_size, MOST_PATCHES))
-                side = network.tile_size * view.scale
-                box = Box(round(xm * view.scale), round(ym * view.scale), round(side), round(side))
-                width, height = min(box.width0, level0.width - box.x0), min(box.height0, level0.height - box.y0)
-            return [box.x0, box.y0, width, height, None]
-        return next_patch(scored, annotated_area(datastore, image, network), recently_taken(datastore, image))
+    def _score(self, image: str, datastore: VersionedDatastore) -> float:
+        scored = self._scored(image, datastore)
+        if self._name == "patch":
+            return scored["patches"][0][4] if scored.get("patches") else -1
+        return scored.get("score", -1)
 
-    def _answer(
-        self, image: str, patch: list[float], size: list[int] | None, datastore: VersionedDatastore
-    ) -> dict[str, Any]:
+    def _scored(self, image: str, datastore: VersionedDatastore) -> dict[str, Any]:
+        return scores_of(datastore.get_image_info(image), self._method) if self._method else {}
+
+    def _answer(self, image: str, size: tuple[int, int] | None, datastore: VersionedDatastore) -> dict[str, Any] | None:
         network = self._current()
+        scored, taken = self._scored(image, datastore), recently_taken(datastore, image)
         with opened(datastore.image_path(image), network) as reader:
-            level0 = (reader.levels[0].width, reader.levels[0].height)
-        wanted = (int(patch[2]), int(patch[3])) if size is None else (size[0], size[1])
-        box = fitted(patch, wanted, level0)
-        if patch[4] is not None:
-            taken = [*recently_taken(datastore, image), [patch[0], patch[1], int(time.time())]]
-            datastore.update_image_info(image, {"taken": taken})
+            if scored:
+                patch = next_patch(scored, annotated_area(datastore, image, reader, network), taken)
+            else:
+                patch = random_patch(ModelView(reader, network.mpp), network.tile_size)
+            if patch is None:
+                return None
+            level0 = reader.levels[0]
+            box = fitted(patch, size or (int(patch[2]), int(patch[3])), (level0.width, level0.height))
+        if scored:
+            datastore.update_image_info(image, {"taken": [*taken, [*patch[:2], int(time.time())]]})
         return {
             "id": image, "bbox": [box.x0, box.y0, box.width0, box.height0], "location": [box.x0, box.y0],
             "size": [box.width0, box.height0], "score": patch[4], "weights_sha256": network.sha256,
         }  # fmt: skip
 
 
-def annotated_area(datastore: VersionedDatastore, image: str, network: BundleNetwork) -> shapely.Geometry | None:
-    """Where an image's final label says something, in level-0 pixels; None where it has no label."""
+def annotated_area(
+    datastore: VersionedDatastore, image: str, reader: SlideReader, network: BundleNetwork
+) -> shapely.Geometry | None:
+    """What an image's final label annotates, in level-0 pixels; None where it has no label."""
     label = datastore.get_label_uri(image, FINAL)
     if not label:
         return None
-    path = Path(label)
-    with opened(datastore.image_path(image), network) as reader:
-        info = datastore.get_label_info(image, FINAL)
-        return read_ground_truth(path, path.name, reader, network.codes, info).area
+    path, info = Path(label), datastore.get_label_info(image, FINAL)
+    return read_ground_truth(path, path.name, reader, network.codes, info).area

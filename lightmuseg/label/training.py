@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,9 +27,8 @@ BLOCK = 1024
 LEAST_ANNOTATED = 0.02
 
 
-@dataclass(frozen=True)
-class LabelledImage:
-    """An image of the datastore with its label; ``info`` is what the client said of the label."""
+class LabelledImage(NamedTuple):
+    """An image of the datastore with its label; ``info`` is what the client stated of the label."""
 
     id: str
     image: Path
@@ -54,8 +52,6 @@ def prepare(labelled: Sequence[LabelledImage], network: BundleNetwork, folder: P
     Raises:
         InputError: where less than two cells are annotated, or a label cannot be used.
     """
-    if not 0 < held_out < 1:
-        raise InputError(f"held_out {held_out}: give a share between 0 and 1.")
     folder.mkdir(parents=True, exist_ok=True)
     found = [cell for one in labelled for cell in _cells(one, network, folder)]
     cuts = []
@@ -73,8 +69,7 @@ def prepare(labelled: Sequence[LabelledImage], network: BundleNetwork, folder: P
     return write_dataset(cuts, folder / "dataset", {"dataset": "label", "held_out": held_out}, tiling)
 
 
-@dataclass(frozen=True)
-class _Cell:
+class _Cell(NamedTuple):
     """A part of a region: its rank by hash (0 to 1), its box in pixels, and if it has a class of the network."""
 
     rank: float
@@ -104,10 +99,10 @@ def _cells(one: LabelledImage, network: BundleNetwork, folder: Path) -> Iterator
             )  # fmt: skip
             codes = _write_region(region, view, part, truth)
             for x, y, width, height in cells(part.width, part.height, network.tile_size):
-                here = codes[y : y + height, x : x + width]
-                if (here != UNKNOWN).mean() >= LEAST_ANNOTATED:
+                cell = codes[y : y + height, x : x + width]
+                if (cell != UNKNOWN).mean() >= LEAST_ANNOTATED:
                     rank = _rank(one.id, (part.xm + x) * view.scale, (part.ym + y) * view.scale)
-                    yield _Cell(rank, region, (x, y, width, height), bool(np.isin(here, wanted).any()))
+                    yield _Cell(rank, region, (x, y, width, height), bool(np.isin(cell, wanted).any()))
 
 
 class _Part(NamedTuple):
@@ -156,8 +151,8 @@ def _write_region(region: Region, view: ModelView, part: _Part, truth: GroundTru
         read_block = whole(block)
         if read_block is None:
             raise block
-        here = pixels[y : y + BLOCK, x : x + BLOCK]
-        here[:] = read_block[: here.shape[0], : here.shape[1]]
+        target = pixels[y : y + BLOCK, x : x + BLOCK]
+        target[:] = read_block[: target.shape[0], : target.shape[1]]
     Image.fromarray(pixels).save(region.image, compress_level=1)
     codes = truth.codes(part.xm * view.scale, part.ym * view.scale, view.scale, part.width, part.height)
     Image.fromarray(codes).save(region.mask)

@@ -56,16 +56,16 @@ class StructureMeasure(ImageMetric):
         """By quadrant, [N, 6, 2, 2]: pixels, foreground, p of both, p(1 - p) of both."""
         images, _, width = truth.shape
         rows, columns = _halves(truth)
-        # float64, and p(1 - p) for p squared: variances are differences of these sums, and small near 0 and 1
+        # float64, and p(1 - p) for p squared: spreads are differences of these sums, and small near 0 and 1
         buffer = rows.new_empty(images, BAND, 4, width)
         by_column = rows.new_zeros(images, 2, 4 * width)
         for band, fg, half in zip(*(x.split(BAND, dim=1) for x in (probability, truth, rows))):
             values = buffer[:, : band.shape[1]]
-            p, p_fg, doubt, doubt_fg = values.unbind(2)
+            p, p_fg, variance, variance_fg = values.unbind(2)
             p.copy_(band)
             torch.mul(p, fg, out=p_fg)
-            torch.addcmul(p, p, p, value=-1, out=doubt)
-            torch.mul(doubt, fg, out=doubt_fg)
+            torch.addcmul(p, p, p, value=-1, out=variance)
+            torch.mul(variance, fg, out=variance_fg)
             by_column.baddbmm_(half.mT, values.flatten(2))
         # counts are exact in float32 as well
         counts = torch.stack([rows.mT.to(truth) @ pixels for pixels in (valid, truth)], dim=1).to(rows)
@@ -77,10 +77,10 @@ class StructureMeasure(ImageMetric):
         pixels = sums[:, 0]
         region = (similarity * pixels).sum(dim=(1, 2)) / pixels.sum(dim=(1, 2))
 
-        n, n_fg, s, s_fg, doubt, doubt_fg = sums.sum(dim=(2, 3)).unbind(1)
+        n, n_fg, s, s_fg, variance, variance_fg = sums.sum(dim=(2, 3)).unbind(1)
         n_bg = n - n_fg
         # the background's score is that of 1 - p
-        scores = _object_score(n_fg, s_fg, doubt_fg), _object_score(n_bg, n_bg - (s - s_fg), doubt - doubt_fg)
+        scores = _object_score(n_fg, s_fg, variance_fg), _object_score(n_bg, n_bg - (s - s_fg), variance - variance_fg)
         whole = (n_fg * scores[0] + n_bg * scores[1]) / n
 
         score = (self.alpha * whole + (1 - self.alpha) * region).clamp_min(0)
@@ -103,25 +103,25 @@ def _halves(truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _similarity(
-    n: torch.Tensor, n_fg: torch.Tensor, sums: torch.Tensor, sums_fg: torch.Tensor, doubts: torch.Tensor
+    n: torch.Tensor, n_fg: torch.Tensor, sums: torch.Tensor, sums_fg: torch.Tensor, variances: torch.Tensor
 ) -> torch.Tensor:
     """SSIM of probabilities and mask."""
     n = n.clamp_min(1)
     x, y = sums / n, n_fg / n
     freedom = n - 1 + EPSILON
     cross = 4 * x * y * (sums_fg - sums * y) / freedom
-    norm = (x**2 + y**2) * (_squared_deviations(n, sums, doubts) + n_fg - n_fg * y) / freedom
+    norm = (x**2 + y**2) * (_squared_deviations(n, sums, variances) + n_fg - n_fg * y) / freedom
     return torch.where(cross != 0, cross / (norm + EPSILON), (norm == 0).double())
 
 
-def _object_score(n: torch.Tensor, sums: torch.Tensor, doubts: torch.Tensor) -> torch.Tensor:
+def _object_score(n: torch.Tensor, sums: torch.Tensor, variances: torch.Tensor) -> torch.Tensor:
     """High where the probabilities are high and alike."""
     mean = sums / n.clamp_min(1)
-    deviation = (_squared_deviations(n.clamp_min(1), sums, doubts) / (n - 1).clamp_min(1)).sqrt()
+    deviation = (_squared_deviations(n.clamp_min(1), sums, variances) / (n - 1).clamp_min(1)).sqrt()
     return 2 * mean / (mean**2 + 1 + deviation + EPSILON)
 
 
-def _squared_deviations(n: torch.Tensor, sums: torch.Tensor, doubts: torch.Tensor) -> torch.Tensor:
+def _squared_deviations(n: torch.Tensor, sums: torch.Tensor, variances: torch.Tensor) -> torch.Tensor:
     """Sum of squared deviations from the mean, from the sums of p and of p(1 - p); 0 where that is rounding."""
-    difference = sums * (n - sums) / n - doubts
-    return torch.where(difference > ROUNDING * doubts, difference, 0)
+    difference = sums * (n - sums) / n - variances
+    return torch.where(difference > ROUNDING * variances, difference, 0)

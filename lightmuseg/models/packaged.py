@@ -32,7 +32,7 @@ def find_model(name: str | Path) -> Path:
         InputError: for what is neither, or a name whose file is missing.
     """
     if is_file(name):
-        return Path(name)
+        return Path(name).absolute()
     if str(name) not in NAMED:
         raise InputError(
             f"--model {name}: is neither a file nor one of the models {', '.join(NAMED)}; see 'lightmuseg models'."

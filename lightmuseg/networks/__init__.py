@@ -1,6 +1,5 @@
 """The LightMuSeg network, its blocks and its encoders, and the U-Nets it is compared with."""
 
-from .bfloat16 import fold_for_bfloat16
 from .efficientnet_b0 import EfficientNetB0Encoder
 from .fold import fold
 from .frfm import FRFM
@@ -21,5 +20,4 @@ __all__ = [
     "UNet",
     "ViTEncoder",
     "fold",
-    "fold_for_bfloat16",
 ]

@@ -21,14 +21,7 @@ class EfficientNetB0Encoder(RegisteredEncoder, EfficientNetEncoder):
     MONAI's own "efficientnet-b0" keeps the classifier's 1.7 million parameters, which nothing uses and distributed
     training stumbles over. Its activation does not go through TorchScript; here it is ``nn.SiLU``, the same function.
 
-    Args:
-        spatial_dims: 2; MONAI's registry passes it.
-        in_channels: channels of the image.
-        pretrained: load the ImageNet weights that MONAI names (downloaded once, their hash checked).
-
-    Raises:
-        ValueError: for ``spatial_dims`` other than 2, or ``pretrained`` with ``in_channels`` other than 3.
-        OSError: when the weights are neither cached nor can be downloaded.
+    Arguments and errors are those of :class:`.RegisteredEncoder`; the ImageNet weights are the ones that MONAI names.
 
     Reference:
         Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019.

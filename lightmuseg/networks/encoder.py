@@ -6,9 +6,16 @@ from monai.networks.blocks import BaseEncoder
 
 
 class RegisteredEncoder(BaseEncoder):
-    """An encoder of MONAI's ``FLEXUNET_BACKBONE``, with the arguments that this passes.
+    """An encoder of MONAI's ``FLEXUNET_BACKBONE``, under the name ``backbone`` and with these ``channels`` of its maps.
 
-    A class derives from it beside ``nn.Module`` and says its name in the registry and its maps' channels.
+    Args:
+        spatial_dims: 2; MONAI's registry passes it.
+        in_channels: channels of the image.
+        pretrained: load the official ImageNet weights (downloaded once, their hash checked).
+
+    Raises:
+        ValueError: for ``spatial_dims`` other than 2, or ``pretrained`` with ``in_channels`` other than 3.
+        OSError: when the weights are neither cached nor can be downloaded.
     """
 
     backbone: str

@@ -63,33 +63,24 @@ def start_encoder(
         load: loads a weights file into an encoder.
         remedy: what the warning of "auto" tells to do.
     """
-    if weights == "imagenet":
-        encoder = make(True)
-        encoder.weights_source = "ImageNet"
-    elif weights == "auto":
-        encoder = _imagenet_or_random(backbone, make, remedy)
-    elif weights is None:
-        encoder = make(False)
-        encoder.weights_source = "random"
-    else:
-        encoder = make(False)
+    if weights in ("imagenet", "auto"):
+        try:
+            encoder = make(True)
+            encoder.weights_source = "ImageNet"
+            return encoder
+        except (OSError, RuntimeError, ValueError) as error:
+            if weights == "imagenet":
+                raise
+            # the download's own message ends in the remedy that follows here
+            reason = first_line(error.__cause__ or error)
+            logger.warning(
+                "No ImageNet weights for the encoder %s (%s). TRAINING STARTS FROM RANDOM WEIGHTS and will be worse: "
+                "%s.", backbone, reason, remedy,
+            )  # fmt: skip
+            weights = None
+    encoder = make(False)
+    encoder.weights_source = "random"
+    if weights is not None:
         load(encoder, weights)
         encoder.weights_source = f"{Path(weights).name} sha256:{sha256_of(weights)}"
-    return encoder
-
-
-def _imagenet_or_random(backbone: str, make: Callable[[bool], nn.Module], remedy: str) -> nn.Module:
-    try:
-        encoder = make(True)
-        encoder.weights_source = "ImageNet"
-    except (OSError, RuntimeError, ValueError) as error:
-        logger.warning(
-            "No ImageNet weights for the encoder %s (%s). TRAINING STARTS FROM RANDOM WEIGHTS and will be worse: %s.",
-            backbone,
-            # the download's own message ends in the remedy that follows here
-            first_line(error.__cause__ or error),
-            remedy,
-        )
-        encoder = make(False)
-        encoder.weights_source = "random"
     return encoder

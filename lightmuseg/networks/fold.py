@@ -11,8 +11,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .msffm import MSFFM
 
-# Side of the picture that shows which convolution a batch norm belongs to; every encoder takes it.
+# Side of the picture that shows which layer follows which; every encoder takes it.
 PROBE = 64
+# They give in evaluation mode the very tensor that they take.
+PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d)
 
 
 def fold(network: nn.Module) -> nn.Module:
@@ -48,11 +50,24 @@ def fold(network: nn.Module) -> nn.Module:
     return folded.to(device=first.device, dtype=first.dtype)
 
 
-def probe(network: nn.Module) -> None:
-    """Run a network on a black picture, for the hooks that watch it."""
-    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+def layers_before(network: nn.Module) -> dict[nn.Module, tuple[nn.Module, ...]]:
+    """Of each layer the last three that made what it takes, the nearest first, as a run on a black picture shows."""
+    made_by: dict[int, tuple[torch.Tensor, tuple[nn.Module, ...]]] = {}
+    before: dict[nn.Module, tuple[nn.Module, ...]] = {}
+
+    def note(module: nn.Module, given: tuple[torch.Tensor, ...], made: torch.Tensor) -> None:
+        before[module] = made_by[id(given[0])][1] if given and id(given[0]) in made_by else ()
+        # the tensor is kept, so that no other gets its id
+        made_by[id(made)] = made, (module, *before[module])[:3]
+
+    layers = [one for one in network.modules() if not list(one.children()) and not isinstance(one, PASSING)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    first = next(layer for layer in layers if isinstance(layer, nn.Conv2d))
     with torch.inference_mode():
         network(torch.zeros(1, first.in_channels * first.groups, PROBE, PROBE, dtype=first.weight.dtype))
+    for hook in hooks:
+        hook.remove()
+    return before
 
 
 def _fold_branches(module: MSFFM) -> None:
@@ -74,32 +89,13 @@ def _fold_branches(module: MSFFM) -> None:
 
 
 def _fold_batch_norms(network: nn.Module) -> None:
-    """Put each batch norm into the convolution whose output it takes, which a run of the network shows."""
-    convolution_of: dict[int, tuple[torch.Tensor, nn.Module]] = {}
-    pairs: dict[nn.Module, nn.Module | None] = {}
-
-    def note_output(module: nn.Module, given: tuple[torch.Tensor, ...], made: torch.Tensor) -> None:
-        # the tensor is kept, so that no other gets its id
-        convolution_of[id(made)] = made, module
-
-    def note_input(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-        pairs[module] = convolution_of.get(id(given[0]), (None, None))[1]
-
-    hooks = []
-    for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            hooks.append(module.register_forward_hook(note_output))
-        elif isinstance(module, nn.BatchNorm2d):
-            hooks.append(module.register_forward_pre_hook(note_input))
-    probe(network)
-    for hook in hooks:
-        hook.remove()
-
+    """Put each batch norm into the convolution whose output it takes."""
+    before = layers_before(network)
     replaced: dict[nn.Module, nn.Module] = {}
     for name, module in network.named_modules():
         if isinstance(module, nn.BatchNorm2d):
-            convolution = pairs.get(module)
-            if convolution is None:
+            convolution = next(iter(before.get(module, ())), None)
+            if not isinstance(convolution, (nn.Conv2d, nn.ConvTranspose2d)):
                 raise ValueError(f"{name}: this batch norm follows no convolution.")
             replaced[convolution] = fuse_conv_bn_eval(convolution, module, isinstance(convolution, nn.ConvTranspose2d))
             replaced[module] = nn.Identity()

@@ -137,14 +137,10 @@ class LightMuSeg(nn.Module):
         for index, fuse in enumerate(self.msffm):
             skips.append(fuse(features[index]))
 
-        x = skips[-1]
+        x = skips.pop()
         levels: list[torch.Tensor] = []
-        for index, up in enumerate(self.up):
-            x = up(x)
-            # enumerate, because TorchScript cannot index a ModuleList by a variable
-            for other, frfm in enumerate(self.frfm):
-                if other == index:
-                    x = frfm(x, skips[3 - index])
+        for up, frfm in zip(self.up, self.frfm):
+            x = frfm(up(x), skips.pop())
             levels.append(x)
 
         logits = self.head(x)

@@ -48,16 +48,8 @@ class InvertedResidual(nn.Module):
 class MobileNetV2Encoder(nn.Module, RegisteredEncoder):
     """MobileNetV2 1.0 without its last 1x1 convolution, registered in MONAI's ``FLEXUNET_BACKBONE`` as "mobilenet_v2".
 
-    Parameter names are torchvision's (``features.0.0.weight``, ...), so that its weight files load.
-
-    Args:
-        spatial_dims: 2; MONAI's registry passes it.
-        in_channels: channels of the image.
-        pretrained: load torchvision's official ImageNet weights (downloaded once, its hash checked).
-
-    Raises:
-        ValueError: for ``spatial_dims`` other than 2, or ``pretrained`` with ``in_channels`` other than 3.
-        OSError: when the weights are neither cached nor can be downloaded.
+    Parameter names are torchvision's (``features.0.0.weight``, ...), so that its weight files load. Arguments and
+    errors are those of :class:`.RegisteredEncoder`.
 
     Reference:
         Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018.

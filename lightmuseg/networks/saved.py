@@ -58,8 +58,8 @@ def read_saved(path: str | Path, remedy: str) -> Any:
             fault = f"holds the Python object {found[1]}, and only tensors and plain values are read"
             raise InputError(f"{path}: {fault}; save network.state_dict() alone.") from error
         # what torch says of a pickle is advice to trust it
-        said = "" if isinstance(error, pickle.UnpicklingError) else f" ({first_line(error)})"
-        raise InputError(f"{path}: is no file of torch.save, or damaged{said}; {remedy}.") from error
+        reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({first_line(error)})"
+        raise InputError(f"{path}: is no file of torch.save, or damaged{reason}; {remedy}.") from error
 
 
 def _check_archive(path: Path, remedy: str) -> None:

@@ -144,16 +144,8 @@ class ViTEncoder(nn.Module, RegisteredEncoder):
     would leave the fine levels without detail of their own. Channels are MobileNetV2's, so that the decoder is the
     same. The paper says only that the whole network has more than 27 million parameters; here it has 27.6.
 
-    ``trunk`` is what published weights fill and ``freeze_encoder`` freezes; ``stem`` and ``adapters`` are trained.
-
-    Args:
-        spatial_dims: 2; MONAI's registry passes it.
-        in_channels: channels of the image.
-        pretrained: load DeiT-small's official ImageNet weights (downloaded once, their hash checked) into the trunk.
-
-    Raises:
-        ValueError: for ``spatial_dims`` other than 2, or ``pretrained`` with ``in_channels`` other than 3.
-        OSError: when the weights are neither cached nor can be downloaded.
+    ``trunk`` is what published weights, DeiT-small's, fill and ``freeze_encoder`` freezes; ``stem`` and ``adapters``
+    are trained. Arguments and errors are those of :class:`.RegisteredEncoder`.
 
     Reference:
         Hatamizadeh et al., UNETR: Transformers for 3D Medical Image Segmentation, WACV 2022. Touvron et al., Training

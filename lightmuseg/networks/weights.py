@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import http.client
-import socket
+import shutil
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import torch
 from torch import nn
 
 from lightmuseg.errors import InputError
+from lightmuseg.files import write_whole
+from lightmuseg.provenance import sha256_of
 
 from .saved import read_saved
 
@@ -94,28 +97,32 @@ def pretrained_part(encoder: nn.Module) -> nn.Module:
 
 
 def download_weights(url: str) -> Path:
-    """The cached file of ``url``, downloaded through torch.hub first where missing, checked by the hash in its name.
+    """The file of ``url`` in torch.hub's cache, downloaded first where missing, checked by the hash in its name.
 
     Raises:
         OSError: where it is not cached and cannot be downloaded.
     """
     target = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    expected = target.stem.rsplit("-", 1)[-1]
+
+    def download(path: Path) -> None:
+        # some servers refuse Python's own name
+        request = urllib.request.Request(url, headers={"User-Agent": "lightmuseg"})
+        with urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT_S) as answer, path.open("wb") as file:
+            shutil.copyfileobj(answer, file)
+        if not (digest := sha256_of(path)).startswith(expected):
+            raise OSError(f"its SHA-256 is {digest}, not {expected}...")
+
     if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        expected = target.stem.rsplit("-", 1)[-1]
-        before = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
         try:
-            torch.hub.download_url_to_file(url, str(target), hash_prefix=expected)
-        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            write_whole(target, download)
+        except (OSError, http.client.HTTPException) as error:
             message = f"cannot download the ImageNet weights ({error}); {download_remedy()}"
             raise OSError(errno.EIO, message, url) from error
-        finally:
-            socket.setdefaulttimeout(before)
     return target
 
 
 def download_remedy() -> str:
-    """What to do where torch.hub cannot download."""
+    """What to do where nothing can be downloaded."""
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     return f"give a weights file by encoder_weights=PATH, or put the official file into {folder}"

@@ -14,7 +14,7 @@ import numpy as np
 from lightmuseg import __version__
 from lightmuseg.classes import palette_of
 from lightmuseg.errors import InputError, first_line
-from lightmuseg.wsi.readers.dicom_series import WHOLE_SLIDE, files_of
+from lightmuseg.wsi.readers.dicom_series import WHOLE_SLIDE, series_files
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation
@@ -176,7 +176,7 @@ def _files(source: Path) -> list[Path]:
     if source.is_dir():
         return sorted(path for path in source.iterdir() if path.is_file())
     try:
-        return files_of(source)
+        return series_files(source)
     except InputError:
         # what is wrong with it is said of itself
         return [source]

@@ -1,26 +1,23 @@
 """What runs a network on tiles of a slide."""
 
-import sys
-
-from .choice import KINDS, make_runtime, require_device, require_runtime
+from .choice import KINDS, make_runtime, obstacle, require_device, require_runtime
 from .int8 import int8_folder, require_int8
 from .normalised import NormalisedNetwork
 from .parity import Parity
-from .runtime import Runtime
-from .torch import TorchRuntime
-
-# OpenVINO and NNCF report their use to their makers where this package is; a laboratory's machine says nothing.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+from .runtime import Runtime, RuntimeInfo
+from .torch import torch_runtime
 
 __all__ = [
     "KINDS",
     "NormalisedNetwork",
     "Parity",
     "Runtime",
-    "TorchRuntime",
+    "RuntimeInfo",
     "int8_folder",
     "make_runtime",
+    "obstacle",
     "require_device",
     "require_int8",
     "require_runtime",
+    "torch_runtime",
 ]

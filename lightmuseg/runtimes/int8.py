@@ -9,12 +9,13 @@ from lightmuseg.errors import InputError
 from lightmuseg.provenance import sha256_of
 from lightmuseg.text_files import read_json
 
-from .exported import ExportedRuntime
+from .runtime import Runtime
 
 MODEL, RECORD = "model.xml", "quantization.json"
 # what OpenVINO reads: the network, and its weights
 FILES = (MODEL, "model.bin")
 AGAIN = "make it by 'lightmuseg quantize DATASET --model MODEL'"
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 def int8_folder(checkpoint: str | Path) -> Path:
@@ -37,23 +38,18 @@ def require_int8(folder: Path, tile_size: int, output_stride: int | None) -> dic
     try:
         record = read_json(folder / RECORD, AGAIN)
         made_for, stride = record["tile_size"], record.get("output_stride")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _BROKEN as error:
         raise InputError(f"{folder}: holds no network in INT8; {AGAIN}.") from error
     if made_for != tile_size:
         raise InputError(
             f"{folder}: was made for tiles of {made_for} pixels, not {tile_size}; delete it and {AGAIN}, with the same "
             "--override as here."
         )
-    require_stride(folder, stride, output_stride)
+    _require_stride(folder, stride, output_stride)
     return record
 
 
-def require_stride(folder: Path, made_at: int | None, wanted: int | None) -> None:
-    """Refuse a network in INT8 of another output stride; None is one that is not known.
-
-    Raises:
-        InputError: with what to do.
-    """
+def _require_stride(folder: Path, made_at: int | None, wanted: int | None) -> None:
     if None not in (made_at, wanted) and made_at != wanted:
         raise InputError(
             f"{folder}: was made at an output stride of {made_at} pixels, and this --output_mpp needs {wanted}; give "
@@ -61,7 +57,7 @@ def require_stride(folder: Path, made_at: int | None, wanted: int | None) -> Non
         )
 
 
-def load_quantized(folder: Path, weights: str, tile_size: int, output_stride: int | None) -> ExportedRuntime:
+def load_quantized(folder: Path, weights: str, tile_size: int, output_stride: int | None) -> Runtime:
     """The runtime of what :func:`.quantize` made.
 
     Args:
@@ -78,12 +74,13 @@ def load_quantized(folder: Path, weights: str, tile_size: int, output_stride: in
     try:
         made_from, sums = record["weights"], record["sha256"]
         now = {name: sha256_of(folder / name) for name in FILES}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except _BROKEN as error:
         raise InputError(f"{folder}: holds no network in INT8; {AGAIN}.") from error
     if made_from != weights:
         raise InputError(f"{folder}: was made from other weights; delete it and {AGAIN}.")
     if now != sums:
         raise InputError(f"{folder}: its files are not those that were made; delete it and {AGAIN}.")
     runtime = load(folder / MODEL, tile_size, "int8")
-    require_stride(folder, runtime.output_stride, output_stride)
+    # of a record that does not say it
+    _require_stride(folder, runtime.output_stride, output_stride)
     return runtime

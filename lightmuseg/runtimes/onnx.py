@@ -9,15 +9,18 @@ import torch
 from torch import nn
 
 from .cache import exported, fingerprint
-from .exported import ExportedRuntime
 from .normalised import NormalisedNetwork
+from .runtime import Runtime, RuntimeInfo, in_batches_of
 
 OPSET = 18
 
 
-def onnx_runtime(network: nn.Module, tile_size: int, batch_size: int, device: torch.device) -> ExportedRuntime:
+def onnx_runtime(network: nn.Module, tile_size: int, batch_size: int, device: torch.device) -> Runtime:
     """A folded network by ONNX Runtime in float32; the ONNX file is kept in the cache."""
     import onnxruntime
+
+    # a CPU takes one tile after the other, which stays in its caches
+    batch_size = 1 if device.type == "cpu" else batch_size
 
     def write(path: Path) -> None:
         example = torch.zeros(batch_size, tile_size, tile_size, 3, dtype=torch.uint8)
@@ -33,8 +36,6 @@ def onnx_runtime(network: nn.Module, tile_size: int, batch_size: int, device: to
     settings.log_severity_level = 3
     wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
     session = onnxruntime.InferenceSession(path, settings, providers=[*wanted, "CPUExecutionProvider"])
-    description = {
-        "runtime": "onnx", "device": session.get_providers()[0], "precision": "float32",
-        "threads": settings.intra_op_num_threads,
-    }  # fmt: skip
-    return ExportedRuntime(lambda tiles: session.run(None, {"tiles": tiles})[0], batch_size, tile_size, description)
+    call = in_batches_of(batch_size, lambda tiles: session.run(None, {"tiles": tiles})[0])
+    info = RuntimeInfo("onnx", session.get_providers()[0], "float32", settings.intra_op_num_threads)
+    return Runtime.of(call, tile_size, info)

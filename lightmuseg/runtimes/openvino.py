@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from .cache import exported, fingerprint
-from .exported import ExportedRuntime
 from .normalised import NormalisedNetwork
+from .runtime import Runtime, RuntimeInfo, in_batches_of
 
 if TYPE_CHECKING:
     import openvino
@@ -47,7 +47,7 @@ def save(model: openvino.Model, path: Path) -> None:
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
-def openvino_runtime(network: nn.Module, tile_size: int, precision: str) -> ExportedRuntime:
+def openvino_runtime(network: nn.Module, tile_size: int, precision: str) -> Runtime:
     """A folded network by OpenVINO, in float32 or bfloat16; the converted model is kept in the cache."""
     import openvino
 
@@ -56,7 +56,7 @@ def openvino_runtime(network: nn.Module, tile_size: int, precision: str) -> Expo
     return load(path, tile_size, precision)
 
 
-def load(path: Path, tile_size: int, precision: str) -> ExportedRuntime:
+def load(path: Path, tile_size: int, precision: str) -> Runtime:
     """The runtime of a saved model."""
     import openvino
 
@@ -68,7 +68,5 @@ def load(path: Path, tile_size: int, precision: str) -> ExportedRuntime:
         "INFERENCE_NUM_THREADS": threads,
     }  # fmt: skip
     request = core.compile_model(path, "CPU", settings).create_infer_request()
-    description = {"runtime": "openvino", "device": "cpu", "precision": precision, "threads": threads}
-    return ExportedRuntime(
-        lambda tiles: request.infer([tiles], share_inputs=True, share_outputs=True)[0], 1, tile_size, description
-    )
+    call = in_batches_of(1, lambda tiles: request.infer([tiles], share_inputs=True, share_outputs=True)[0])
+    return Runtime.of(call, tile_size, RuntimeInfo("openvino", "cpu", precision, threads))

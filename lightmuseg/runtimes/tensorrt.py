@@ -10,11 +10,11 @@ from monai.networks import trt_compile
 from torch import nn
 
 from .cache import cache_folder, fingerprint
-from .exported import ExportedRuntime
 from .normalised import NormalisedNetwork
+from .runtime import Runtime, RuntimeInfo, in_batches_of
 
 
-def tensorrt_runtime(network: nn.Module, tile_size: int, batch_size: int, device: torch.device) -> ExportedRuntime:
+def tensorrt_runtime(network: nn.Module, tile_size: int, batch_size: int, device: torch.device) -> Runtime:
     """A folded network by TensorRT in float16; the engine is kept in the cache, for this GPU alone."""
     name = torch.cuda.get_device_name(device)
     mark = fingerprint(network, importlib.metadata.version("tensorrt-cu13"), name, tile_size, batch_size)
@@ -34,5 +34,4 @@ def tensorrt_runtime(network: nn.Module, tile_size: int, batch_size: int, device
             result: np.ndarray = logits.float().cpu().numpy()
             return result
 
-    description = {"runtime": "tensorrt", "device": name, "precision": "float16"}
-    return ExportedRuntime(call, batch_size, tile_size, description)
+    return Runtime.of(in_batches_of(batch_size, call), tile_size, RuntimeInfo("tensorrt", name, "float16"))

@@ -52,7 +52,7 @@ def segment_slides(
         InputError: for options that do not fit the network, and, after all slides, where one failed.
     """
     require_fit(runtime, options)
-    model = {**model, **runtime.describe()}
+    model = {**model, **runtime.info.plain()}
     paths = one_of_each(Path(slide) for slide in slides)
     _refuse_same_names(paths)
     require_space(options.output_dir, NEEDED_BYTES)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightmuseg.errors import InputError, user_fault
+from lightmuseg.files import require_space
 
 from .segmenter import Segmenter
+from .unfinished import NEEDED_BYTES
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -26,8 +28,11 @@ def make_segmenter(values: Mapping[str, Any], bundle: Path | None = None, overri
         overrides: configs whose keys go before.
 
     Raises:
-        InputError: for a config that is not there, and what :class:`.Segmenter` raises.
+        InputError: for a config that is not there, an output folder that cannot be written, and what
+            :class:`.Segmenter` raises.
     """
+    if "output_dir" in values:
+        require_space(values["output_dir"], NEEDED_BYTES)
     if bundle is None and not overrides:
         values = dict(values)
         return Segmenter(values.pop("checkpoint", "tumor"), **values)

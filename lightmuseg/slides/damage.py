@@ -22,21 +22,26 @@ class Damage:
         tiles: of the network, of which a part or all could not be read.
         finer: tiles that were read from a finer level than the model's, a part of which is damaged.
         places: why, of each tile of the slide, and in how many tiles of the network.
+        total: whether nothing of what is analysed could be read.
     """
 
     tiles: int = 0
     finer: int = 0
     places: Counter[str] = field(default_factory=Counter)
+    total: bool = False
 
     @classmethod
     def of(cls, store: RowStore) -> Damage:
         """What the records of the rows say."""
-        damage = cls()
+        damage, unread, read = cls(), 0, 0
         for row in store.records():
+            unread += row["counts"]["unread"]
+            read += sum(row["counts"]["analysed"])
             damage.tiles += len(row["unread"])
             damage.finer += row["finer"]
             for reasons in row["unread"]:
                 damage.places.update(reasons)
+        damage.total = unread > 0 and read == 0
         return damage
 
 

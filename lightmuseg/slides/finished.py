@@ -17,6 +17,8 @@ from lightmuseg.wsi.identity import is_same
 
 RECORD, MEASUREMENTS = "run.json", "measurements.csv"
 MAPS = ("classes.tif", "classes.ome.tif")
+# what a slide's folder of results can be
+ABSENT, DONE, CHANGED, BROKEN, OTHER = "absent", "done", "changed", "broken", "other"
 # ending of a folder of very many files
 ARRAYS = ".zarr"
 MOST_RECORD_BYTES = 50_000_000
@@ -37,7 +39,24 @@ def list_files(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def is_of_slide(folder: Path) -> bool:
+def state_of(folder: Path, slide: Path) -> tuple[str, str]:
+    """What a slide's folder of results is, and what is wrong with it where it is broken.
+
+    Returns:
+        ABSENT; DONE, whole and of this slide; CHANGED, whole and of what the slide was before; BROKEN; or OTHER, which
+        is no slide's results.
+    """
+    if not os.path.lexists(folder):
+        return ABSENT, ""
+    if not _is_of_slide(folder):
+        return OTHER, ""
+    fault = fault_of(folder)
+    if fault is not None:
+        return BROKEN, fault
+    return CHANGED if is_changed(folder, slide) else DONE, ""
+
+
+def _is_of_slide(folder: Path) -> bool:
     """Whether a folder has the record of a slide's results, which may be damaged; a training's is none."""
     return is_file(folder / RECORD) and not _is_other_record(folder)
 
@@ -90,7 +109,7 @@ def name_aside(folder: Path, slide: Path) -> Path:
         InputError: where it is no folder of a slide's results, or holds the slide.
     """
     holds_slide = folder.resolve() in (slide.resolve(), *slide.resolve().parents)
-    if holds_slide or not is_of_slide(folder):
+    if holds_slide or not _is_of_slide(folder):
         raise InputError(f"{folder}: is there already and holds no results; choose another --output, or move it away.")
     number = 1
     while os.path.lexists(kept := folder.with_name(f".{folder.name}.kept-{number}")):

@@ -18,7 +18,6 @@ from lightmuseg.areas.tissue import find_tissue, seen
 from lightmuseg.classes import UNREAD
 from lightmuseg.engine.counts import Counts
 from lightmuseg.engine.entropy import BLOCK, Entropies, uncertainty_map
-from lightmuseg.engine.heap import large_arrays_mapped
 from lightmuseg.engine.pipeline import segment_slide
 from lightmuseg.engine.plan import Plan, plan_tiles
 from lightmuseg.engine.rows import FORMAT, RowStore
@@ -39,7 +38,7 @@ from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers.opening import open_slide
 
 from .damage import Damage, nothing_read
-from .finished import RECORD, fault_of, is_changed, is_of_slide, list_files, name_aside, show_instead
+from .finished import ABSENT, BROKEN, CHANGED, RECORD, list_files, name_aside, show_instead, state_of
 from .limits import require_names_that_fit
 from .options import Options
 from .quality import warnings_of
@@ -115,14 +114,13 @@ class SlideJob:
 
     def _reason_to_replace(self) -> str | None:
         """Why results that are there are done again; None where none are."""
-        if not self.folder.exists():
+        state, fault = state_of(self.folder, self.slide)
+        if state == ABSENT:
             return None
-        if self.options.resume and is_of_slide(self.folder):
-            fault = fault_of(self.folder)
-            if fault is not None:
-                return f"the results were broken ({fault})"
-            if self.options.changed and is_changed(self.folder, self.slide):
-                return "the slide changed since"
+        if self.options.resume and state == BROKEN:
+            return f"the results were broken ({fault})"
+        if self.options.resume and self.options.changed and state == CHANGED:
+            return "the slide changed since"
         raise AlreadyThere(f"{self.folder}: is there already; choose another --output, or delete it.")
 
     def _segmented(self, notes: list[str]) -> dict[str, Any]:
@@ -134,7 +132,7 @@ class SlideJob:
             slide = identity_of(self.slide)
             identity = {
                 **options.identity(), **self.model, "slide": content_of(slide), "backend": reader.backend,
-                "rows_format": FORMAT, "frame": reader.frame and dataclasses.asdict(reader.frame),
+                "rows_format": FORMAT, "frame": reader.bounds and dataclasses.asdict(reader.bounds),
             }  # fmt: skip
             notes += self.unfinished.begin(identity, options.resume)
             view = ModelView(reader, options.mpp)
@@ -149,14 +147,14 @@ class SlideJob:
                 self.partial / "rows", plan, options.mpp * options.factor, view.scale * options.factor,
                 options.class_names,
             )  # fmt: skip
-            with self._timed("segmenting"), large_arrays_mapped(not _is_torch_on_cpu(self.runtime)):
+            with self._timed("segmenting"):
                 segment_slide(
                     view, area, plan, self.runtime, store, options.batch_size, options.probabilities,
                     self._progress,
                 )  # fmt: skip
             counts, entropies = self._gathered(store)
             damage = Damage.of(store)
-            if counts.unread and not sum(counts.analysed):
+            if damage.total:
                 # there is nothing to go on from
                 self.unfinished.require_held()
                 shutil.rmtree(self.partial / "rows")
@@ -257,7 +255,7 @@ class SlideJob:
             "picture": view.reader.picture,
             "level0_size": [level0.width, level0.height],
             "level0_mpp": view.reader.mpp,
-            "frame": view.reader.frame and dataclasses.asdict(view.reader.frame),
+            "frame": view.reader.bounds and dataclasses.asdict(view.reader.bounds),
             "map_size": [store.width, store.height],
             "map_mpp": store.mpp,
             "tiles": len(plan.tiles),
@@ -278,8 +276,3 @@ def result_name(slide: Path) -> str:
         return slide.name if slide.name not in ("", "..") else slide.resolve().name
     # a name of DICOM files is a UID, and its last number no ending
     return slide.name if slide.suffix[1:].isdecimal() else slide.stem
-
-
-def _is_torch_on_cpu(runtime: Runtime) -> bool:
-    said = runtime.describe()
-    return str(said.get("runtime")).startswith("torch") and said.get("device") == "cpu"

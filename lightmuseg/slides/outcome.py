@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from lightmuseg.errors import InputError, user_fault
 from lightmuseg.files import require_space
 
-from .finished import is_changed, is_done
+from . import finished
+from .finished import state_of
 from .job import AlreadyThere, SlideJob
 from .options import Options
 from .unfinished import NEEDED_BYTES, Busy
@@ -27,10 +28,10 @@ CHANGED_SINCE = "the slide changed since it was done; --changed does it again"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the work at a slide ended.
+    """How the segmentation of a slide ended.
 
     Attributes:
-        status: DONE; FAILED; BUSY, where another process is at it; DISK_FULL, which is not the slide's fault.
+        status: DONE; FAILED; BUSY, where another process holds it; DISK_FULL, which is not the slide's fault.
         message: one line that says why, or that it was done before.
         record: of the results that were made.
         trace: of a bug.
@@ -76,11 +77,10 @@ def _run(job: SlideJob) -> Outcome:
 
 def _done_before(job: SlideJob) -> Outcome | None:
     """How a slide ended whose results are there; None where it is to be done."""
-    if not is_done(job.folder):
-        return None
-    if not is_changed(job.folder, job.slide):
+    state, _ = state_of(job.folder, job.slide)
+    if state == finished.DONE:
         return Outcome(DONE, "was done before")
-    return None if job.options.changed else Outcome(DONE, CHANGED_SINCE)
+    return Outcome(DONE, CHANGED_SINCE) if state == finished.CHANGED and not job.options.changed else None
 
 
 def is_disk_full(error: BaseException | None, folder: Path) -> bool:

@@ -17,6 +17,7 @@ from lightmuseg.engine.pipeline import segment_slide
 from lightmuseg.engine.plan import plan_tiles
 from lightmuseg.engine.rows import MemoryRows
 from lightmuseg.errors import InputError
+from lightmuseg.files import is_file
 from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers.image import ArrayReader
 
@@ -83,6 +84,9 @@ class Segmenter:
             "output_dir": OUTPUT, "batch_size": 16 if on_gpu else 4, "workers": os.cpu_count() or 1,
             **{name: value for name, value in options.items() if value is not None},
         }  # fmt: skip
+        if is_file(values.get("region") or ""):
+            values["region"] = str(Path(values["region"]).absolute())
+        values["output_dir"] = Path(values["output_dir"]).absolute()
         self.options = Options(class_names=card.class_names, mpp=card.mpp, **values)
         self.output_stride = 2 if self.options.factor > 1 else 1
         self._network = network
@@ -108,19 +112,20 @@ class Segmenter:
         Raises:
             InputError: for a slide that cannot be read, or results that are there already.
         """
-        changes = {"output_dir": output, "slide_mpp": mpp}
+        slide = Path(slide).absolute()
+        changes = {"output_dir": output and Path(output).absolute(), "slide_mpp": mpp}
         options = dataclasses.replace(self.options, **{k: v for k, v in changes.items() if v is not None})
         runtime = self.runtime([slide], options)
-        show = progress and functools.partial(progress, Path(slide))
-        job = SlideJob(Path(slide), runtime, options, self.describe(), progress=show)
+        show = progress and functools.partial(progress, slide)
+        job = SlideJob(slide, runtime, options, self.describe(), progress=show)
         job.run()
         return SlideResult(job.folder)
 
     def run(self, slides: str | Sequence[str | Path], progress: Progress | None = None) -> list[dict[str, Any]]:
         """Segment slides, one after the other; see :func:`.segment_slides`."""
-        slides = [slides] if isinstance(slides, str) else slides
-        runtime = self.runtime(slides)
-        return segment_slides(slides, runtime, self.options, self.model.describe(), progress)
+        paths = [Path(slide).absolute() for slide in ([slides] if isinstance(slides, str) else slides)]
+        runtime = self.runtime(paths)
+        return segment_slides(paths, runtime, self.options, self.model.describe(), progress)
 
     def predict(self, pixels: np.ndarray, mpp: float) -> np.ndarray:
         """The classes of a picture; no files are written.
@@ -159,7 +164,7 @@ class Segmenter:
 
     def describe(self) -> dict[str, Any]:
         """What a record of results says of the model and of what runs it."""
-        return {**self.model.describe(), **self.runtime().describe()}
+        return {**self.model.describe(), **self.runtime().info.plain()}
 
     def _load(self, sample: np.ndarray | None) -> None:
         from lightmuseg.runtimes import make_runtime

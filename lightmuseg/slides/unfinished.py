@@ -16,7 +16,7 @@ from lightmuseg.files import make_folder, require_space
 from lightmuseg.lock import locked
 from lightmuseg.text_files import write_json
 
-LOCK, IDENTITY, BEGUN = "lock", "options.json", "begun.json"
+LOCK, IDENTITY, ATTEMPTS = "lock", "options.json", "attempts.json"
 NEEDED_BYTES = 10_000_000
 # processes that may die at a slide, one after the other and none getting further, before it is given up
 MAX_DEATHS = 3
@@ -80,8 +80,8 @@ class Unfinished:
         if not self._unattended:
             yield
             return
-        path, rows = self.path / BEGUN, self._rows()
-        deaths, rows_then = _read_begun(path)
+        path, rows = self.path / ATTEMPTS, self._rows()
+        deaths, rows_then = _read_attempts(path)
         if rows > rows_then:
             deaths = 0
         try:
@@ -94,9 +94,9 @@ class Unfinished:
         finally:
             path.unlink(missing_ok=True)
 
-    def forgive(self) -> None:
+    def forget_attempt(self) -> None:
         """Count no death of a process that was ended on purpose."""
-        (self.path / BEGUN).unlink(missing_ok=True)
+        (self.path / ATTEMPTS).unlink(missing_ok=True)
 
     def require_held(self) -> None:
         """Refuse to go on where the folder is this process's no more.
@@ -131,7 +131,7 @@ class Unfinished:
             except InputError as error:
                 if not self._unattended:
                     raise
-                notes.append(f"It was begun again: {error}")
+                notes.append(f"It was started again: {error}")
                 self.forget_rows()
         write_json(path, identity)
         return notes
@@ -157,7 +157,7 @@ class Unfinished:
             self.path.rmdir()
 
 
-def _read_begun(path: Path) -> tuple[int, int]:
+def _read_attempts(path: Path) -> tuple[int, int]:
     """Processes that died, and the rows they had; nothing of a file that is not there or cut short."""
     try:
         deaths, rows = json.loads(path.read_text(encoding="utf-8"))
@@ -173,17 +173,17 @@ def _refuse_others(path: Path, identity: dict[str, Any]) -> None:
         raise InputError(f"{path}: is damaged; delete {path.parent} and begin again.") from error
     if kept.get("slide") not in (None, identity.get("slide")):
         raise InputError(
-            f"{path.parent}: was begun with another slide, which a file of the same name has replaced; delete it."
+            f"{path.parent}: was started with another slide, which a file of the same name has replaced; delete it."
         )
     refuse_others(path.parent, kept, identity)
 
 
-def refuse_others(begun: Path, kept: dict[str, Any], identity: dict[str, Any]) -> None:
-    """Refuse to go on with what was begun by other options.
+def refuse_others(place: Path, kept: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Refuse to go on with what was started by other options.
 
     Args:
-        begun: what a user would have to delete.
-        kept: options that it was begun by.
+        place: what a user would have to delete.
+        kept: options that it was started by.
         identity: those of now.
 
     Raises:
@@ -194,6 +194,6 @@ def refuse_others(begun: Path, kept: dict[str, Any], identity: dict[str, Any]) -
     if different:
         name = different[0]
         raise InputError(
-            f"{begun}: was begun with {name} {kept.get(name)!r}, not {now.get(name)!r}; "
+            f"{place}: was started with {name} {kept.get(name)!r}, not {now.get(name)!r}; "
             "give the same options, or delete it."
         )

@@ -21,11 +21,7 @@ def tile_of(request: Request, levels: TileLevels) -> Tile:
 
 
 def classes_of(text: str, classes: int) -> frozenset[int]:
-    """The class indices that a part of an address names, such as 1-2-255.
-
-    Raises:
-        InputError: where one is not of ``classes`` classes.
-    """
+    """The class indices that a part of an address names, such as 1-2-255; an InputError where there is none such."""
     indices = frozenset(_whole(part) for part in text.split("-", classes + 1))
     if not indices <= {*range(1, classes + 1), UNREAD}:
         raise InputError("there is no such class")

@@ -28,8 +28,8 @@ from lightmuseg.guard import REPORT_POLICY, Guard
 from lightmuseg.wsi.readers import SlideReader
 
 from .addresses import classes_of, number_of, tile_of
-from .handles import Pool
 from .map_tiles import ClassMap, map_tile
+from .open_files import OpenFiles
 from .region_index import RegionIndex
 from .result_list import Result, Results
 from .thumbnails import thumbnail_of
@@ -93,23 +93,19 @@ def make_app(results: Results, host: str) -> Starlette:
 
 
 class View:
-    """Answers; every one is made from the results' files, in a thread of its own.
-
-    Args:
-        results: those that are shown.
-    """
+    """Answers; every one is made from the results' files, in a thread of its own."""
 
     def __init__(self, results: Results) -> None:
         self.results = results
-        self.slides: Pool[Result, SlideReader] = Pool(open_result_slide, OPEN_SLIDES, _slide_cost)
-        self.maps: Pool[Result, ClassMap] = Pool(ClassMap, OPEN_MAPS)
-        self.regions: Pool[Result, RegionIndex] = Pool(RegionIndex, REGION_BYTES, attrgetter("bytes"))
+        self.slides: OpenFiles[Result, SlideReader] = OpenFiles(open_result_slide, OPEN_SLIDES, _slide_cost)
+        self.maps: OpenFiles[Result, ClassMap] = OpenFiles(ClassMap, OPEN_MAPS)
+        self.regions: OpenFiles[Result, RegionIndex] = OpenFiles(RegionIndex, REGION_BYTES, attrgetter("bytes"))
         self._thumbnail = lru_cache(THUMBNAILS)(thumbnail_of)
 
     def close(self) -> None:
         """Close all files."""
-        for pool in (self.slides, self.maps, self.regions):
-            pool.close()
+        for opened in (self.slides, self.maps, self.regions):
+            opened.close()
 
     def listing(self, request: Request) -> Response:
         """All results in short, as they are now."""
@@ -214,10 +210,12 @@ def _not_found(request: Request, error: Exception) -> Response:
     return AsciiJSON({"detail": user_fault(error)}, status_code=404)
 
 
-def _levels(pool: Pool, result: Result, levels_of: Callable[[Any], Any]) -> tuple[dict[str, int] | None, str | None]:
+def _levels(
+    files: OpenFiles, result: Result, levels_of: Callable[[Any], Any]
+) -> tuple[dict[str, int] | None, str | None]:
     """The levels of tiles of a slide or a map, or why there are none."""
     try:
-        with pool.using(result) as opened:
+        with files.using(result) as opened:
             return vars(levels_of(opened)), None
     except (InputError, OSError) as error:
         return None, user_fault(error)

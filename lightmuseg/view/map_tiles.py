@@ -35,11 +35,7 @@ _PLAIN = {tifffile.COMPRESSION.NONE, tifffile.COMPRESSION.ADOBE_DEFLATE, tifffil
 class ClassMap:
     """The pyramid in a result's classes.tif, of which only the tiles that are asked for are read.
 
-    Attributes:
-        levels: of its tiles.
-
-    Raises:
-        InputError: where there is none, or it is not the map that the result's record describes.
+    An InputError says that there is none, or that it is not the map that the result's record describes.
     """
 
     def __init__(self, result: Result) -> None:
@@ -83,11 +79,7 @@ class ClassMap:
         return pages
 
     def classes(self, tile: Tile) -> np.ndarray:
-        """Class indices uint8 [H, W] of a tile of :attr:`levels`.
-
-        Raises:
-            InputError: where a tile of the file cannot be decoded.
-        """
+        """Class indices uint8 [H, W] of a tile of :attr:`levels`."""
         page = self._pages[tile.halvings]
         left, upper, right, lower = tile.box
         first_row, first_column = upper // page.tilelength, left // page.tilewidth

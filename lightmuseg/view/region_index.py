@@ -27,12 +27,6 @@ class RegionIndex:
     """The polygons of a result's regions.geojson, found by place. Coordinates are level-0 pixels.
 
     The file is read as :func:`lightmuseg.outputs.regions.write_regions` writes it, a line for each region.
-
-    Attributes:
-        bytes: of the file.
-
-    Raises:
-        InputError: where it cannot be read.
     """
 
     def __init__(self, result: Result) -> None:
@@ -64,12 +58,7 @@ class RegionIndex:
         del self._tree
 
     def at(self, x0: float, y0: float, step0: float) -> dict[str, Any] | None:
-        """The region at a place, as plain values: class, area in level-0 pixels, outline; None where there is none.
-
-        Args:
-            x0, y0: the place.
-            step0: level-0 pixels by which the outline may be off.
-        """
+        """Class, area and outline (to ``step0``) of the region at a place; None where there is none."""
         try:
             found = self._tree.query(Point(x0, y0), predicate="intersects")
         except shapely.errors.GEOSException:

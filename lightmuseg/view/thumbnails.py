@@ -20,11 +20,7 @@ MAX_PIXELS = 4 * OVERLAY_SIDE**2
 
 
 def thumbnail_of(result: Result) -> bytes:
-    """JPEG of the slide under its map, without the legend, at most SIDE pixels wide and high.
-
-    Raises:
-        InputError: where there is no overlay, or it cannot be read.
-    """
+    """JPEG of the slide under its map, without the legend, at most SIDE pixels wide and high."""
     path = result.file("overlay.png")
     try:
         with Image.open(path, formats=["PNG"]) as picture:

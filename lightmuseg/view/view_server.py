@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from lightmuseg.errors import InputError
 
+logger = logging.getLogger(__name__)
 # Seconds that an answer may still take when the server is ended.
 GRACE = 2
 
@@ -32,9 +34,16 @@ def serve(folder: Path, host: str, port: int, started: Callable[[str, int], None
     with listen(host, port) as listening:
         import uvicorn
 
+        from lightmuseg.guard import is_loopback
+
         from .app import make_app
         from .result_list import Results
 
+        if not is_loopback(host):
+            logger.warning(
+                "--host %s: everybody who reaches this computer can look at these slides; there is no password and no "
+                "encryption.", host,
+            )  # fmt: skip
         results = Results(folder)
         name = f"[{host}]" if ":" in host else host
         started(f"http://{name}:{listening.getsockname()[1]}", len(results.refresh()))

@@ -28,12 +28,7 @@ MAX_READ = 4096
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile of a picture.
-
-    Attributes:
-        halvings: of the picture, until it is the tile's level.
-        box: left, upper, right and lower edge in pixels of that level.
-    """
+    """How often a picture is halved for a tile, and its (left, upper, right, lower) edge in pixels of that level."""
 
     halvings: int
     box: tuple[int, int, int, int]
@@ -41,12 +36,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class TileLevels:
-    """The levels of tiles of a picture.
-
-    Attributes:
-        width, height: of the finest level.
-        min_level, max_level: numbers of the coarsest and the finest one.
-    """
+    """The size of the finest level of tiles of a picture, and the numbers of the coarsest and the finest one."""
 
     width: int
     height: int
@@ -54,11 +44,7 @@ class TileLevels:
     max_level: int
 
     def tile(self, level: int, column: int, row: int) -> Tile:
-        """The tile at a column and row of a level.
-
-        Raises:
-            InputError: where there is no such tile.
-        """
+        """The tile at a column and row of a level; an InputError where there is none."""
         left, upper = column * TILE, row * TILE
         if self.min_level <= level <= self.max_level:
             halvings = self.max_level - level
@@ -78,11 +64,7 @@ def finest_level(width: int, height: int) -> int:
 
 
 def open_result_slide(result: Result) -> SlideReader:
-    """The slide of a result.
-
-    Raises:
-        InputError: where it is not there, nothing opens it, or it has another size than when it was segmented.
-    """
+    """The slide of a result; an InputError where nothing opens it, or it has another size than was segmented."""
     if not (result.slide.is_file() or result.slide.is_dir()):
         raise InputError(f"{result.slide}: is not there; put it back to see it under its map.")
     reader = open_slide(result.slide, result.backend, result.level0_mpp, series=result.series)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,10 @@ def files_of(slide: Path) -> list[Path]:
     """The files that a slide consists of: one, those of a DICOM series, or a file and its companions.
 
     Raises:
-        InputError: where a DICOM series cannot be read.
-        OSError: where something cannot be looked at.
+        InputError: where a DICOM series cannot be read; OSError where something cannot be looked at.
     """
     if slide.is_dir() or is_dicom(slide):
-        return sorted(dicom_series.files_of(slide))
+        return sorted(dicom_series.series_files(slide))
     ending, others = slide.suffix.lower(), []
     if ending in _FOLDERS and slide.with_suffix("").is_dir():
         others = _inside(slide.with_suffix(""))
@@ -68,22 +67,28 @@ def identity_of(slide: Path) -> dict[str, Any]:
     except InputError:
         # whose files nobody knows, though it may be read
         files = _inside(slide) if slide.is_dir() else [slide]
-    states = [path.stat() for path in files]
+    facts = _facts(files)
     digest = hashlib.sha256()
     width = max(LEAST_BYTES, MOST_BYTES // len(files) // PLACES) if files else 0
-    for path, state in zip(files, states):
-        name = "" if path == slide else path.relative_to(slide.parent).as_posix()
-        digest.update(json.dumps([name, state.st_size]).encode())
+    for path in files:
+        name, size = "" if path == slide else path.relative_to(slide.parent).as_posix(), path.stat().st_size
+        digest.update(json.dumps([name, size]).encode())
         with open(path, "rb") as file:
             # a small file is read whole, since its places touch
-            places = PLACES if state.st_size > width else 1
+            places = PLACES if size > width else 1
             for number in range(places):
-                file.seek(number * (state.st_size - width) // (places - 1) if places > 1 else 0)
+                file.seek(number * (size - width) // (places - 1) if places > 1 else 0)
                 digest.update(file.read(width))
+    return facts | {"places_sha256": digest.hexdigest()}
+
+
+def _facts(files: Sequence[Path]) -> dict[str, Any]:
+    """An identity as far as it can be told without reading the files."""
+    states = [path.stat() for path in files]
     return {
         "files": len(files),
         "bytes": sum(state.st_size for state in states),
-        "places_sha256": digest.hexdigest(),
+        "places_sha256": None,
         "modified_ns": max((state.st_mtime_ns for state in states), default=0),
         "changed_ns": max((state.st_ctime_ns for state in states), default=0),
     }
@@ -106,11 +111,8 @@ def is_same(slide: Path, identity: Mapping[str, Any]) -> bool:
         InputError: where nobody knows which files are its own.
         OSError: where a file cannot be read.
     """
-    states = [path.stat() for path in files_of(slide)]
-    times = [max((getattr(state, name) for state in states), default=0) for name in ("st_mtime_ns", "st_ctime_ns")]
-    size = [len(states), sum(state.st_size for state in states)]
-    if size != [identity.get("files"), identity.get("bytes")]:
+    now = _facts(files_of(slide))
+    changed = [name for name, value in now.items() if value not in (None, identity.get(name))]
+    if "files" in changed or "bytes" in changed:
         return False
-    if times == [identity.get("modified_ns"), identity.get("changed_ns")]:
-        return True
-    return content_of(identity_of(slide)) == content_of(identity)
+    return not changed or content_of(identity_of(slide)) == content_of(identity)

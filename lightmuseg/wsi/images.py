@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,30 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
-def files_by_stem(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> dict[str, Path]:
-    """The files in ``folder`` with one of the endings, sorted, by name without ending.
+class _Strictness:
+    """Pillow refuses what is cut short while any thread is in here, also where another library has told it not to."""
 
-    Raises:
-        InputError: where two have the same name but for the ending.
-    """
+    def __init__(self) -> None:
+        self._lock, self._threads, self._before = threading.Lock(), 0, False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._threads:
+                self._before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+            self._threads += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._threads -= 1
+            if not self._threads:
+                ImageFile.LOAD_TRUNCATED_IMAGES = self._before
+
+
+_strictness = _Strictness()
+
+
+def files_by_stem(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> dict[str, Path]:
+    """The files in ``folder`` with one of the endings, sorted, by name without ending, of which no two may be equal."""
     found: dict[str, Path] = {}
     for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes):
         if path.stem in found:
@@ -30,11 +49,7 @@ def files_by_stem(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> d
 
 
 def read_rgb(path: str | Path) -> np.ndarray:
-    """The picture in ``path`` as uint8 [H, W, 3].
-
-    Raises:
-        InputError: where it cannot be read whole, or is not 8-bit colour.
-    """
+    """The picture in ``path`` as uint8 [H, W, 3]; InputError where it is not whole, or not 8-bit colour."""
     return np.asarray(_opened(path, as_rgb))
 
 
@@ -48,11 +63,7 @@ def read_codes(path: str | Path) -> np.ndarray:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Width and height of the picture in ``path``, from its header.
-
-    Raises:
-        InputError: where it is no picture.
-    """
+    """Width and height of the picture in ``path``, from its header; InputError where it is no picture."""
     return _opened(path, lambda image: image.size)
 
 
@@ -73,10 +84,7 @@ def _opened(path: str | Path, convert):
 def as_rgb(image: Image.Image) -> Image.Image:
     """An opened picture as 8-bit RGB; the converter for MONAI's ``PILReader``.
 
-    Palette images and opaque RGBA are converted; 16-bit, grey, CMYK and transparent ones are refused.
-
-    Raises:
-        InputError: for those.
+    Palette images and opaque RGBA are converted; 16-bit, grey, CMYK and transparent ones are refused by an InputError.
     """
     name = getattr(image, "filename", "") or "image"
     if image.mode in ("RGB", "RGBA", "LA") and _bits(image) != 8:
@@ -97,11 +105,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def as_codes(image: Image.Image) -> Image.Image:
-    """An opened mask as 8-bit codes; the converter for MONAI's ``PILReader``.
-
-    Raises:
-        InputError: for colour masks and for values above 255.
-    """
+    """An opened mask as 8-bit codes, for MONAI's ``PILReader``; InputError for colour and for values above 255."""
     name = getattr(image, "filename", "") or "mask"
     bits = _bits(image)
     _load(image, name)
@@ -129,15 +133,14 @@ def _bits(image: Image.Image) -> int:
 
 
 def _load(image: Image.Image, name: str) -> None:
-    # other libraries let pictures pass that are cut short, for the whole process
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         if image.format in ("JPEG", "MPO") and getattr(image, "fp", None) is not None:
             image.fp.seek(0)
             fault = strict_jpeg_fault(image.fp.read(), *image.size)
             if fault is not None:
                 raise ValueError(fault)
-        image.load()
+        with _strictness:
+            image.load()
     except _UNREADABLE as error:
         raise InputError(f"{name}: cannot be read whole ({error}); copy or export it again.") from error
 

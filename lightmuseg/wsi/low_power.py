@@ -1,7 +1,4 @@
-"""A slide or a part of it at low power, from whichever of its levels can be read.
-
-Frames: ``x0, y0`` are level-0 pixels of the slide, ``xl, yl`` pixels of one of its levels.
-"""
+"""A slide or a part of it at low power, from whichever of its levels can be read."""
 
 from __future__ import annotations
 
@@ -10,10 +7,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from .readers import WHITE, Level, SlideReader
-from .resampling import level_for
+from .readers import WHITE, SlideReader
+from .resampling import level_for, read_resampled, resampled_box
 
 # Pixels of a level, along each axis, that are read at once.
 BLOCK = 2048
@@ -43,14 +39,12 @@ class LowPower:
 def thumbnail(reader: SlideReader, max_mpp: float, max_side: int) -> LowPower:
     """The whole slide, from the coarsest level that is as fine or finer.
 
+    Pixel (x, y) shows the box of ``x * factor``, ``y * factor``; the last ones reach over the slide's edge by a part.
+
     Args:
         reader: the slide, whose ``mpp`` is known.
         max_mpp: um/px that are fine enough; a coarser slide is taken as it is.
         max_side: pixels that neither side exceeds, however coarse the thumbnail gets by it.
-
-    Returns:
-        Pixel (x, y) shows the box of ``x * factor``, ``y * factor``; the last ones reach over the slide's edge by a
-        part.
     """
     base = reader.levels[0]
     factor = max(1.0, max_mpp / reader.mpp, max(base.width, base.height) / max_side)
@@ -88,12 +82,15 @@ def low_power_of(
             found = _bounds(unread[y : y + block, x : x + block])
             if found is None:
                 return
-            here = slice(y + found[1], y + found[3]), slice(x + found[0], x + found[2])
-            part = left + here[1].start, upper + here[0].start, left + here[1].stop, upper + here[0].stop
-            drawn, missing, why = _scaled(reader, level, factor, part)
-            filled = unread[here] if missing is None else unread[here] & ~missing
-            np.copyto(pixels[here], drawn, where=filled[..., None])
-            unread[here] &= ~filled
+            part = slice(y + found[1], y + found[3]), slice(x + found[0], x + found[2])
+            size, step = (found[2] - found[0], found[3] - found[1]), factor / reader.levels[level].downsample
+            corner_l = (left + part[1].start) * step, (upper + part[0].start) * step
+            extent = size[0] * step, size[1] * step
+            place = resampled_box(corner_l, extent, size, reader.levels[level], means=True)
+            drawn, missing, why = read_resampled(reader, level, place)
+            filled = unread[part] if missing is None else unread[part] & ~missing
+            np.copyto(pixels[part], drawn, where=filled[..., None])
+            unread[part] &= ~filled
             if level == index:
                 reasons.extend(why)
 
@@ -110,39 +107,3 @@ def _bounds(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     """Left, upper, right and lower edge of what is set; None where nothing is."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if len(rows) else None
-
-
-def _scaled(
-    reader: SlideReader, index: int, factor: float, box: tuple[int, int, int, int]
-) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """A box at low power from one level; where any pixel that it covers is unread, or None; why."""
-    left, upper, right, lower = box
-    edges = [n * factor / reader.levels[index].downsample for n in box]
-    xl, yl = math.floor(edges[0]), math.floor(edges[1])
-    pixels, unread, reasons = read_continued(reader, index, xl, yl, math.ceil(edges[2]) - xl, math.ceil(edges[3]) - yl)
-    part = tuple(edge - start for edge, start in zip(edges, (xl, yl, xl, yl)))
-    size = right - left, lower - upper
-    small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX, box=part))
-    if unread is None:
-        return small, None, reasons
-    return small, touched(unread, size, part), reasons
-
-
-def touched(unread: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float]) -> np.ndarray:
-    """Whether any of those is set that a pixel covers, bool [height, width], where a box is resampled to ``size``."""
-    return np.asarray(Image.fromarray(unread.astype(np.float32)).resize(size, Image.Resampling.BOX, box=box)) > 0
-
-
-def read_continued(
-    reader: SlideReader, index: int, xl: int, yl: int, width: int, height: int
-) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """As :meth:`.SlideReader.read_partly`; where a rounded size reaches over the level's edge, the edge goes on."""
-    level: Level = reader.levels[index]
-    xl, yl = min(xl, level.width - 1), min(yl, level.height - 1)
-    inside = min(width, level.width - xl), min(height, level.height - yl)
-    pixels, unread, reasons = reader.read_partly(index, xl, yl, *inside)
-    if inside != (width, height):
-        over = (0, height - inside[1]), (0, width - inside[0])
-        pixels = np.pad(pixels, (*over, (0, 0)), mode="edge")
-        unread = None if unread is None else np.pad(unread, over, mode="edge")
-    return pixels, unread, reasons

@@ -1,20 +1,15 @@
-"""A slide at the model's um/px, whatever its levels are.
-
-Frames: ``x0, y0`` are level-0 pixels of the slide, ``xl, yl`` pixels of one of its levels, ``xm, ym`` pixels at the
-model's um/px: ``x0 = xm * scale = xl * downsample``.
-"""
+"""A slide at the model's um/px, whatever its levels are."""
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
-from .low_power import read_continued, touched
 from .readers import WHITE, SlideReader, UnreadablePixels
-from .resampling import level_for, resampled_box
+from .readers.reader import paste
+from .resampling import PartRead, level_for, read_resampled, resampled_box
 
 
 class PartlyRead(UnreadablePixels):
@@ -60,7 +55,7 @@ def read_box(
     xl, yl, width, height = (n / level.downsample for n in (x0, y0, width0, height0))
     if all(abs(length / n - 1) < tolerance for length, n in zip((width, height), size)):
         return reader.read(index, round(xl), round(yl), *size)
-    box = resampled_box((xl, yl), (width, height), size, (level.width, level.height))
+    box = resampled_box((xl, yl), (width, height), size, level)
     return box.resampled(reader.read(index, *box.corner, *box.size))
 
 
@@ -88,8 +83,14 @@ class ModelView:
         tolerance = 0.5 / max(self.width, self.height)
         downsamples = [level.downsample for level in reader.levels]
         self.index = level_for(downsamples, self.scale * (1 + tolerance))
-        # pixels of the level to one of the model's
+        self._corner_m = 0, 0
         self._as_is = abs(self.scale / downsamples[self.index] - 1) < tolerance
+
+    def shifted(self, xm: int, ym: int) -> ModelView:
+        """The view from a place of the slide on; what lies around it is the slide's own."""
+        view = copy.copy(self)
+        view._corner_m = xm, ym
+        return view
 
     def read_batch(self, corners_m: Sequence[tuple[int, int]], size: int) -> list[np.ndarray | UnreadablePixels]:
         """Boxes of ``size`` x ``size`` at ``corners_m`` (xm, ym): uint8 [size, size, 3], white outside the slide.
@@ -97,6 +98,7 @@ class ModelView:
         One of which the level cannot give everything is an error, which holds what was read where anything was. The
         rest is taken from finer levels; never from a coarser one, which does not look like what a network has learned.
         """
+        corners_m = [(self._corner_m[0] + xm, self._corner_m[1] + ym) for xm, ym in corners_m]
         if not self._as_is:
             return self.reader.map(
                 lambda corner: self._completed(*corner, size, *self._resampled(self.index, *corner, size)), corners_m
@@ -124,10 +126,8 @@ class ModelView:
         inside = unread[max(0, -ym) : self.height - ym, max(0, -xm) : self.width - xm]
         return UnreadablePixels(*reasons) if inside.all() else PartlyRead(pixels, unread, reasons)
 
-    def _resampled(
-        self, index: int, xm: int, ym: int, size: int
-    ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-        """As :meth:`.SlideReader.read_partly`, resampled from a level."""
+    def _resampled(self, index: int, xm: int, ym: int, size: int) -> PartRead:
+        """A box from a level, white outside of the slide."""
         level = self.reader.levels[index]
         step = self.scale / level.downsample
         left, upper = max(0, xm), max(0, ym)
@@ -135,37 +135,12 @@ class ModelView:
         box = np.full((size, size, 3), WHITE, np.uint8)
         if min(width, height) <= 0:
             return box, None, ()
-        place = resampled_box(
-            (left * step, upper * step), (width * step, height * step), (width, height), (level.width, level.height)
-        )
-        read, lost, reasons = read_continued(self.reader, index, *place.corner, *place.size)
-        pixels, unread = place.resampled(read), None
-        if lost is not None:
-            # what is unread is felt as far as the filter reaches
-            lost = ndimage.maximum_filter(lost, 2 * math.ceil(3 * max(1.0, step)) + 1)
-            unread = np.zeros((size, size), bool)
-            unread[upper - ym : upper - ym + height, left - xm : left - xm + width] = touched(
-                lost, place.result, place.box
-            )
+        place = resampled_box((left * step, upper * step), (width * step, height * step), (width, height), level)
+        pixels, unread, reasons = read_resampled(self.reader, index, place)
         if (width, height) == (size, size):
             return pixels, unread, reasons
-        box[upper - ym : upper - ym + height, left - xm : left - xm + width] = pixels
+        paste(pixels, box, left - xm, upper - ym)
+        if unread is not None:
+            inside, unread = unread, np.zeros((size, size), bool)
+            paste(inside, unread, left - xm, upper - ym)
         return box, unread, reasons
-
-
-class ViewPart:
-    """A :class:`ModelView` from a place of the slide on; pixels around it are the slide's own.
-
-    Args:
-        view: of the slide.
-        xm, ym: the place, in the model's pixels.
-    """
-
-    def __init__(self, view: ModelView, xm: int, ym: int) -> None:
-        self.reader, self.scale, self.index = view.reader, view.scale, view.index
-        self._view, self._corner = view, (xm, ym)
-
-    def read_batch(self, corners_m: Sequence[tuple[int, int]], size: int) -> list[np.ndarray | UnreadablePixels]:
-        """As :meth:`ModelView.read_batch`."""
-        xm, ym = self._corner
-        return self._view.read_batch([(xm + x, ym + y) for x, y in corners_m], size)

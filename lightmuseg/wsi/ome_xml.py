@@ -28,13 +28,10 @@ _NEUTRAL_CHANNEL = re.compile(r"(red|green|blue|[rgb]|rgb|tl brightfield|brightf
 
 @dataclass
 class OmeImage:
-    """An Image of OME-XML.
+    """An Image of OME-XML: its Name, else its ID, and what is in it.
 
-    Attributes:
-        name: its Name, else its ID.
-        pixels: the attributes of its Pixels.
-        channels: names of its channels.
-        places: of its planes in the TIFF, attributes of TiffData with the UUID of the file as "UUID".
+    ``pixels`` are the attributes of its Pixels, ``channels`` the names of its channels, ``places`` those of its planes
+    in the TIFF: attributes of TiffData with the UUID of the file as "UUID".
     """
 
     name: str
@@ -56,18 +53,13 @@ class OmeImage:
     def planes(self, file_uuid: str, samples: int, following: int) -> dict[tuple[int, int], list[int]]:
         """The numbers of the pages of each z and t, in the order of their channels.
 
-        Args:
-            file_uuid: of this TIFF, if it has one; planes in other files are left out.
-            samples: of a page.
-            following: the page at which it begins where it does not say so.
+        Planes in files of another UUID are left out. Pages have ``samples`` channels; where an image does not say at
+        which page it begins, that is ``following``.
         """
-        counts = {
-            "C": max(1, self._count("SizeC") // (samples or 1)),
-            "Z": self._count("SizeZ"),
-            "T": self._count("SizeT"),
-        }
+        counts = {axis: max(1, self._count(f"Size{axis}")) for axis in "CZT"}
+        counts["C"] = max(1, counts["C"] // (samples or 1))
         order = [axis for axis in self.pixels.get("DimensionOrder", "XYCZT")[2:] if axis in counts]
-        total = min(MAX_PLANES, math.prod(max(1, count) for count in counts.values()))
+        total = min(MAX_PLANES, math.prod(counts.values()))
         found: dict[tuple[int, int], dict[int, int]] = {}
         steps = 0
         for place in self.places or [{}]:
@@ -76,15 +68,15 @@ class OmeImage:
             start, step = 0, 1
             for axis in order:
                 start += step * _whole(place.get(f"First{axis}"), 0)
-                step *= max(1, counts[axis])
+                step *= counts[axis]
             first = _whole(place.get("IFD"), following)
             count = _whole(place.get("PlaneCount"), 1 if "IFD" in place else total)
             for number in range(max(0, min(count, total - start, MAX_PLANES - steps))):
                 steps += 1
-                at, rest = {}, start + number
+                index, rest = {}, start + number
                 for axis in order:
-                    rest, at[axis] = divmod(rest, max(1, counts[axis]))
-                found.setdefault((at.get("Z", 0), at.get("T", 0)), {})[at.get("C", 0)] = first + number
+                    rest, index[axis] = divmod(rest, counts[axis])
+                found.setdefault((index.get("Z", 0), index.get("T", 0)), {})[index.get("C", 0)] = first + number
         return {place: [pages[channel] for channel in sorted(pages)] for place, pages in sorted(found.items())}
 
     @property

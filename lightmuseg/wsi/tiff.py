@@ -18,6 +18,8 @@ from lightmuseg.errors import InputError
 from .ome_xml import MAX_CHARACTERS, OmeImage
 
 SLIDE_SUFFIXES = (".svs", ".tif", ".tiff")
+# Of a TIFF and a BigTIFF, of either byte order.
+_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # um/px that a microscope's scanner can mean; anything else is a wrong unit or a wrong entry.
 MPP_RANGE = (0.05, 10.0)
 _UM_PER_UNIT = {tifffile.RESUNIT.CENTIMETER: 10_000.0, tifffile.RESUNIT.INCH: 25_400.0}
@@ -42,6 +44,12 @@ UNDECODABLE = (
 _YCBCR = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.APERIO_JP2000_YCBC)
 
 
+def is_tiff(path: Path) -> bool:
+    """Whether the first bytes of a file are a TIFF's."""
+    with open(path, "rb") as file:
+        return file.read(4) in _STARTS
+
+
 def raise_bug(error: BaseException) -> None:
     """Raise an AttributeError again that does not come from within tifffile: it is a bug here, not a damaged file."""
     trace, frames = error.__traceback__, set()
@@ -53,15 +61,7 @@ def raise_bug(error: BaseException) -> None:
 
 
 def check_pixels(path: Path, pages: Sequence[tifffile.TiffPage]) -> None:
-    """Let pass only 8-bit RGB, in one plane or three, with or without alpha, or JPEG's YCbCr.
-
-    Args:
-        path: of the file.
-        pages: one, or three of one channel each.
-
-    Raises:
-        InputError: for other pixels.
-    """
+    """Raise an InputError for other pixels than :func:`is_rgb` has."""
     page = pages[0]
     if not is_rgb(pages):
         photometric = getattr(page.photometric, "name", page.photometric)
@@ -72,7 +72,7 @@ def check_pixels(path: Path, pages: Sequence[tifffile.TiffPage]) -> None:
 
 
 def is_rgb(pages: Sequence[tifffile.TiffPage]) -> bool:
-    """Whether a page, or three of one channel each, are 8-bit RGB or what a decoder makes RGB of."""
+    """Whether a page, or three of one channel each, are 8-bit RGB, with or without alpha, or JPEG's YCbCr."""
     if any(page.bitspersample != 8 or page.sampleformat != tifffile.SAMPLEFORMAT.UINT for page in pages):
         return False
     if len(pages) == 3:
@@ -82,6 +82,11 @@ def is_rgb(pages: Sequence[tifffile.TiffPage]) -> bool:
     if page.photometric == tifffile.PHOTOMETRIC.YCBCR:
         return page.samplesperpixel == 3 and is_contiguous(page) and page.compression in _YCBCR
     return page.photometric == tifffile.PHOTOMETRIC.RGB and page.samplesperpixel in (3, 4)
+
+
+def size_of(page: tifffile.TiffPage) -> tuple[int, int]:
+    """Width and height of a page in pixels."""
+    return page.imagewidth, page.imagelength
 
 
 def is_contiguous(page: tifffile.TiffPage) -> bool:
@@ -103,15 +108,7 @@ def description_of(page: tifffile.TiffPage) -> str:
 
 
 def stated_mpps(page: tifffile.TiffPage, ome: OmeImage | None = None) -> tuple[float, float] | None:
-    """um/px along x and y: OME's, Aperio's or ImageJ's, or the resolution per centimetre or inch.
-
-    Args:
-        page: of the finest level.
-        ome: what OME-XML says of the picture.
-
-    Returns:
-        None where there are none.
-    """
+    """um/px along x and y of the finest level: OME's, Aperio's or ImageJ's, or the resolution; None without."""
     if ome is not None and ome.mpps is not None:
         return ome.mpps
     aperio = _APERIO_MPP.search(page.description) if page.is_svs else None
@@ -131,12 +128,7 @@ def stated_mpps(page: tifffile.TiffPage, ome: OmeImage | None = None) -> tuple[f
 
 
 def checked_mpp(path: Path, mpp: float | None, option: str) -> float:
-    """``mpp`` where it can be one.
-
-    Args:
-        path: the file it is of.
-        mpp: um/px; None where nobody said.
-        option: by which a user can give it, such as ``--mpp``.
+    """``mpp`` where it can be the um/px of a file; ``option`` is by what a user can give it, such as ``--mpp``.
 
     Raises:
         InputError: where it is missing or absurd.

@@ -1,26 +1,21 @@
-"""Whether two pages of a TIFF show the same, by a few of their tiles.
-
-Frames: ``xl, yl`` are pixels of the finer page, ``xc, yc`` of the coarser.
-"""
+"""Whether two pages of a TIFF show the same, by a few of their tiles."""
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import tifffile
 from PIL import Image
 
-from .jpeg import with_tables
-from .tiff import UNDECODABLE, is_contiguous
+from .tiff import UNDECODABLE, UNREADABLE_TAGS, is_contiguous
+from .tile_grid import TileGrid
 
 # Pixels of the finer page along a side of a place, at most.
 MAX_SIDE = 2048
-# Of a tile that is decoded.
-MAX_TILE_SIDE = 8192
 # Tiles without compression that are looked into for structure.
 SAMPLED = 64
 # Blocks along a side in which a place is compared, and pixels of the coarser page to a block, at least: what is lost
@@ -32,10 +27,6 @@ PLAIN = 6.0
 ENOUGH = 3
 # Least correlation of a place, and share of the places that must have it; see shows_the_same.
 LEAST_CORRELATION, LEAST_SHARE = 0.65, 0.6
-_PILLOWS = (
-    tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.JPEG2000, tifffile.COMPRESSION.APERIO_JP2000_RGB,
-    tifffile.COMPRESSION.APERIO_JP2000_YCBC,
-)  # fmt: skip
 
 
 def shows_the_same(fine: Sequence[tifffile.TiffPage], coarse: Sequence[tifffile.TiffPage]) -> bool | None:
@@ -52,74 +43,66 @@ def shows_the_same(fine: Sequence[tifffile.TiffPage], coarse: Sequence[tifffile.
     Args:
         fine, coarse: pages of one level, one or, of one channel each, three.
     """
-    same, plain = [], []
-    if any(not _is_sound(page) for page in (*fine, *coarse)):
+    same, plain, path = [], [], Path(fine[0].parent.filehandle.path)
+    try:
+        grids = [_planes(path, pages) for pages in (fine, coarse)]
+    except UNREADABLE_TAGS:
         return None
-    for box in _places(fine[0], coarse[0]):
+    for box in _places(grids[0][0], grids[1][0]):
         blocks = min(BLOCKS, int(min(box[1][2:]) / BLOCK))
         if blocks < LEAST_BLOCKS:
             continue
         try:
-            a, b = (_brightness(pages, part, blocks) for pages, part in zip((fine, coarse), box))
+            a, b = (_brightness(planes, part, blocks) for planes, part in zip(grids, box))
         except UNDECODABLE:
             continue
-        spread = max(a.std(), b.std())
-        alike = abs(a.mean() - b.mean()) <= PLAIN
+        flatter, spread = sorted((a.std(), b.std()))
         if spread < PLAIN:
-            plain.append(alike)
+            plain.append(abs(a.mean() - b.mean()) <= PLAIN)
         else:
-            structured = min(a.std(), b.std()) > spread / 4
-            same.append(bool(structured and np.corrcoef(a, b)[0, 1] >= LEAST_CORRELATION))
+            same.append(bool(flatter > spread / 4 and np.corrcoef(a, b)[0, 1] >= LEAST_CORRELATION))
         if len(same) >= ENOUGH and len(set(same)) == 1:
             break
     votes = same or plain
     return float(np.mean(votes)) >= LEAST_SHARE if votes else None
 
 
-def _is_sound(page: tifffile.TiffPage) -> bool:
-    """Whether its tiles are of a size that can be decoded, and as many as they should be."""
-    if not (min(page.tilewidth, page.tilelength) >= 1 and max(page.tilewidth, page.tilelength) <= MAX_TILE_SIDE):
-        return False
-    rows, columns = _grid(page)
-    tiles = rows * columns * (1 if is_contiguous(page) else page.samplesperpixel)
-    return tiles == len(page.dataoffsets) == len(page.databytecounts)
+def _planes(path: Path, pages: Sequence[tifffile.TiffPage]) -> list[TileGrid]:
+    return [
+        TileGrid(path, page, plane)
+        for page in pages
+        for plane in range(1 if is_contiguous(page) else min(3, page.samplesperpixel))
+    ]
 
 
-def _grid(page: tifffile.TiffPage) -> tuple[int, int]:
-    """Rows and columns of its tiles."""
-    return math.ceil(page.imagelength / page.tilelength), math.ceil(page.imagewidth / page.tilewidth)
-
-
-def _structure(page: tifffile.TiffPage) -> np.ndarray:
+def _structure(grid: TileGrid) -> np.ndarray:
     """[rows, columns] how much there is in each tile, by its bytes."""
-    rows, columns = _grid(page)
-    counts = np.asarray(page.databytecounts[: rows * columns], np.int64).reshape(rows, columns)
-    if page.compression != tifffile.COMPRESSION.NONE:
-        return counts
+    if grid.page.compression != tifffile.COMPRESSION.NONE:
+        return grid.counts
     # all are as long: by what some bytes of some tiles vary
-    found = np.zeros(counts.shape)
-    for number in np.unique(np.linspace(0, counts.size - 1, SAMPLED).astype(int)):
-        data = np.frombuffer(_bytes(page, int(number), 4 * SAMPLED), np.uint8)
+    found = np.zeros(grid.counts.shape)
+    for number in np.unique(np.linspace(0, found.size - 1, SAMPLED).astype(int)):
+        data = np.frombuffer(grid.bytes_of(*divmod(int(number), found.shape[1]), 4 * SAMPLED), np.uint8)
         found.flat[number] = data.std() if data.size else 0
     return found
 
 
-def _places(fine: tifffile.TiffPage, coarse: tifffile.TiffPage) -> Iterator[tuple[tuple, tuple]]:
-    """Boxes (x, y, width, height) of both pages that lie upon each other, by the tiles that hold most."""
-    step_x, step_y = fine.imagewidth / coarse.imagewidth, fine.imagelength / coarse.imagelength
+def _places(fine: TileGrid, coarse: TileGrid) -> Iterator[tuple[tuple, tuple]]:
+    """Boxes (xl, yl, width, height) of both pages, each in its own pixels, of one place: where tiles hold most."""
+    page, small = fine.page, coarse.page
+    step_x, step_y = page.imagewidth / small.imagewidth, page.imagelength / small.imagelength
     side = min(2 * LEAST_BLOCKS * BLOCK * max(step_x, step_y), MAX_SIDE)
-    width, height = max(fine.tilewidth, side), max(fine.tilelength, side)
+    width, height = max(fine.tile_width, side), max(fine.tile_height, side)
     found: list[list[tuple[int, int]]] = []
-    for page, step in ((fine, (1.0, 1.0)), (coarse, (step_x, step_y))):
-        found.append([])
-        for row, column in _most(_structure(page)):
-            # of a coarse tile the middle
-            x, y = (column + 0.5) * page.tilewidth * step[0], (row + 0.5) * page.tilelength * step[1]
-            found[-1].append((int(x // fine.tilewidth) * fine.tilewidth, int(y // fine.tilelength) * fine.tilelength))
+    for grid, step in ((fine, (1.0, 1.0)), (coarse, (step_x, step_y))):
+        # of a coarse tile the middle
+        middles = np.add(_most(_structure(grid)), 0.5) * (grid.tile_height * step[1], grid.tile_width * step[0])
+        tiles = (middles // (fine.tile_height, fine.tile_width)).astype(int)
+        found.append([(int(column) * fine.tile_width, int(row) * fine.tile_height) for row, column in tiles])
     in_turn = itertools.chain.from_iterable(itertools.zip_longest(*found))
-    for x, y in dict.fromkeys(corner for corner in in_turn if corner):
-        x, y = max(0, min(x, fine.imagewidth - 1)), max(0, min(y, fine.imagelength - 1))
-        box = (x, y, min(width, fine.imagewidth - x), min(height, fine.imagelength - y))
+    for xl, yl in dict.fromkeys(corner for corner in in_turn if corner):
+        xl, yl = max(0, min(xl, page.imagewidth - 1)), max(0, min(yl, page.imagelength - 1))
+        box = (xl, yl, min(width, page.imagewidth - xl), min(height, page.imagelength - yl))
         yield box, (box[0] / step_x, box[1] / step_y, box[2] / step_x, box[3] / step_y)
 
 
@@ -134,54 +117,27 @@ def _most(structure: np.ndarray) -> list[tuple[int, int]]:
     return found
 
 
-def _brightness(pages: Sequence[tifffile.TiffPage], box: tuple[float, float, float, float], blocks: int) -> np.ndarray:
-    """Of a box (x, y, width, height), in ``blocks`` x ``blocks`` means."""
-    page = pages[0]
-    x, y = box[:2]
-    right, lower = min(x + box[2], page.imagewidth), min(y + box[3], page.imagelength)
-    rows = range(int(y) // page.tilelength, math.ceil(lower / page.tilelength))
-    columns = range(int(x) // page.tilewidth, math.ceil(right / page.tilewidth))
-    pixels = np.concatenate([np.concatenate([_grey(pages, r, c) for c in columns], axis=1) for r in rows])
-    at_x, at_y = columns.start * page.tilewidth, rows.start * page.tilelength
-    inside = (x - at_x, y - at_y, right - at_x, lower - at_y)
-    image = Image.fromarray(pixels).resize((blocks, blocks), Image.Resampling.BOX, inside)
+def _brightness(planes: Sequence[TileGrid], box: tuple[float, float, float, float], blocks: int) -> np.ndarray:
+    """Of a box (xl, yl, width, height) of the page, in ``blocks`` x ``blocks`` means."""
+    page, across, down = planes[0].page, planes[0].tile_width, planes[0].tile_height
+    xl, yl = box[:2]
+    right, lower = min(xl + box[2], page.imagewidth), min(yl + box[3], page.imagelength)
+    rows, columns = range(int(yl) // down, math.ceil(lower / down)), range(int(xl) // across, math.ceil(right / across))
+    pixels = np.block([[_grey(planes, row, column) for column in columns] for row in rows])
+    inside = np.subtract((xl, yl, right, lower), (columns.start * across, rows.start * down) * 2)
+    image = Image.fromarray(pixels).resize((blocks, blocks), Image.Resampling.BOX, tuple(inside))
     return np.asarray(image, float).ravel()
 
 
-def _grey(pages: Sequence[tifffile.TiffPage], row: int, column: int) -> np.ndarray:
-    """float32 [tile's height, tile's width]; 255 where a tile has no bytes."""
-    page = pages[0]
-    rows, columns = _grid(page)
-    planes = 1 if is_contiguous(page) else page.samplesperpixel
-    grey = np.full((page.tilelength, page.tilewidth), 255, np.float32)
+def _grey(planes: Sequence[TileGrid], row: int, column: int) -> np.ndarray:
+    """float32 [tile's height, tile's width], the mean of the channels but alpha; 255 where a tile has no bytes."""
+    grey = np.full((planes[0].tile_height, planes[0].tile_width), 255, np.float32)
     parts = []
-    for one, plane in itertools.product(pages, range(min(3, planes))):
-        number = (plane * rows + row) * columns + column
-        data = _bytes(one, number)
-        if data:
-            parts.append(_tile(one, number, data))
+    for grid in planes:
+        if data := grid.bytes_of(row, column):
+            pixels = grid.pixels_of(row, column, data)
+            parts.append(pixels if pixels.ndim == 2 else pixels[..., :3].mean(axis=2))
     if parts:
-        part = np.mean(parts, axis=0)[: page.tilelength, : page.tilewidth]
+        part = np.mean(parts, axis=0)[: grey.shape[0], : grey.shape[1]]
         grey[: part.shape[0], : part.shape[1]] = part
     return grey
-
-
-def _bytes(page: tifffile.TiffPage, number: int, most: int | None = None) -> bytes:
-    count = page.databytecounts[number]
-    file = page.parent.filehandle
-    file.seek(page.dataoffsets[number])
-    return file.read(min(count, most or count))
-
-
-def _tile(page: tifffile.TiffPage, number: int, data: bytes) -> np.ndarray:
-    """The mean of a tile's channels, without its alpha."""
-    if page.compression in _PILLOWS:
-        # without optional packages; which colours the file means plays no part here
-        with Image.open(io.BytesIO(with_tables(data, page.jpegtables))) as image:
-            if max(image.size) > max(page.tilewidth, page.tilelength):
-                raise ValueError("its tile is larger than it says")
-            pixels = np.asarray(image)
-    else:
-        pixels = page.decode(data, number)[0]
-        pixels = pixels[0] if pixels is not None else np.full((1, 1), 255, np.uint8)
-    return pixels if pixels.ndim == 2 else pixels[..., :3].mean(axis=2)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import tifffile
 
 from lightmuseg.errors import InputError, first_line
 
-from .tiff import UNREADABLE_TAGS, check_pixels, is_contiguous, is_rgb, raise_bug
+from .tiff import UNREADABLE_TAGS, check_pixels, is_contiguous, is_rgb, raise_bug, size_of
 from .tiff_pictures import MAX_PAGES, Picture, declared_pictures, joined_pictures
 
 # Pixels of a slide's longer side, at least.
@@ -28,84 +27,32 @@ LEAST_SIDE = 64
 _VENTANA = b"<iScan"
 
 
-@dataclass(frozen=True, eq=False)
-class Choice:
-    """The picture that is taken for the slide.
-
-    Attributes:
-        pictures: all of the file, in its order.
-        number: of the one that is taken, counted from 0.
-        rivals: numbers of the others that could be meant.
-    """
-
-    pictures: tuple[Picture, ...]
-    number: int
-    rivals: tuple[int, ...]
-
-    @property
-    def picture(self) -> Picture:
-        """The one that is taken."""
-        return self.pictures[self.number]
-
-    def plain(self) -> dict[str, Any]:
-        """The choice as plain values."""
-        said = [
-            {"series": number, "name": picture.name, "kind": picture.kind or "slide", "size": list(picture.size)}
-            for number, picture in enumerate(self.pictures)
-        ]
-        return {
-            **said[self.number], "of": len(said), "others": said[: self.number] + said[self.number + 1 :],
-            "could_be_meant": list(self.rivals),
-        }  # fmt: skip
-
-
 def opened(path: Path) -> tifffile.TiffFile:
-    """A TIFF whose pages can be followed to the last.
-
-    Raises:
-        InputError: where it is none, or its pages run in a ring or to nowhere.
-    """
-    try:
-        file = tifffile.TiffFile(path)
-    except UNREADABLE_TAGS as error:
-        raise InputError(f"{path}: not a TIFF that can be read ({first_line(error)}); export it again.") from error
-    try:
+    """A TIFF whose pages can be followed to the last; InputError where they run in a ring or to nowhere."""
+    with reading_tags(path, "not a TIFF that can be read"), ExitStack() as stack:
+        file = stack.enter_context(tifffile.TiffFile(path))
         _check_chain(path, file)
-    except InputError:
-        file.close()
-        raise
-    except UNREADABLE_TAGS as error:
-        file.close()
-        raise_bug(error)
-        raise InputError(f"{path}: not a TIFF that can be read ({first_line(error)}); export it again.") from error
+        stack.pop_all()
     return file
 
 
 @contextmanager
-def reading_tags(path: Path, file: tifffile.TiffFile) -> Iterator[None]:
-    """Close a TIFF where what is done with its tags fails.
-
-    Raises:
-        InputError: where they cannot be read, in one line.
-    """
+def reading_tags(path: Path, fault: str = "its tags cannot be read") -> Iterator[None]:
+    """Turn what fails of a TIFF's tags into an InputError in one line."""
     try:
         yield
     except InputError:
-        file.close()
         raise
     except UNREADABLE_TAGS as error:
-        file.close()
         raise_bug(error)
-        raise InputError(f"{path}: its tags cannot be read ({first_line(error)}); export it again.") from error
+        raise InputError(f"{path}: {fault} ({first_line(error)}); export it again.") from error
 
 
-def chosen(path: Path, file: tifffile.TiffFile, series: int | None = None) -> Choice:
-    """The picture of a TIFF that is the slide.
+def chosen(path: Path, file: tifffile.TiffFile, series: int | None = None) -> tuple[Picture, dict[str, Any]]:
+    """The picture of a TIFF that is the slide: the one numbered ``series``, else the largest that is no label or such.
 
-    Args:
-        path: of the file.
-        file: opened.
-        series: number of the picture to take, counted from 0; None for the largest that is no label or such.
+    Returns:
+        The picture; and as plain values which it is, what the others are, and which of them could be meant.
 
     Raises:
         InputError: where none is 8-bit RGB, or there is none of this number.
@@ -115,7 +62,7 @@ def chosen(path: Path, file: tifffile.TiffFile, series: int | None = None) -> Ch
             f"{path}: is a Ventana slide, whose tiles overlap; read it by OpenSlide: pip install 'lightmuseg[slides]'."
         )
     declared = list(declared_pictures(path, file))
-    pictures = tuple(joined_pictures([picture for picture in declared if is_rgb(picture.levels[0])]))
+    pictures = joined_pictures([picture for picture in declared if is_rgb(picture.levels[0])])
     slides = [number for number, picture in enumerate(pictures) if not picture.kind] or list(range(len(pictures)))
     if series is None:
         number = max(slides, key=lambda number: pictures[number].area, default=None)
@@ -135,7 +82,14 @@ def chosen(path: Path, file: tifffile.TiffFile, series: int | None = None) -> Ch
     is_tiled = pictures[number].base.is_tiled
     # what is in strips beside tiles are thumbnails and labels
     rivals = [other for other in slides if other != number and pictures[other].base.is_tiled >= is_tiled]
-    return Choice(pictures, number, tuple(other for other in rivals if max(pictures[other].size) >= LEAST_SIDE))
+    plain = [
+        {"series": index, "name": picture.name, "kind": picture.kind or "slide", "size": list(picture.size)}
+        for index, picture in enumerate(pictures)
+    ]
+    return pictures[number], {
+        **plain[number], "of": len(plain), "others": plain[:number] + plain[number + 1 :],
+        "could_be_meant": [other for other in rivals if max(pictures[other].size) >= LEAST_SIDE],
+    }  # fmt: skip
 
 
 def _xmp(page: tifffile.TiffPage | tifffile.TiffFrame) -> bytes:
@@ -143,38 +97,19 @@ def _xmp(page: tifffile.TiffPage | tifffile.TiffFrame) -> bytes:
     return found if isinstance(found, bytes) else str(found or "").encode()
 
 
-def slide_page(path: Path) -> tuple[tifffile.TiffPage, tuple[float, float] | None]:
-    """The finest level of a slide, and its um/px, for libraries that find the levels themselves.
-
-    Raises:
-        InputError: where there is none, or they could take another page for one of its levels.
-    """
-    with opened(path) as file, reading_tags(path, file):
-        choice = chosen(path, file)
-        tiled = sum(page.is_tiled for page in file.pages)
-        alone = lies_first(choice, file) and tiled <= len(choice.picture.levels)
-        picture = choice.picture
-    if not alone:
-        raise InputError(
-            f"{path}: its slide is {picture.name}, in planes or with alpha, or others could be taken for its levels; "
-            "save it alone as a tiled RGB pyramid."
-        )
-    return picture.base, picture.mpps
-
-
-def lies_first(choice: Choice, file: tifffile.TiffFile) -> bool:
+def lies_first(picture: Picture, file: tifffile.TiffFile) -> bool:
     """Whether a library finds the slide that takes a TIFF's first page for it, and finds its levels by their size.
 
     That is so where they are pages of RGB without alpha in one plane, and no other page in tiles has the size of one.
     """
-    levels = choice.picture.levels
+    levels = picture.levels
     if any(len(pages) > 1 or pages[0].samplesperpixel != 3 or not is_contiguous(pages[0]) for pages in levels):
         return False
     pages = list(file.pages)
-    sizes = [(page.imagewidth, page.imagelength) for page in pages if page.is_tiled == choice.picture.base.is_tiled]
+    sizes = [size_of(page) for page in pages if page.is_tiled == picture.base.is_tiled]
     offsets = {page.offset for page in pages}
-    return choice.picture.base.offset == pages[0].offset and all(
-        page.offset in offsets and sizes.count((page.imagewidth, page.imagelength)) == 1 for (page,) in levels
+    return picture.base.offset == pages[0].offset and all(
+        page.offset in offsets and sizes.count(size_of(page)) == 1 for (page,) in levels
     )
 
 

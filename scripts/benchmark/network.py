@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import figures
 import numpy as np
@@ -24,8 +23,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lightmuseg import Model
 from lightmuseg.networks import fold
-from lightmuseg.runtimes import KINDS, NormalisedNetwork, TorchRuntime, int8_folder, make_runtime
-from lightmuseg.runtimes.parity import parity
+from lightmuseg.runtimes import (
+    KINDS,
+    NormalisedNetwork,
+    Runtime,
+    RuntimeInfo,
+    int8_folder,
+    make_runtime,
+    torch_runtime,
+)
 from lightmuseg.wsi.images import read_rgb
 
 TILE = 512
@@ -58,16 +64,16 @@ def tiles_of(image: str, count: int) -> np.ndarray:
     return np.resize(np.stack(tiles[:count]), (count, TILE, TILE, 3))
 
 
-class Published:
+def published(network: nn.Module, device: str) -> Runtime:
     """The network as its authors run it: unfolded, eager, float32, PyTorch's default layout of memory."""
+    module = NormalisedNetwork(network).to(device).eval()
 
-    def __init__(self, network: nn.Module, device: str) -> None:
-        self.network, self.device = NormalisedNetwork(network).to(device).eval(), device
-
-    def __call__(self, tiles: np.ndarray) -> np.ndarray:
+    def call(tiles: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            normalised = self.network.normalised(torch.from_numpy(tiles).to(self.device)).contiguous()
-            return self.network.network(normalised).cpu().numpy()
+            normalised = module.normalised(torch.from_numpy(tiles).to(device)).contiguous()
+            return module.network(normalised).cpu().numpy()
+
+    return Runtime.of(call, TILE, RuntimeInfo(EAGER, device, "float32"))
 
 
 def measure(way: str, image: str, model: str, batch_size: int, device: str, seconds: float) -> figures.Row:
@@ -76,11 +82,11 @@ def measure(way: str, image: str, model: str, batch_size: int, device: str, seco
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
     if way == EAGER:
-        runtime: Any = Published(network_of(model), device)
+        runtime = published(network_of(model), device)
     elif way in KINDS:
         runtime = make_runtime(network_of(model), way, TILE, batch_size, device, device != "cpu", int8_folder(model))
     else:
-        runtime = TorchRuntime(unet(way.removeprefix("U-Net ")), TILE, device)
+        runtime = torch_runtime(unet(way.removeprefix("U-Net ")), TILE, device)
     runtime(tiles)
     start = time.perf_counter() - started
     batched, single = (_seconds_a_tile(runtime, some, seconds) for some in (tiles, tiles[:1]))
@@ -88,7 +94,7 @@ def measure(way: str, image: str, model: str, batch_size: int, device: str, seco
     found = dict(zip(RATES, (1 / batched, 1 / single)))
     found |= {"latency ms": 1000 * single, "start s": start, "memory MiB": grown}
     if way in KINDS or way == EAGER:
-        same = parity(runtime, TorchRuntime(network_of(model), TILE), tiles_of(image, 8))
+        same = runtime.compared(torch_runtime(network_of(model), TILE), tiles_of(image, 8)).parity
         found |= {"error": same.error, "changed": same.changed, "passes": same.passes}
     if device != "cpu":
         found["GPU memory MiB"] = torch.cuda.max_memory_allocated() // 2**20

@@ -32,6 +32,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from lightmuseg.runtimes import RuntimeInfo
+
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN
 LOG_FLUSH, NO_LOG_FLUSH = 1, 2
 DISK_BYTES = 200_000_000
@@ -43,13 +45,11 @@ class Shades:
     """A network that costs a little time, and calls dark places tumor."""
 
     tile_size, output_stride, out_channels, parity = 128, 2, 1, None
+    info = RuntimeInfo("shades", "cpu", "float32")
 
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
         time.sleep(0.002 * len(tiles))
         return 128 - tiles[:, 1::2, 1::2, 1].astype(np.float32)[:, None]
-
-    def describe(self) -> dict[str, str]:
-        return {"runtime": "shades"}
 
 
 class Disk:
@@ -175,7 +175,7 @@ def _cohort(slides: list[Path], output: Path) -> None:
 
     override = slides[0].with_name("override.json")
     override.write_text(json.dumps({"tissue_mask": False, "runtime": "$__import__('power_loss').Shades()"}))
-    run = segment_cohort([str(slides[0].parent / "*.tif")], output, None, BUNDLE, [override])
+    run = segment_cohort([str(slides[0].parent / "*.tif")], output, BUNDLE, override)
     if run.failed:
         raise SystemExit(1)
 
@@ -253,7 +253,7 @@ def _loaded() -> Iterator[None]:
     """The libraries, once for all runs."""
     import torch
 
-    for name in ("cohort", "slides.bundle", "slides.segmenter"):
+    for name in ("cohort", "slides.bundle_config", "slides.segmenter"):
         importlib.import_module(f"lightmuseg.{name}")
 
     torch.set_num_threads(1)

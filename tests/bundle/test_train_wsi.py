@@ -72,7 +72,7 @@ def test_training_from_slides_equals_training_from_tiles(trained, dataset, run, 
 def test_run_remembers_how_slides_were_read(trained):
     options = json.loads((trained / "run.json").read_text())["options"]
     assert {key: options[key] for key in ("backend", "slide_mpp", "region_mpp")} == {
-        "backend": "cucim", "slide_mpp": None, "region_mpp": None,
+        "backend": "auto", "slide_mpp": None, "region_mpp": None,
     }  # fmt: skip
 
 
@@ -96,7 +96,9 @@ def test_unknown_backend_is_one_line(place, run, tmp_path):
         *FAST, "--backend", "vips",
     )  # fmt: skip
     assert status == 1
-    assert stderr.splitlines()[-1] == "lightmuseg: error: backend='vips' is not known; one of cucim, openslide."
+    assert stderr.splitlines()[-1] == (
+        "lightmuseg: error: backend='vips' is not known; one of auto, cucim, openslide, tifffile, dicom, image."
+    )
     assert "Traceback" not in stderr
 
 
@@ -114,5 +116,5 @@ def test_slide_that_breaks_in_training_is_one_line(place, run, tmp_path):
         "--output_dir", tmp_path / "out", *FAST, "--num_workers", 2, "--backend", "openslide",
     )  # fmt: skip
     assert status == 1
-    assert "cannot be read at" in stderr.splitlines()[-1]
+    assert "cannot be decoded by openslide" in stderr.splitlines()[-1]
     assert stderr.splitlines()[-1].startswith("lightmuseg: error:")

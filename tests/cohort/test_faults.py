@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lightmuseg.slides.unfinished import BEGUN, MAX_DEATHS, NEEDED_BYTES
+from lightmuseg.slides.unfinished import ATTEMPTS, MAX_DEATHS, NEEDED_BYTES
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.cohort
@@ -94,7 +94,7 @@ def done(folder):
 def most_deaths(folder):
     """Processes that died or are at the slide with the most of them."""
     most = 0
-    for path in folder.glob(f"patient*/.*/{BEGUN}"):
+    for path in folder.glob(f"patient*/.*/{ATTEMPTS}"):
         # it goes when the slide ends
         with contextlib.suppress(FileNotFoundError):
             most = max(most, json.loads(path.read_text())[0])
@@ -218,6 +218,6 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(engine, stop, real_slid
     while set(family) & set(ages()):
         assert time.monotonic() < until
         time.sleep(0.1)
-    assert not list((tmp_path / "out").rglob("begun.json"))
+    assert not list((tmp_path / "out").rglob("attempts.json"))
     assert command(*words).wait(LIMIT_S) == 0
     assert {row["status"] for row in table(tmp_path / "out").values()} == {"done"}

@@ -56,7 +56,7 @@ def test_a_slide_that_another_process_holds_comes_again_after_the_others(taken):
 def test_a_slide_at_which_a_process_died_comes_after_the_others(taken, tmp_path):
     for name in (".a.partial", ".b.partial"):
         (tmp_path / "out" / name).mkdir(parents=True)
-    (tmp_path / "out" / ".a.partial" / "begun.json").write_text("[1, 0]")
+    (tmp_path / "out" / ".a.partial" / "attempts.json").write_text("[1, 0]")
     assert taken() == list("bcda")
 
 

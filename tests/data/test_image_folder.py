@@ -1,6 +1,6 @@
 import pytest
 
-from lightmuseg.data import list_images, output_ending
+from lightmuseg.data import list_images
 from lightmuseg.errors import InputError
 
 
@@ -38,14 +38,3 @@ def test_two_images_with_one_result_name_are_refused(tmp_path):
     make(tmp_path, "a.jpg", "a.png", "b.png")
     with pytest.raises(InputError, match=r"a\.png: .*a\.jpg"):
         list_images(tmp_path)
-
-
-@pytest.mark.parametrize(("name", "ending"), [("png", ".png"), ("tiff", ".tif"), ("nifti", ".nii.gz")])
-def test_formats_have_endings(name, ending):
-    assert output_ending(name) == ending
-
-
-@pytest.mark.parametrize("name", ["jpg", ".png", "PNG", ""])
-def test_unknown_format_is_refused_with_the_known_ones(name):
-    with pytest.raises(InputError, match=f"output_format='{name}'.*png, tiff, nifti"):
-        output_ending(name)

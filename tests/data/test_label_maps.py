@@ -6,7 +6,8 @@ import torch
 from monai.transforms import SaveImage
 from PIL import Image
 
-from lightmuseg.data import LabelMapWriter
+from lightmuseg.data import LabelMapWriter, output_ending
+from lightmuseg.errors import InputError
 
 READERS = {
     ".png": lambda path: np.array(Image.open(path)),
@@ -83,3 +84,14 @@ def test_class_index_beyond_8_bits_is_never_written_as_another(tmp_path, value):
     with pytest.raises(ValueError, match=str(value)):
         write(tmp_path / "map.png", np.full((1, 4, 5), value))
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "ending"), [("png", ".png"), ("tiff", ".tif"), ("nifti", ".nii.gz")])
+def test_formats_have_endings(name, ending):
+    assert output_ending(name) == ending
+
+
+@pytest.mark.parametrize("name", ["jpg", ".png", "PNG", ""])
+def test_unknown_format_is_refused_with_the_known_ones(name):
+    with pytest.raises(InputError, match=f"output_format='{name}'.*png, tiff, nifti"):
+        output_ending(name)

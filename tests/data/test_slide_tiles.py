@@ -1,4 +1,3 @@
-import builtins
 import csv
 import json
 import logging
@@ -6,12 +5,14 @@ import math
 import multiprocessing
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
 import torch
+from dicom_slide import write_dicom
 from monai.data import DataLoader, Dataset
 from monai.transforms import Compose
 from PIL import Image
@@ -19,12 +20,14 @@ from torch.utils.data import ConcatDataset
 
 from lightmuseg.data import load_tiles
 from lightmuseg.data.prepare import prepare_bcss
-from lightmuseg.data.slide_loading import LoadMaskTiled, LoadSlideTiled, SlideTile, opened
+from lightmuseg.data.slide_loading import LoadMaskTiled, LoadSlideTiled, SlideTile
 from lightmuseg.data.slide_tiles import load_slide_tiles, rendered_mpp
 from lightmuseg.data.tile_manifest import FORMAT, MANIFEST, read_manifest
 from lightmuseg.errors import InputError
 from lightmuseg.provenance import sha256_of
-from lightmuseg.wsi.tiff_slide import slide_page
+from lightmuseg.wsi.model_view import ModelView
+from lightmuseg.wsi.readers import open_slide
+from lightmuseg.wsi.readers.opening import _kept_open
 
 TILE = 128
 BACKENDS = ("cucim", "openslide")
@@ -96,7 +99,7 @@ def load(prepared, split="train", **options):
     return load_slide_tiles(prepared.output, split, prepared.slides, prepared.masks, **options)
 
 
-def reading(backend="cucim"):
+def reading(backend="auto"):
     return Compose([LoadSlideTiled("image", backend), LoadMaskTiled("label")])
 
 
@@ -159,7 +162,8 @@ def test_masks_are_read_in_the_datasets_coding(tmp_path, coding):
 
 def place_of(slide, x0, y0, step, width, height):
     """A tile as large as the longer side, ``step`` level-0 pixels to one of its own."""
-    return SlideTile("tile", str(slide), x0, y0, width * step, height * step, width, height, max(width, height))
+    box0 = x0, y0, width * step, height * step
+    return SlideTile("tile", str(slide), TRUE_MPP, box0, (width, height), max(width, height))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -323,7 +327,7 @@ def test_region_made_as_bcss_made_them_is_found_again(level0, tmp_path, mpp, mos
     place = SimpleNamespace(output=tmp_path / "out", slides=folder / "slides", masks=folder / "masks")
     prepare_bcss(folder, place.output, tile_size=256, val_fraction=0, test_fraction=0)
 
-    def difference(backend="cucim", **options):
+    def difference(backend="auto", **options):
         pairs = zip(load_tiles(place.output, "train"), map(reading(backend), load(place, **options)))
         return np.mean([np.abs(item["image"].numpy() - cut_pixels(cut, "image")).mean() for cut, item in pairs])
 
@@ -368,19 +372,19 @@ def test_workers_read_what_the_main_process_reads(prepared, start, workers):
     assert all(map(torch.equal, shared, alone))
 
 
-def slidesopened_by_reading(item):
-    before = opened.cache_info().misses
+def slides_opened_by_reading(item):
+    before = _kept_open.cache_info().misses
     LoadSlideTiled("image")(item)
-    return opened.cache_info().misses - before
+    return _kept_open.cache_info().misses - before
 
 
 def test_forked_process_opens_slides_anew(prepared):
     item = load(prepared)[0]
     LoadSlideTiled("image")(item)
-    assert slidesopened_by_reading(item) == 0
+    assert slides_opened_by_reading(item) == 0
     # one thread, as in a loader's worker: OpenMP's threads do not live on after a fork
     with multiprocessing.get_context("fork").Pool(1, torch.set_num_threads, (1,)) as pool:
-        assert pool.apply_async(slidesopened_by_reading, (item,)).get(timeout=60) == 1
+        assert pool.apply_async(slides_opened_by_reading, (item,)).get(timeout=60) == 1
 
 
 def copied(prepared, tmp_path):
@@ -445,7 +449,7 @@ def test_slide_without_scale_needs_one(prepared, tmp_path):
     with refused(str(path), "--slide_mpp"):
         load(place)
     for mpp in (TRUE_MPP, 0.29):
-        assert load(place, slide_mpp=mpp)[0]["image"].width0 == pytest.approx(TILE * TRUE_MPP / mpp, rel=0.01)
+        assert load(place, slide_mpp=mpp)[0]["image"].box0[2] == pytest.approx(TILE * TRUE_MPP / mpp, rel=0.01)
     with refused(str(path), "0.001", "--slide_mpp"):
         load(place, slide_mpp=0.001)
 
@@ -471,12 +475,73 @@ def test_real_slide_without_scale_needs_one(data, tmp_path):
     assert images[0].std() > 5
 
 
-def test_untiled_slide_is_refused(prepared, tmp_path):
+def write_png(path, levels, mpp):
+    Image.fromarray(levels[0]).save(path.with_suffix(".png"))
+
+
+def write_svs(path, levels, mpp):
+    description = f"Aperio Image Library v1\r\n{levels[0].shape[1]}x{levels[0].shape[0]}|AppMag = 40|MPP = {mpp}"
+    options = {"tile": (128, 128), "photometric": "rgb", "compression": "adobe_deflate", "metadata": None}
+    with tifffile.TiffWriter(path.with_suffix(".svs")) as file:
+        for number, pixels in enumerate(levels):
+            file.write(pixels, subfiletype=bool(number), description=description, **options)
+
+
+def write_strips(path, levels, mpp):
+    scale = {"resolution": (10_000 / mpp,) * 2, "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(path.with_suffix(".tif"), levels[0], photometric="rgb", **scale)
+
+
+# by how a slide of them is written
+FORMATS = {
+    "png": write_png, "svs": write_svs, "strips": write_strips,
+    "tif": lambda path, levels, mpp: write_slide(path.with_suffix(".tif"), levels[0], mpp),
+    "dicom": lambda path, levels, mpp: write_dicom(path, levels, mpp),
+    "dicom file": lambda path, levels, mpp: (write_dicom(path.with_name("1.2.3"), levels[:1], mpp) / "0.dcm").rename(
+        path.with_suffix(".dcm")
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("mpp", [0.30, 0.24, 0.15])
+def test_tile_of_every_format_is_what_inference_sees_there(tmp_path, kind, mpp):
+    """At the scale of level 0, between levels, and at that of level 1; all of it lossless."""
+    step = TRUE_MPP / mpp
+    # so that the region's corner lies on inference's grid
+    x0, y0 = round(40 * step), round(20 * step)
+    pixels = picture(640, 512, 11)
+    levels = [pixels, np.asarray(Image.fromarray(pixels).reduce(2))]
+    (tmp_path / "slides").mkdir()
+    FORMATS[kind](tmp_path / "slides" / "TCGA-A1-AAAA-01Z-00-DX1", levels, mpp)
+    folder = write_source(tmp_path / "in", {}, {})
+    Image.fromarray(codes(200, 160, 2)).save(folder / "masks" / f"TCGA-A1-AAAA-DX1_xmin{x0}_ymin{y0}_MPP-0.2500.png")
+    options = {"tile_size": TILE, "tile_files": "none", "val_fraction": 0, "test_fraction": 0}
+    prepare_bcss(folder, tmp_path / "out", **options)
+
+    items = load_slide_tiles(tmp_path / "out", "train", tmp_path / "slides", folder / "masks", slide_mpp=mpp)
+    assert len(items) == 4
+    with open_slide(Path(items[0]["image"].slide), mpp=mpp) as reader:
+        view = ModelView(reader, TRUE_MPP)
+        for item in map(reading(), items):
+            (seen,) = view.read_batch([(40 + item["x"], 20 + item["y"])], TILE)
+            assert np.array_equal(item["image"].numpy(), seen.transpose(2, 0, 1))
+            assert seen.std() > 20
+
+
+def test_picture_is_taken_where_there_is_no_other_slide(prepared, tmp_path):
+    """Beside slides lie pictures of their regions and thumbnails."""
     place = copied(prepared, tmp_path)
-    path = place.slides / SLIDES["TCGA-A1-AAAA-DX1"]
-    write_slide(path, picture(520, 260, 0), tile=None)
-    with refused(str(path), "not a tiled"):
-        load(place)
+    slide = place.slides / SLIDES["TCGA-A1-AAAA-DX1"]
+    pixels = Image.open(slide)
+    for name in ("TCGA-A1-AAAA-DX1.png", "TCGA-A1-AAAA-DX1_xmin10_ymin20_MPP-0.2500.png", "TCGA-A1-AAAA-DX1_thumb.jpg"):
+        pixels.save(place.slides / name)
+    assert load(place)[0]["image"].slide == str(slide)
+    slide.unlink()
+    item = load(place, slide_mpp=TRUE_MPP)[0]
+    assert item["image"].slide == str(place.slides / "TCGA-A1-AAAA-DX1.png")
+    cut = load_tiles(prepared.output, "train")[0]
+    assert np.array_equal(reading()(item)["image"].numpy(), cut_pixels(cut, "image"))
 
 
 def test_regions_without_a_place_are_refused(prepared, tmp_path):
@@ -493,46 +558,18 @@ def test_split_without_tiles_is_refused_with_those_there_are(prepared):
         load(prepared, "tset")
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_slide_cut_short_after_the_check_is_named(prepared, tmp_path, backend):
+@pytest.mark.parametrize(
+    ("backend", "words"), [("cucim", "export it again"), ("openslide", "OpenSlide does not open it")]
+)
+def test_slide_cut_short_after_the_check_is_named(prepared, tmp_path, backend, words):
     place = copied(prepared, tmp_path)
-    items = load(place)
+    items = load(place, backend=backend)
     path = place.slides / SLIDES["TCGA-A1-AAAA-DX1"]
     path.write_bytes(path.read_bytes()[:200])
-    with refused(str(path), "cannot be read", backend):
+    with refused(str(path), words):
         LoadSlideTiled("image", backend)(items[0])
 
 
-def test_unknown_backend_is_refused_with_the_known():
-    with refused("backend='vips'", "cucim, openslide"):
-        LoadSlideTiled("image", "vips")
-
-
-@pytest.mark.parametrize(("backend", "other"), [("openslide", "cucim"), ("cucim", "openslide")])
-def test_backend_that_is_not_installed_is_refused_with_its_package(monkeypatch, backend, other):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.split(".")[0] == backend:
-            raise ModuleNotFoundError(f"No module named '{name}'")
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with refused(f"backend={backend!r}", "pip install", f"--backend {other}"):
-        LoadSlideTiled("image", backend)
-
-
-@pytest.mark.parametrize("how", ["label first", "other page", "planes"])
-def test_slide_of_which_a_library_could_take_another_page_is_refused(tmp_path, how):
-    pixels, path = picture(640, 480, 1), tmp_path / "slide.tif"
-    options = {"tile": (128, 128), "photometric": "rgb", "compression": "adobe_deflate"}
-    with tifffile.TiffWriter(path) as file:
-        if how == "label first":
-            file.write(picture(100, 90, 2), photometric="rgb")
-        if how == "planes":
-            pixels, options["planarconfig"] = np.ascontiguousarray(pixels.transpose(2, 0, 1)), "separate"
-        file.write(pixels, **options)
-        if how == "other page":
-            file.write(picture(320, 240, 3), **options)
-    with refused(str(path), "save it alone"):
-        slide_page(path)
+def test_unknown_backend_is_refused_with_the_known(prepared):
+    with refused("backend='vips'", "auto, cucim, openslide, tifffile, dicom, image"):
+        load(prepared, backend="vips")

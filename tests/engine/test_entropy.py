@@ -13,6 +13,7 @@ from scipy.stats import entropy
 from lightmuseg.engine.entropy import LEVELS, UNKNOWN, Entropies, uncertainty_map
 from lightmuseg.engine.rows import RowStore
 from lightmuseg.errors import InputError
+from lightmuseg.runtimes import RuntimeInfo
 from lightmuseg.slides import Options, segment_slides
 
 MULTI = ("tumor", "stroma")
@@ -22,6 +23,7 @@ class Doubtful:
     """A network that is the less sure the nearer a pixel's grey is to the border of two classes."""
 
     tile_size, output_stride, parity = 256, 2, None
+    info = RuntimeInfo("doubtful", "cpu", "float32")
 
     def __init__(self, out_channels):
         self.out_channels = out_channels
@@ -31,9 +33,6 @@ class Doubtful:
         if self.out_channels == 1:
             return (127.5 - green) / 30
         return -np.abs(green - np.array([60, 128, 200], np.float32)[:, None, None]) / 20
-
-    def describe(self):
-        return {}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from lightmuseg.engine.pipeline import UNREAD, segment_slide
 from lightmuseg.engine.plan import plan_tiles
 from lightmuseg.engine.rows import MemoryRows, RowStore
 from lightmuseg.networks import LightMuSeg
-from lightmuseg.runtimes import TorchRuntime
+from lightmuseg.runtimes import torch_runtime
 from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers.opening import open_slide
 from lightmuseg.wsi.readers.reader import UnreadablePixels
@@ -86,7 +86,7 @@ def segmented(
 @pytest.mark.parametrize(("channels", "stride", "factor"), [(1, 2, 2), (5, 2, 2), (5, 2, 8), (1, 1, 1), (5, 1, 2)])
 @pytest.mark.parametrize("overlap", [0.0, 0.25])
 def test_map_is_that_of_a_plain_sliding_window(slide, tmp_path, channels, stride, factor, overlap):
-    runtime = TorchRuntime(random_network(channels, stride), tile_size=SIDE)
+    runtime = torch_runtime(random_network(channels, stride), tile_size=SIDE)
     names = NAMES[: max(1, channels - 1)]
     whole, probabilities, _ = segmented(slide.path, runtime, tmp_path, None, overlap, factor, names)
     expected = plain_reference(slide.pixels, runtime, overlap, factor)
@@ -98,7 +98,7 @@ def test_map_is_that_of_a_plain_sliding_window(slide, tmp_path, channels, stride
 
 def test_real_slide_is_that_of_a_plain_sliding_window(data, tmp_path):
     path = data / "slides" / "CMU-1-Small-Region.svs"
-    runtime = TorchRuntime(random_network(5), tile_size=512)
+    runtime = torch_runtime(random_network(5), tile_size=512)
     with open_slide(path, mpp=0.25) as reader:
         view = ModelView(reader, 0.25)
         whole, _, _ = segmented(path, runtime, tmp_path, None, 0.0, 2, NAMES, 4, view)
@@ -108,7 +108,7 @@ def test_real_slide_is_that_of_a_plain_sliding_window(data, tmp_path):
 
 
 def test_area_keeps_what_it_covers_and_counts_it(slide, tmp_path):
-    runtime = TorchRuntime(random_network(5), tile_size=SIDE)
+    runtime = torch_runtime(random_network(5), tile_size=SIDE)
     whole, *_ = segmented(slide.path, runtime, tmp_path / "whole", names=NAMES)
     grid = np.zeros((41, 35), bool)
     grid[5:12, 3:9] = grid[33:41, 30:35] = True
@@ -130,7 +130,7 @@ class Broken(ModelView):
 
 
 def test_what_cannot_be_read_is_marked_and_the_rest_is_as_it_was(slide, tmp_path):
-    runtime = TorchRuntime(random_network(1), tile_size=SIDE)
+    runtime = torch_runtime(random_network(1), tile_size=SIDE)
     whole, *_ = segmented(slide.path, runtime, tmp_path / "whole", overlap=0.0)
     with open_slide(slide.path) as reader:
         part, probabilities, records = segmented(
@@ -161,7 +161,7 @@ def damaged(slide, tmp_path):
 
 @pytest.mark.parametrize("factor", [2, 8])
 def test_only_the_pixels_of_a_damaged_tile_are_unread(slide, damaged, tmp_path, factor):
-    runtime = TorchRuntime(random_network(5), tile_size=SIDE)
+    runtime = torch_runtime(random_network(5), tile_size=SIDE)
     whole, *_ = segmented(slide.path, runtime, tmp_path / "whole", factor=factor, names=NAMES)
     part, _, records = segmented(damaged, runtime, tmp_path / "part", factor=factor, names=NAMES)
     lost = np.zeros_like(whole, bool)
@@ -181,7 +181,7 @@ def test_only_the_pixels_of_a_damaged_tile_are_unread(slide, damaged, tmp_path, 
 
 
 def test_resumed_run_counts_each_unread_tile_once(damaged, tmp_path, monkeypatch):
-    runtime = TorchRuntime(random_network(1), tile_size=SIDE)
+    runtime = torch_runtime(random_network(1), tile_size=SIDE)
     _, _, once = segmented(damaged, runtime, tmp_path / "once")
     save = RowStore.save
     for stop in range(len(once) - 1):
@@ -200,7 +200,7 @@ def test_resumed_run_counts_each_unread_tile_once(damaged, tmp_path, monkeypatch
 
 
 def test_run_that_goes_on_gives_the_same_bits(slide, tmp_path):
-    runtime = TorchRuntime(random_network(5), tile_size=SIDE)
+    runtime = torch_runtime(random_network(5), tile_size=SIDE)
     once = segmented(slide.path, runtime, tmp_path / "rows", overlap=0.4, names=NAMES)
     rows = sorted((tmp_path / "rows").iterdir())
     contents = [row.read_bytes() for row in rows]
@@ -213,7 +213,7 @@ def test_run_that_goes_on_gives_the_same_bits(slide, tmp_path):
 
 
 def test_rows_in_memory_are_those_on_disk(slide, tmp_path):
-    runtime = TorchRuntime(random_network(5), tile_size=SIDE)
+    runtime = torch_runtime(random_network(5), tile_size=SIDE)
     on_disk, in_memory = (segmented(slide.path, runtime, folder, names=NAMES) for folder in (tmp_path, None))
     assert np.array_equal(in_memory[0], on_disk[0])
     assert np.array_equal(in_memory[1], on_disk[1])
@@ -221,7 +221,7 @@ def test_rows_in_memory_are_those_on_disk(slide, tmp_path):
 
 
 def test_progress_is_of_all_tiles_also_where_a_run_goes_on(slide, tmp_path):
-    runtime = TorchRuntime(random_network(1), tile_size=SIDE)
+    runtime = torch_runtime(random_network(1), tile_size=SIDE)
     calls = []
     for _ in range(2):
         segmented(slide.path, runtime, tmp_path, overlap=0.0, progress=lambda *call: calls.append(call))
@@ -233,7 +233,7 @@ def test_progress_is_of_all_tiles_also_where_a_run_goes_on(slide, tmp_path):
 
 
 def test_finished_run_reads_nothing(slide, tmp_path):
-    runtime = TorchRuntime(random_network(1), tile_size=SIDE)
+    runtime = torch_runtime(random_network(1), tile_size=SIDE)
     segmented(slide.path, runtime, tmp_path)
 
     class Closed(ModelView):
@@ -245,7 +245,7 @@ def test_finished_run_reads_nothing(slide, tmp_path):
 
 
 def test_error_of_a_stage_ends_the_run(slide, tmp_path):
-    runtime = TorchRuntime(random_network(1), tile_size=SIDE)
+    runtime = torch_runtime(random_network(1), tile_size=SIDE)
 
     class Faulty(ModelView):
         def read_batch(self, corners_m, size):

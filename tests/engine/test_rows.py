@@ -29,9 +29,10 @@ def stored(plan, tmp_path, request):
     for row, (low, high) in enumerate(pairwise(edges)):
         samples = entropy[-(-low // 4) : -(-high // 4)]
         # the engine uses its arrays again
-        arrays = [array.copy() for array in (classes[low:high], samples, probabilities[:, low:high])]
-        store.save(row, *arrays, {"row": row})
-        for array in arrays:
+        arrays = {"classes": classes[low:high], "entropy": samples, "probabilities": probabilities[:, low:high]}
+        arrays = {name: array.copy() for name, array in arrays.items()}
+        store.save(row, arrays, {"row": row})
+        for array in arrays.values():
             array.fill(7)
     assert store.finished() == len(store)
     return store, classes, entropy, probabilities

@@ -147,10 +147,10 @@ def test_network_of_several_classes_is_the_variants(root, tmp_path):
     network = BundleNetwork(root / "bundle", tmp_path / "five.pt", ["multiclass"])
     assert network.class_names == ("tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris")
     (image,) = labelled(tmp_path, ["a"])
-    with predicted(image.image, network, {}) as prediction:
-        classes = prediction.image(1.0)
+    with predicted(image.image, network) as prediction:
+        classes = prediction.image()
         found = dict.fromkeys(network.class_names, 0.0)
-        for name, polygon in prediction.polygons():
+        for name, polygon in prediction.annotations():
             found[name] += polygon.area
     assert classes.shape == (512, 1024)
     for index, name in enumerate(network.class_names, start=1):

@@ -42,12 +42,12 @@ def slide(tmp_path):
 
 def test_unread_tiles_are_counted_and_no_region_is_there(slide):
     lost = shapely.box(128, 256, 256, 384)
-    for request in [{}, {"location": [0, 0], "size": [200, 300]}]:
-        with predicted(slide, NETWORK, request) as prediction:
-            found = shapely.union_all([polygon for _, polygon in prediction.polygons()])
+    for request in [{}, {"location": (0, 0), "size": (200, 300)}]:
+        with predicted(slide, NETWORK, **request) as prediction:
+            found = shapely.union_all([polygon for _, polygon in prediction.annotations()])
             box = prediction.box.polygon()
             assert found.symmetric_difference(box - lost).area < 0.01 * box.area
-            image = prediction.image(1.0)
+            image = prediction.image()
             assert set(np.unique(image)) == {0, 1}
             assert not image[256:384, 128:256].any()
             assert image.sum() == (box - lost).area
@@ -56,6 +56,6 @@ def test_unread_tiles_are_counted_and_no_region_is_there(slide):
 
 
 def test_request_of_which_nothing_can_be_read_is_refused(slide):
-    request = {"location": [150, 270], "size": [60, 60]}
-    with pytest.raises(InputError, match=r"slide.tif: nothing .* 128, 256 "), predicted(slide, NETWORK, request):
+    request = {"location": (150, 270), "size": (60, 60)}
+    with pytest.raises(InputError, match=r"slide.tif: nothing .* 128, 256 "), predicted(slide, NETWORK, **request):
         pass

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lightmuseg.classes import COLOURS, SPARE
+from lightmuseg.classes import COLOURS, SPARE_COLOURS
 from lightmuseg.label.start_page import METHODS, start_page, start_page_without_names
 
 ADDRESS = "http://127.0.0.1:8000"
@@ -133,7 +133,7 @@ def test_values_come_back_from_the_page_as_they_were_given(state):
         ["Version 1", "0.733 on 12 tiles", "0.612", "1,048", "3", "in use", local(1772366400 + 24 * 3600 + 1800)],
         ["Version 0 to start from", DASH, DASH, DASH, DASH, "no", local(1772366400)],
     ]
-    colours = (COLOURS["stroma"], COLOURS["lymphocytic_infiltrate"], SPARE[0])
+    colours = (COLOURS["stroma"], COLOURS["lymphocytic_infiltrate"], SPARE_COLOURS[0])
     assert page.values("fill") == ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colours]
     assert page.of("title") == page.of("h1") == ["LightMuSeg label server"]
     assert page.of("code") == [ADDRESS, HASH[:12]]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from PIL import Image
 from lightmuseg.errors import InputError
 from lightmuseg.networks import LightMuSeg
 from lightmuseg.networks.weights import load_weights
-from lightmuseg.runtimes import KINDS, TorchRuntime, choice, make_runtime, require_runtime
+from lightmuseg.runtimes import KINDS, RuntimeInfo, choice, make_runtime, require_runtime, torch_runtime
 from lightmuseg.runtimes import openvino as openvino_runtimes
-from lightmuseg.runtimes.parity import Parity, class_map, parity
+from lightmuseg.runtimes.parity import Parity, changed_share
 
 pytestmark = pytest.mark.runtimes
 SIDE = 256
@@ -78,15 +79,15 @@ def test_logits_are_those_of_the_trained_network(kind, network, tiles):
 def test_compiling_changes_no_logits(small, tiles):
     """The trained network, which takes minutes, is compiled in the nightly run."""
     runtime = make_runtime(small, "torch_compile", SIDE, 2, sample=tiles)
-    assert runtime.describe()["runtime"] == "torch_compile"
-    eager = TorchRuntime(small, SIDE)(tiles)
+    assert runtime.info.kind == "torch_compile"
+    eager = torch_runtime(small, SIDE)(tiles)
     assert np.abs(runtime(tiles) - eager).max() < 1e-4 * np.abs(eager).max()
 
 
 def test_openvino_is_what_a_cpu_gets_where_it_is_installed(small, monkeypatch):
-    assert make_runtime(small, None, SIDE).describe()["runtime"] == "openvino"
+    assert make_runtime(small, None, SIDE).info.kind == "openvino"
     monkeypatch.setattr(choice, "find_spec", lambda name: None)
-    assert make_runtime(small, None, SIDE).describe()["runtime"] == "torch"
+    assert make_runtime(small, None, SIDE).info.kind == "torch"
 
 
 def test_an_export_is_made_once_for_its_weights(small, tmp_path, monkeypatch):
@@ -100,19 +101,6 @@ def test_an_export_is_made_once_for_its_weights(small, tmp_path, monkeypatch):
     assert len(list(files.glob("*.xml"))) == 2
 
 
-class Wrong(TorchRuntime):
-    """A runtime whose logits are off by a share of the largest."""
-
-    def __init__(self, network, tile_size, share):
-        self.share = 0.0
-        super().__init__(network, tile_size)
-        self.share = share
-
-    def __call__(self, tiles):
-        logits = super().__call__(tiles)
-        return logits + self.share * np.abs(logits).max()
-
-
 @pytest.fixture
 def without_compiling(monkeypatch):
     """Kinds to try but the one that takes minutes; it has tests of its own."""
@@ -122,10 +110,20 @@ def without_compiling(monkeypatch):
 
 @pytest.fixture
 def broken_openvino(monkeypatch):
-    def make(request):
-        return Wrong(request.network, request.tile_size, 0.02)
+    """Logits of OpenVINO are off by a share of the largest."""
 
-    monkeypatch.setitem(KINDS, "openvino", choice.Kind(make, ("cpu",)))
+    def make(kind, network, tile_size, *rest):
+        runtime = torch_runtime(network, tile_size)
+        if kind != "openvino":
+            return runtime
+
+        def wrong(tiles):
+            logits = runtime(tiles)
+            return logits + 0.02 * np.abs(logits).max()
+
+        return replace(runtime, call=wrong, info=replace(runtime.info, kind="openvino"))
+
+    monkeypatch.setattr(choice, "make", make)
 
 
 def test_a_runtime_that_differs_is_refused_with_the_figures(network, tiles, broken_openvino):
@@ -135,27 +133,29 @@ def test_a_runtime_that_differs_is_refused_with_the_figures(network, tiles, brok
 
 @pytest.mark.parametrize("kind", [None, "auto"])
 def test_where_none_is_asked_for_one_that_differs_is_left_out_aloud(
-    small, tiles, broken_openvino, without_compiling, kind, capsys
+    small, tiles, broken_openvino, without_compiling, kind, caplog
 ):
     runtime = make_runtime(small, kind, SIDE, sample=tiles)
-    assert not isinstance(runtime, Wrong)
+    assert runtime.info.kind == "torch"
     assert runtime.parity.passes
-    assert "warning: --runtime openvino: is not the trained network" in capsys.readouterr().err
+    assert "--runtime openvino: is not the trained network" in caplog.text
 
 
-def test_auto_takes_the_fastest_that_passes_and_says_so(small, tiles, monkeypatch, without_compiling, capsys):
+def test_auto_takes_the_fastest_that_passes_and_says_so(small, tiles, monkeypatch, without_compiling, caplog):
+    caplog.set_level("INFO", "lightmuseg")
     rates = {"torch": 3.0, "openvino": 5.0, "onnx": 6.0}
-    monkeypatch.setattr(choice, "rate", lambda runtime, *rest: rates[runtime.describe()["runtime"]])
-    assert make_runtime(small, "auto", SIDE, sample=tiles).describe()["runtime"] == "onnx"
-    assert "--runtime auto: onnx is the fastest" in capsys.readouterr().err
+    monkeypatch.setattr(choice, "rate", lambda runtime, *rest: rates[runtime.info.kind])
+    assert make_runtime(small, "auto", SIDE, sample=tiles).info.kind == "onnx"
+    assert "--runtime auto: onnx is the fastest" in caplog.text
 
 
-def test_mixed_precision_that_differs_too_much_leaves_float32(network, tiles, monkeypatch, capsys):
+def test_mixed_precision_that_differs_too_much_leaves_float32(network, tiles, monkeypatch, caplog):
     monkeypatch.setattr(choice, "find_spec", lambda name: None)
-    strict = parity(TorchRuntime(network, SIDE, amp=True), TorchRuntime(network, SIDE), tiles)
+    exact, mixed = (torch_runtime(network, SIDE, amp=amp) for amp in (False, True))
+    strict = mixed.compared(exact, tiles).parity
     runtime = make_runtime(network, None, SIDE, amp=True, sample=tiles)
-    assert runtime.describe()["precision"] == ("bfloat16" if strict.passes else "float32")
-    assert ("is left out" in capsys.readouterr().err) is not strict.passes
+    assert runtime.info.precision == ("bfloat16" if strict.passes else "float32")
+    assert ("is left out" in caplog.text) is not strict.passes
 
 
 @pytest.mark.parametrize(
@@ -177,13 +177,13 @@ def test_a_runtime_whose_package_is_missing_names_the_extra(monkeypatch):
         require_runtime("tensorrt", "cuda")
 
 
-def test_bfloat16_is_refused_where_the_processor_has_none(small, tiles, monkeypatch, without_compiling, capsys):
+def test_bfloat16_is_refused_where_the_processor_has_none(small, tiles, monkeypatch, without_compiling, caplog):
     monkeypatch.setattr(openvino_runtimes, "knows_bfloat16", lambda: False)
     with pytest.raises(InputError, match="--runtime openvino_bf16: this processor computes nothing in bfloat16"):
         make_runtime(small, "openvino_bf16", SIDE)
     monkeypatch.setattr(choice, "rate", lambda runtime, *rest: 1.0)
     make_runtime(small, "auto", SIDE, sample=tiles)
-    assert "openvino_bf16" not in capsys.readouterr().err
+    assert "openvino_bf16" not in caplog.text
 
 
 def test_figures_that_are_no_numbers_do_not_pass():
@@ -193,10 +193,11 @@ def test_figures_that_are_no_numbers_do_not_pass():
     assert Parity("int8", 1, 0.9, 0.01).passes
 
 
-def test_classes_are_the_sign_of_one_logit_or_the_largest_of_several():
-    logits = np.float32([[[[-1, 2]]], [[[3, -4]]]])
-    assert class_map(logits).tolist() == [[[0, 1]], [[1, 0]]]
-    assert class_map(np.float32([[[[1.0]], [[3.0]], [[2.0]]]])).tolist() == [[[1]]]
+def test_the_changed_share_is_of_signs_or_of_largest_logits():
+    given, expected = np.float32([[[[-1, 2]]], [[[3, -4]]]]), np.float32([[[[-2, 9]]], [[[-3, -1]]]])
+    assert changed_share(given, expected) == 1 / 4
+    three = np.float32([[[[1.0]], [[3.0]], [[2.0]]]])
+    assert (changed_share(three, 2 * three), changed_share(three, -three)) == (0, 1)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -204,9 +205,22 @@ def test_classes_are_the_sign_of_one_logit_or_the_largest_of_several():
 def test_on_a_gpu_in_float16(kind, network, tiles):
     runtime = make_runtime(network, kind, SIDE, 8, "cuda", amp=True, sample=tiles)
     assert runtime.parity.passes
-    assert runtime.describe()["precision"] == "float16"
+    assert runtime.info.precision == "float16"
 
 
-def test_nothing_is_reported_to_openvinos_makers(small):
+def test_openvino_and_nncf_report_nothing_to_their_makers(small):
+    make_runtime(small, "openvino", SIDE)
     assert sys.modules["openvino_telemetry"] is None
-    assert json.dumps(make_runtime(small, "openvino", SIDE).describe())
+    from openvino.tools.ovc import telemetry_stub, telemetry_utils
+
+    assert telemetry_utils.tm is telemetry_stub
+
+
+def test_a_record_says_how_it_was_made(small):
+    plain = make_runtime(small, "openvino", SIDE).info.plain()
+    assert json.loads(json.dumps(plain)) == {
+        "runtime": "openvino", "device": "cpu", "precision": "float32", "threads": torch.get_num_threads()
+    }  # fmt: skip
+    assert RuntimeInfo("tensorrt", "GPU", "float16").plain() == {
+        "runtime": "tensorrt", "device": "GPU", "precision": "float16"
+    }  # fmt: skip

@@ -12,8 +12,7 @@ from PIL import Image
 from lightmuseg.errors import InputError
 from lightmuseg.networks import LightMuSeg
 from lightmuseg.networks.weights import load_weights
-from lightmuseg.runtimes import TorchRuntime, int8_folder, make_runtime
-from lightmuseg.runtimes.parity import parity
+from lightmuseg.runtimes import int8_folder, make_runtime, torch_runtime
 from lightmuseg.runtimes.quantization import pooled_dice, quantize
 
 pytestmark = pytest.mark.runtimes
@@ -67,10 +66,9 @@ def test_the_model_computes_in_int8_and_is_the_network(quantized, network, split
     assert kinds.count("FakeQuantize") > 20
     tiles = np.stack([np.asarray(Image.open(tile["image"])) for tile in splits["test"]])
     runtime = make_runtime(network, "openvino_int8", SIDE, int8=folder)
-    assert runtime.describe()["precision"] == "int8"
-    assert 1 - parity(runtime, TorchRuntime(network, SIDE), tiles).changed == pytest.approx(
-        record["agreement"], abs=1e-3
-    )
+    assert runtime.info.precision == "int8"
+    same = 1 - runtime.compared(torch_runtime(network, SIDE), tiles).parity.changed
+    assert same == pytest.approx(record["agreement"], abs=1e-3)
 
 
 def test_another_networks_model_is_refused(quantized, tmp_path):

@@ -8,6 +8,7 @@ import re
 import shutil
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import fire
 import numpy as np
@@ -17,10 +18,11 @@ from PIL import Image
 
 from lightmuseg.cli import COMMANDS
 from lightmuseg.cli.arguments import checked
-from lightmuseg.errors import InputError, user_fault
+from lightmuseg.errors import InputError
 from lightmuseg.runtimes import choice
+from lightmuseg.runtimes.quantization import quantize_model
 from lightmuseg.slides import options
-from lightmuseg.slides.bundle_config import configured, load_segmenter, quantize_bundle, run_bundle
+from lightmuseg.slides.bundle_config import configured, make_segmenter
 
 # what MONAI makes of each in a config: another name, the value of a key, another file, or a run of Python
 NAMES = (
@@ -28,8 +30,8 @@ NAMES = (
     "['a']",
 )  # fmt: skip
 NETWORK = (
-    "$type('Dark', (), {'tile_size': 256, 'output_stride': 2, 'out_channels': 1, 'parity': None, "
-    "'describe': lambda self: {'runtime': 'dark'}, '__call__': lambda self, t: 150.0 - t[:, None, ::2, ::2, 1]})()"
+    "$__import__('lightmuseg.runtimes').runtimes.Runtime(lambda t: 150.0 - t[:, None, ::2, ::2, 1], "
+    "__import__('lightmuseg.runtimes').runtimes.RuntimeInfo('dark', 'cpu', 'float32'), 256, 1, 2)"
 )
 
 
@@ -52,7 +54,7 @@ def bundle(root, tmp_path):
         shutil.copytree(root / "bundle" / "configs", folder / "configs")
         (folder / "models").mkdir()
         (folder / "models" / "model.pt").symlink_to(root / "bundle" / "models" / "model.pt")
-        (folder / "dark.json").write_text(json.dumps({"runtime_def": NETWORK, "tissue_mask": False, "slide_mpp": 0.25}))
+        (folder / "dark.json").write_text(json.dumps({"runtime": NETWORK, "tissue_mask": False, "slide_mpp": 0.25}))
         return folder
 
     return make
@@ -69,8 +71,8 @@ def test_the_files_that_are_named_are_those_that_are_read(bundle, tmp_path, monk
     region.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
     override = bundle / f"{name}.json"
     shutil.copy(bundle / "dark.json", override)
-    values = {"checkpoint": Path(f"{name}.pt"), "region": Path(f"{name}.geojson")}
-    run_bundle(bundle, override, [Path(f"{name}.png")], Path(f"out {name}"), values)
+    values = {"checkpoint": Path(f"{name}.pt"), "region": Path(f"{name}.geojson"), "output_dir": Path(f"out {name}")}
+    make_segmenter(values, bundle, [override]).run([Path(f"{name}.png")])
     record = json.loads((tmp_path / f"out {name}" / name / "run.json").read_text())
     assert record["slide"] == str(slide)
     assert record["slide_sha256"] == digest(slide) != digest(decoy)
@@ -109,15 +111,15 @@ def test_a_device_that_is_none_ends_in_one_line(bundle, tmp_path):
     bundle = bundle("bundle")
     for device in ("gpu 1", "'); import os #"):
         with pytest.raises(InputError, match=r"\A--device [^\n]*: is no device of PyTorch; give cpu or cuda:0.\Z"):
-            load_segmenter(bundle, None, [], tmp_path / "out", {"device": device})
+            make_segmenter({"device": device}, bundle)
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:7", "mps", "xpu"])
 def test_a_device_that_is_not_here_is_refused_before_a_slide_is_read(bundle, tmp_path, monkeypatch, name):
     monkeypatch.setattr(torch, "zeros", partial(zeros_without, name))
-    with pytest.raises(Exception) as error:  # as MONAI passes it on
-        load_segmenter(bundle("bundle"), None, [], tmp_path / "out", {"device": name})
-    assert re.fullmatch(f"--device {name}: cannot compute here .*; give cpu.*", user_fault(error.value))
+    with pytest.raises(InputError) as error:
+        make_segmenter({"device": name, "output_dir": tmp_path / "out"}, bundle("bundle"))
+    assert re.fullmatch(f"--device {name}: cannot compute here .*; give cpu.*", str(error.value))
     assert not (tmp_path / "out").exists()
 
 
@@ -152,18 +154,18 @@ def test_what_cannot_be_is_refused_before_the_network_is_loaded(bundle, tmp_path
     missing = ("zarr", "highdicom", "onnxruntime")
     for module in (options, choice):
         monkeypatch.setattr(module, "find_spec", lambda name: None if name in missing else True)
-    monkeypatch.setattr("lightmuseg.slides.bundle_config.load_weights", lambda *_: pytest.fail("loads the network"))
-    with pytest.raises(Exception) as error:  # as MONAI passes it on
-        load_segmenter(bundle("bundle"), None, [], tmp_path / "out", values)
-    assert said in user_fault(error.value)
+    monkeypatch.setattr("lightmuseg.models.model.Model.network", lambda *_: pytest.fail("loads the network"))
+    with pytest.raises(InputError) as error:
+        make_segmenter(values, bundle("bundle"))
+    assert said in str(error.value)
 
 
 def test_an_output_folder_that_cannot_be_written_is_refused_before_the_network_is_loaded(bundle, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("lightmuseg.slides.bundle_config.load_weights", lambda *_: pytest.fail("loads the network"))
-    with pytest.raises(Exception) as error:  # as MONAI passes it on
-        load_segmenter(bundle("bundle"), None, [], tmp_path / "file" / "out", {})
-    assert f"{tmp_path / 'file' / 'out'}: cannot write" in user_fault(error.value)
+    monkeypatch.setattr("lightmuseg.models.model.Model.network", lambda *_: pytest.fail("loads the network"))
+    with pytest.raises(InputError) as error:
+        make_segmenter({"output_dir": tmp_path / "file" / "out"}, bundle("bundle"))
+    assert f"{tmp_path / 'file' / 'out'}: cannot write" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -183,11 +185,11 @@ def test_int8_for_other_tiles_is_refused_before_the_network_is_loaded(
     bundle, tmp_path, monkeypatch, record, values, said
 ):
     monkeypatch.setattr(choice, "find_spec", lambda name: True)
-    monkeypatch.setattr("lightmuseg.slides.bundle_config.load_weights", lambda *_: pytest.fail("loads the network"))
+    monkeypatch.setattr("lightmuseg.models.model.Model.network", lambda *_: pytest.fail("loads the network"))
     values = {"runtime": "openvino_int8", "int8": write_int8(tmp_path / "model_int8", **record), **values}
-    with pytest.raises(Exception) as error:  # as MONAI passes it on
-        load_segmenter(bundle("bundle"), None, [], tmp_path / "out", values)
-    assert said in user_fault(error.value)
+    with pytest.raises(InputError) as error:
+        make_segmenter(values, bundle("bundle"))
+    assert said in str(error.value)
 
 
 SWITCHES = ("tissue_mask", "ome", "probabilities", "dicom_seg", "resume")
@@ -202,22 +204,23 @@ def test_a_switch_is_as_the_override_says_unless_it_is_given(bundle, tmp_path, m
     words = [word.format(name.replace("_", "-")) for name in SWITCHES for word in words]
     found = {}
 
-    def run_bundle(bundle, override, slides, output, values):
-        config = configured([bundle / "configs" / "inference_wsi.json", override], bundle, values)
+    def make(values, bundle, overrides):
+        config = configured([bundle / "configs" / "inference_wsi.json", *overrides], bundle, values)
         found.update({name: config.get_parsed_content(name) for name in SWITCHES})
-        output.mkdir()
+        values["output_dir"].mkdir()
+        return SimpleNamespace(run=lambda *_: None)
 
-    monkeypatch.setattr("lightmuseg.slides.bundle_config.run_bundle", run_bundle)
+    monkeypatch.setattr("lightmuseg.slides.bundle_config.make_segmenter", make)
     line = ["segment", "a.png", "--output", str(tmp_path / "out"), "--bundle", str(folder), "--override", str(override)]
     fire.Fire(COMMANDS, command=checked([*line, *words], COMMANDS), name="lightmuseg")
     expected = value if not words else "no" not in words[0] and "false" not in words[0]
     assert found == dict.fromkeys(SWITCHES, expected)
 
 
-def test_weights_to_quantize_are_those_that_are_named(bundle, tmp_path):
+def test_weights_to_quantize_are_those_that_are_named(tmp_path):
     pytest.importorskip("nncf")
-    with pytest.raises(InputError, match=r"/a@##b.pt: no such weights file"):
-        quantize_bundle(bundle("bundle"), None, tmp_path / "a@##b.pt", tmp_path)
+    with pytest.raises(InputError, match=r"/a@##b.pt: is neither a file nor one of the models"):
+        quantize_model(tmp_path / "a@##b.pt", tmp_path)
 
 
 def test_the_command_reads_the_file_that_it_is_given(run, bundle, tmp_path):

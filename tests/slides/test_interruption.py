@@ -18,16 +18,16 @@ import cucim
 import lightmuseg.slides.job
 import lightmuseg.outputs.probabilities
 from lightmuseg.errors import report_faults_in_one_line
+from lightmuseg.runtimes import RuntimeInfo
 from lightmuseg.slides import Options, segment_slides
 
 class Shades:
     tile_size, output_stride, out_channels, parity = 128, 2, 3, None
+    info = RuntimeInfo("shades", "cpu", "float32")
     def __call__(self, tiles):
         time.sleep(0.004 * len(tiles))
         green = tiles[:, 1::2, 1::2, 1].astype(np.float32)
         return np.stack([np.abs(green - centre) for centre in (60, 128, 200)], axis=1)
-    def describe(self):
-        return {}
 
 def start(output):
     child = os.fork()

@@ -19,7 +19,7 @@ from PIL import Image
 from shapely.geometry import shape
 
 from lightmuseg.errors import InputError
-from lightmuseg.runtimes import Parity
+from lightmuseg.runtimes import Parity, RuntimeInfo
 from lightmuseg.slides import Options, segment_slides
 from lightmuseg.view.result_list import Results
 from lightmuseg.view.zoom_tiles import open_result_slide
@@ -31,6 +31,7 @@ class Shades:
     """A network that tells shades of grey apart: class k of K where the green channel is in the k-th part."""
 
     tile_size, output_stride, parity = 256, 2, None
+    info = RuntimeInfo("shades", "cpu", "float32", 1)
 
     def __init__(self, out_channels=1, after=None, stop=KeyboardInterrupt):
         self.out_channels = out_channels
@@ -47,9 +48,6 @@ class Shades:
             return 127.5 - green
         centres = 255 * (np.arange(self.out_channels, dtype=np.float32) + 0.5) / self.out_channels
         return -np.abs(green - centres[:, None, None])
-
-    def describe(self):
-        return {"runtime": "shades"}
 
 
 @pytest.fixture
@@ -122,7 +120,9 @@ def test_results_say_the_same_in_every_format(slide, tmp_path, names):
 def test_record_says_what_the_result_rests_on(slide, tmp_path):
     segment(str(slide), tmp_path / "out", model={"weights_sha256": "abc"}, overlap=0.5)
     record = json.loads((tmp_path / "out" / "A 1" / "run.json").read_text())
-    assert record["model"] == {"weights_sha256": "abc", "runtime": "shades"}
+    assert record["model"] == {
+        "weights_sha256": "abc", "runtime": "shades", "device": "cpu", "precision": "float32", "threads": 1
+    }  # fmt: skip
     assert record["options"]["overlap"] == 0.5
     assert record["level0_mpp"] == pytest.approx(0.25)
     assert record["map_size"] == [500, 500]
@@ -393,15 +393,14 @@ def test_option_that_cannot_be_is_refused_with_its_value(slide, tmp_path, option
 class OtherShades(Shades):
     """The same network by another runtime."""
 
-    def describe(self):
-        return {"runtime": "other"}
+    info = RuntimeInfo("other", "cpu", "float32", 1)
 
 
 def test_a_run_is_not_finished_by_another_runtime(tmp_path, write_plain_slide):
     slide = write_plain_slide(tmp_path / "A 1.tif")
     with pytest.raises(KeyboardInterrupt):
         segment(str(slide), tmp_path / "out", Shades(after=5))
-    with refused("was begun with runtime 'shades', not 'other'"):
+    with refused("was started with runtime 'shades', not 'other'"):
         segment(str(slide), tmp_path / "out", OtherShades(), resume=True)
 
 

@@ -35,7 +35,7 @@ def test_a_slide_at_which_processes_die_is_given_up_once(tmp_path):
         killed(tmp_path / "a")
     refused = pytest.raises(InputError, match=f"a slide: {MAX_DEATHS} processes died")
     with refused, unfinished.claimed(), unfinished.counted("a slide"):
-        pytest.fail("was begun again")
+        pytest.fail("was started again")
     # who asks for it again gets it tried again
     with unfinished.claimed(), unfinished.counted("a slide"):
         pass
@@ -54,7 +54,7 @@ def test_deaths_on_purpose_and_ends_in_order_do_not_count(tmp_path):
     for number in range(2 * MAX_DEATHS):
         killed(tmp_path / "a")
         if number % 2:
-            unfinished.forgive()
+            unfinished.forget_attempt()
         else:
             with pytest.raises(ZeroDivisionError), unfinished.claimed(), unfinished.counted("a slide"):
                 raise ZeroDivisionError

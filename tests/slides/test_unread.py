@@ -16,7 +16,7 @@ from lightmuseg.errors import InputError
 from lightmuseg.slides import Options, segment_slides
 from lightmuseg.wsi.readers import UnreadablePixels, open_slide
 from lightmuseg.wsi.readers.cucim import CuCIMReader
-from lightmuseg.wsi.readers.tiff_tiles import TiffTiles
+from lightmuseg.wsi.readers.tile_checks import CheckedTiles
 
 SIDE, TILE = 768, 256
 GREYS = {(128,) * 3, (60,) * 3}
@@ -140,9 +140,9 @@ def test_slide_of_which_nothing_wanted_can_be_read_fails(slide, tmp_path, option
 def test_damaged_slide_is_decoded_once_and_not_over_and_over(data, tmp_path, monkeypatch):
     """Boxes and tiles that are asked for, of 25 tiles in three levels; quarters of quarters were thousands."""
     decoded, checked = [], []
-    one_by_one, check = CuCIMReader._decoded, TiffTiles._check
+    one_by_one, check = CuCIMReader._decoded, CheckedTiles._fault
     monkeypatch.setattr(CuCIMReader, "_decoded", lambda self, *box: decoded.append(box) or one_by_one(self, *box))
-    monkeypatch.setattr(TiffTiles, "_check", lambda self, *tile: checked.append(tile) or check(self, *tile))
+    monkeypatch.setattr(CheckedTiles, "_fault", lambda self, *tile: checked.append(tile) or check(self, *tile))
     slide = data / "slide_cases" / "all_damaged.tif"
     with pytest.raises(InputError):
         segment(slide, tmp_path)

@@ -14,7 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from lightmuseg.view.app import make_app
-from lightmuseg.view.handles import Pool
+from lightmuseg.view.open_files import OpenFiles
 from lightmuseg.view.result_list import Results
 
 
@@ -264,7 +264,7 @@ def test_policy_lets_in_openseadragons_own_style_alone(client, root):
     assert f"; style-src 'self' 'sha256-{expected}';" in client.get("/").headers["content-security-policy"]
 
 
-def test_pool_keeps_few_things_open_and_closes_none_in_use():
+def test_few_things_are_kept_open_and_closes_none_in_use():
     class Thing:
         made = 0
         open = 0
@@ -281,13 +281,13 @@ def test_pool_keeps_few_things_open_and_closes_none_in_use():
             Thing.open -= 1
             self.closed = True
 
-    pool = Pool(Thing, room=3)
+    kept = OpenFiles(Thing, room=3)
     most, faults = [], []
 
     def work(number):
         for step in range(200):
             try:
-                with pool.using(key := (number * 7 + step * 3) % 10) as thing:
+                with kept.using(key := (number * 7 + step * 3) % 10) as thing:
                     most.append(Thing.open)
                     if thing.closed:
                         faults.append(key)
@@ -300,25 +300,25 @@ def test_pool_keeps_few_things_open_and_closes_none_in_use():
     for thread in threads:
         thread.join()
     assert faults == []
-    assert Thing.open == len(pool) <= 3
+    assert Thing.open == len(kept) <= 3
     # and those that end while others begin
     assert max(most) <= 3 + 2 * len(threads)
     for _ in range(2):
-        with pytest.raises(OSError, match="bad"), pool.using("bad"):
+        with pytest.raises(OSError, match="bad"), kept.using("bad"):
             pass
-    assert len(pool) <= 3
-    with pool.using("last") as thing:
-        pool.close()
+    assert len(kept) <= 3
+    with kept.using("last") as thing:
+        kept.close()
         assert not thing.closed
     assert Thing.open == 0
 
 
 def test_same_thing_is_opened_once_for_many_threads():
     opened = []
-    pool = Pool(lambda key: (time.sleep(0.05), opened.append(key), key)[2], room=2)
+    kept = OpenFiles(lambda key: (time.sleep(0.05), opened.append(key), key)[2], room=2)
 
     def work():
-        with pool.using("a") as thing:
+        with kept.using("a") as thing:
             assert thing == "a"
 
     threads = [threading.Thread(target=work) for _ in range(8)]

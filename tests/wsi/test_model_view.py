@@ -21,11 +21,15 @@ class Pixels(SlideReader):
     backend = "array"
 
     def __init__(self, *levels, damaged=(), workers=1, tile=0):
-        self.path, self.mpp, self.stated_mpps, self.workers = "array", MPP, None, workers
+        self.mpp, self.tile = MPP, tile
         self.pixels, self.damaged, self.read_areas = levels, damaged, []
-        height, width = levels[0].shape[:2]
+        super().__init__("array", workers)
+
+    def _opened(self):
+        height, width = self.pixels[0].shape[:2]
         self.levels = tuple(
-            Level(w, h, (width / w + height / h) / 2, tile, tile) for h, w in (level.shape[:2] for level in levels)
+            Level(w, h, (width / w + height / h) / 2, self.tile, self.tile)
+            for h, w in (level.shape[:2] for level in self.pixels)
         )
 
     def _decoded(self, level, xl, yl, width, height):

@@ -1,45 +1,33 @@
-"""Images, labels, what is said of them, and the choice of the next."""
+"""Images, labels, what is known of them, and the choice of the next."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
-from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, UploadFile
+from fastapi import APIRouter, Depends, HTTPException, Request, UploadFile
 from monailabel.endpoints import activelearning
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 from starlette.responses import Response
 
-from ..requests import (
-    FORM_BYTES,
-    IMAGE_KEYS,
-    LABEL_KEYS,
-    MAX_IMAGE_BYTES,
-    MAX_LABEL_BYTES,
-    checked,
-    client_info,
-    json_object,
-    known,
-    plain_object,
-)  # fmt: skip
+from .. import FINAL
+from ..request_checks import FORM_BYTES, MAX_IMAGE_BYTES, MAX_LABEL_BYTES, checked, json_object, known, plain_object
 from ..routes import ready
-from .roles import ANNOTATOR, USER
-from .uploads import kept
+from .dependencies import ANNOTATOR, USER, FormText, kept
 
 # Slides that are opened at once: each may take a gigabyte, and seconds.
 MOST_SLIDES = 2
-MAX_CLIENT_ID = 200
 
 router = APIRouter(dependencies=[Depends(checked)])
 _slides = anyio.CapacityLimiter(MOST_SLIDES)
 
 
 async def _with_a_slide(work: Callable[[], Any]) -> Response:
-    """What opens a slide, a few at once, in threads that nobody else waits for."""
+    """The answer of work that opens a slide: a few at once, in threads that nobody else waits for."""
     return ready(await anyio.to_thread.run_sync(work, limiter=_slides))
 
 
@@ -54,14 +42,10 @@ def datastore(output: Literal["train", "stats", "all"] = "stats") -> Response:
 
 @router.put("/datastore/image", max_body_size=MAX_IMAGE_BYTES + FORM_BYTES, tags=["Datastore"])
 async def add_image(
-    request: Request,
-    file: Annotated[UploadFile, File()],
-    image: str = "",
-    params: Annotated[str, Form()] = "{}",
-    user: User = ANNOTATOR,
+    request: Request, file: UploadFile, image: str = "", params: FormText = "{}", user: User = ANNOTATOR
 ) -> Response:
     """Take in a slide or picture."""
-    info = {**client_info(json_object(params, "params"), "params", IMAGE_KEYS), "user": user.username}
+    info = {**json_object(params, "params"), "user": user.username}
     name = image or Path(file.filename or "").stem
 
     def work() -> dict[str, Any]:
@@ -73,12 +57,7 @@ async def add_image(
 
 @router.put("/datastore/label", max_body_size=MAX_LABEL_BYTES + FORM_BYTES, tags=["Datastore"])
 async def save_label(
-    request: Request,
-    image: str,
-    label: Annotated[UploadFile, File()],
-    tag: str = "final",
-    params: Annotated[str, Form()] = "{}",
-    user: User = ANNOTATOR,
+    request: Request, image: str, label: UploadFile, tag: str = FINAL, params: FormText = "{}", user: User = ANNOTATOR
 ) -> Response:
     """Save a label as the image's next version."""
     info = {**json_object(params, "params"), "user": user.username}
@@ -86,34 +65,18 @@ async def save_label(
     def work() -> dict[str, Any]:
         app = app_instance()
         with kept(label, request.app.state.folder) as path:
-            saved = app.datastore().save_label(image, str(path), tag or "final", info)
-            return {**(app.on_save_label(image, saved) or {}), "image": image, "label": saved}
+            # which adds version, time and hash to what the client stated
+            saved = app.datastore().save_label(image, str(path), tag or FINAL, info)
+            return {**(app.on_save_label(image, saved) or {}), "info": info, "image": image, "label": saved}
 
     return await _with_a_slide(work)
-
-
-@router.put("/datastore/image/info", tags=["Datastore"])
-def update_image_info(image: str, info: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> Response:
-    """Say something of an image."""
-    said = client_info(json_object(info, "info"), "info", IMAGE_KEYS)
-    return ready(app_instance().datastore().update_image_info(image, {**said, "user": user.username}))
-
-
-@router.put("/datastore/label/info", tags=["Datastore"])
-def update_label_info(label: str, tag: str, info: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> Response:
-    """Say something of a label."""
-    said = client_info(json_object(info, "info"), "info", LABEL_KEYS)
-    return ready(app_instance().datastore().update_label_info(label, tag, {**said, "user": user.username}))
 
 
 @router.post("/activelearning/{strategy}", tags=["ActiveLearning"])
 async def next_sample(strategy: str, params: dict[str, Any] | None = None, user: User = USER) -> Response:
     """The image and patch to annotate next."""
     known(app_instance()._strategies, strategy, "strategy")
-    asked = plain_object(params or {}, "the request")
-    client = asked.get("client_id", user.username)
-    if not isinstance(client, str) or len(client) > MAX_CLIENT_ID:
-        raise HTTPException(400, f"client_id: give a name of at most {MAX_CLIENT_ID} characters.")
-    if "strategy" in asked:
-        raise HTTPException(400, "strategy: is said in the address.")
-    return await _with_a_slide(lambda: activelearning.sample(strategy, {**asked, "client_id": client}, user.username))
+    wanted = {"client_id": user.username, **plain_object(params or {}, "the request")}
+    if "strategy" in wanted:
+        raise HTTPException(400, "strategy: is given in the address.")
+    return await _with_a_slide(lambda: activelearning.sample(strategy, wanted, user.username))

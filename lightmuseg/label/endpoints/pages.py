@@ -13,21 +13,19 @@ from monailabel.config import settings
 from monailabel.interfaces.utils.app import app_instance
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
-from ..requests import checked
+from ..request_checks import checked
 from ..start_page import start_page, start_page_without_names
-from .roles import ADMIN
+from .dependencies import ADMIN
 from .tasks import tasks_of
 
-# of a log that is asked for
+# of the log, in one answer
 MAX_LINES = 10_000
-START_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
-)
+_NONE_BUT_OURS = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+START_POLICY = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; {_NONE_BUT_OURS}"
 # the page of requests, whose script is FastAPI's own in the page and Swagger UI from our files
 DOCS_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    f"connect-src 'self'; {_NONE_BUT_OURS}"
 )
 DOCS_FILES = "/docs/files"
 
@@ -46,7 +44,7 @@ def logs(lines: int = 300) -> Response:
 
 @router.get("/logs/gpu", dependencies=[ADMIN], tags=["Others"])
 def gpus() -> Response:
-    """What nvidia-smi says."""
+    """What nvidia-smi prints."""
     if shutil.which("nvidia-smi") is None:
         raise HTTPException(404, "there is no nvidia-smi on the server's computer.")
     done = subprocess.run(["nvidia-smi"], capture_output=True, text=True, timeout=20)
@@ -61,8 +59,8 @@ def start(request: Request) -> Response:
         page = start_page_without_names(address)
     else:
         app = app_instance()
-        tasks = [tasks_of(kind, missing={}) or None for kind in ("train", "scoring")]
-        page = start_page(app.info(), app.datastore().json()["objects"], *tasks, address)
+        last = [next(iter(tasks_of(kind)), None) for kind in ("train", "scoring")]
+        page = start_page(app.info(), app.datastore().json()["objects"], *last, address)
     return HTMLResponse(page, headers={"Content-Security-Policy": START_POLICY, "Cache-Control": "no-cache"})
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,54 +12,43 @@ from lightmuseg.errors import InputError, first_line
 
 from .dicom_completion import completed
 from .dicom_frames import FrameGrid
-from .dicom_series import files_of
-from .reader import Level, NotForThisReader, SlideReader
+from .dicom_series import series_files
+from .reader import NotForThisReader, SlideReader, assembled
 
 logger = logging.getLogger(__name__)
 
 
 class DicomReader(SlideReader):
-    """The largest pyramid of a slide in DICOM.
+    """The largest pyramid of a slide in DICOM, of any of its files or the folder of one slide.
 
-    Args:
-        path: any file of the slide, which stands for all of its series in that folder; or the folder of one slide.
-        workers: threads of :meth:`read_batch`.
-
-    Raises:
-        NotForThisReader: where wsidicom is not installed.
-        InputError: where there is no whole slide in it or more than one, its pixels are not 8-bit colour, none of its
-            frames can be decoded, or where they lie is not told and not to be seen, or told wrong.
+    A slide is refused of which no frame can be decoded, or whose frames lie at places that are not told and not to be
+    seen, or told wrong.
     """
 
     backend = "dicom"
 
-    def __init__(self, path: Path, workers: int = 1) -> None:
+    def _opened(self) -> None:
         try:
             import wsidicom
         except ImportError as error:
-            raise NotForThisReader(f"{path}: DICOM needs wsidicom; pip install 'lightmuseg[slides]'.") from error
-        self.path = path
-        self.workers = workers
-        self._open = ExitStack()
+            raise NotForThisReader(f"{self.path}: DICOM needs wsidicom; pip install 'lightmuseg[slides]'.") from error
         try:
             with warnings.catch_warnings():
                 # pydicom warns of every value that is longer than the standard has it
                 warnings.simplefilter("ignore", UserWarning)
-                self._opened(wsidicom.WsiDicom)
+                self._open_series(wsidicom.WsiDicom)
         except InputError:
-            self.close()
             raise
         # wsidicom and pydicom raise errors of many kinds, some their own, of files that are damaged
         except Exception as error:
-            self.close()
             raise InputError(
-                f"{path}: not a DICOM slide that can be read ({first_line(error)}); export it again."
+                f"{self.path}: not a DICOM slide that can be read ({first_line(error)}); export it again."
             ) from error
 
-    def _opened(self, wsi: Any) -> None:
+    def _open_series(self, wsi: Any) -> None:
         from wsidicom.errors import WsiDicomNotFoundError
 
-        files = files_of(self.path)
+        files = series_files(self.path)
         parts = [completed(path, self._open) for path in files]
         try:
             slide = self._open.enter_context(wsi.open([part.path for part in parts]))
@@ -76,31 +63,20 @@ class DicomReader(SlideReader):
         base = pyramid[0]
         if base.size.width < max(part.columns for part in parts):
             raise InputError(f"{self.path}: its finest level, {files[0].name}, cannot be opened; export it again.")
-        for level in pyramid:
+        for width, height in (level.size.to_tuple() for level in pyramid):
             # other sizes than a pyramid's by more than rounding
-            if abs(level.size.width * base.size.height / (level.size.height * base.size.width) - 1) > 0.02 + 2 / min(
-                level.size.width, level.size.height
-            ):
+            if abs(width * base.size.height / (height * base.size.width) - 1) > 0.02 + 2 / min(width, height):
                 raise InputError(
                     f"{self.path}: its series has pictures of {base.size.width} x {base.size.height} and of "
-                    f"{level.size.width} x {level.size.height} pixels, which are not one slide; move one of them away."
+                    f"{width} x {height} pixels, which are not one slide; move one of them away."
                 )
-        self._levels = [FrameGrid(self.path, level, base.size.width / level.size.width) for level in pyramid]
-        self.levels = tuple(
-            Level(
-                grid.width, grid.height, (base.size.width / grid.width + base.size.height / grid.height) / 2, *grid.tile
-            )
-            for grid in self._levels
-        )
-        self._levels[0].refuse_unreadable()
+        self._grids = [FrameGrid(self.path, level, base) for level in pyramid]
+        self.levels = tuple(grid.level for grid in self._grids)
+        self._grids[0].refuse_unreadable()
         orderless, order = {part.columns for part in parts if part.orderless}, None
-        for grid in self._levels:
-            order = grid.prove_order(grid.width in orderless, order) or order
+        for grid in self._grids:
+            order = grid.prove_order(grid.level.width in orderless, order) or order
         self.stated_mpps = None if any(part.scaleless for part in parts) else (base.mpp.width, base.mpp.height)
 
     def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
-        return self._levels[level].box(xl, yl, width, height)
-
-    def close(self) -> None:
-        self._open.close()
-        super().close()
+        return assembled(self.levels[level], (xl, yl, width, height), self._grids[level].frame)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,43 +11,34 @@ import simplejpeg
 
 from lightmuseg.errors import InputError, first_line
 
+from ..jpeg import jpeg_colours, jpeg_fault
+from ..jpeg2000 import jpeg2000_colours, jpeg2000_fault
+from ..tile_grid import MAX_TILE_PIXELS
 from .frame_order import ORDERS, Seams, contradicted, proven_order
-from .reader import UnreadablePixels
-from .tiff_tiles import MAX_TILE_PIXELS
-from .tile_faults import jpeg2000_colours, jpeg2000_fault, jpeg_colours, jpeg_fault
+from .reader import Level, UnreadablePixels
 
 # Of all levels; 200,000 pixels square in frames of 128 are 2.4 million.
 MAX_FRAMES = 16_000_000
-JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
-LOSSLESS_JPEG = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
-JPEG2000 = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203))
+JPEG_SYNTAXES = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+LOSSLESS_JPEG_SYNTAXES = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+JPEG2000_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203))
 # Frames, from all over a level, of which one must be readable.
 TRIED = 64
 
 
 class FrameGrid:
-    """The frames of a level, checked once each and cut to the boxes that are asked for.
-
-    Args:
-        path: of the slide, for messages.
-        level: wsidicom's.
-        downsample: level-0 pixels to one of its own.
-
-    Attributes:
-        width, height: of the level in pixels.
-        rows, columns: of the grid.
-        tile: width and height of a frame.
+    """The frames of a level, checked once each and cut to boxes; ``stored`` and ``base`` are wsidicom's levels.
 
     Raises:
         InputError: where its pixels are not 8-bit RGB, or the grid cannot be.
     """
 
-    def __init__(self, path: Path, level: Any, downsample: float) -> None:
-        self._path, self._downsample = path, downsample
-        self._instance = level.default_instance
+    def __init__(self, path: Path, stored: Any, base: Any) -> None:
+        self._path = path
+        self._instance = stored.default_instance
         self._image = image = self._instance.image_data
-        self.width, self.height = level.size.width, level.size.height
-        self.tile = level.tile_size.width, level.tile_size.height
+        width, height, across, down = *stored.size.to_tuple(), *stored.tile_size.to_tuple()
+        self.level = Level(width, height, (base.size.width / width + base.size.height / height) / 2, across, down)
         self._syntax = str(image.transfer_syntax)
         if image.samples_per_pixel != 3 or image.bits != 8:
             raise InputError(
@@ -55,51 +46,44 @@ class FrameGrid:
                 f"{image.samples_per_pixel} channels, not 8-bit RGB; convert it to 8-bit RGB first."
             )
         own = self._instance.default_path, self._instance.default_z
-        alike = [one for one in level.instances.values() if own[0] in one.optical_paths and own[1] in one.focal_planes]
+        alike = [one for one in stored.instances.values() if own[0] in one.optical_paths and own[1] in one.focal_planes]
         if len(alike) > 1:
             raise InputError(
-                f"{path}: its series has {len(alike)} pictures of {self.width} x {self.height} pixels; move all "
-                "but one away."
+                f"{path}: its series has {len(alike)} pictures of {width} x {height} pixels; move all but one away."
             )
-        self.rows, self.columns = math.ceil(self.height / self.tile[1]), math.ceil(self.width / self.tile[0])
-        if self.rows * self.columns > MAX_FRAMES or math.prod(self.tile) > MAX_TILE_PIXELS:
+        self._rows, self._columns = map(len, self.level.tiles_of(0, 0, width, height))
+        if self._rows * self._columns > MAX_FRAMES or across * down > MAX_TILE_PIXELS:
             raise InputError(
-                f"{path}: says that it is {self.width} x {self.height} pixels in frames of {self.tile[0]} x "
-                f"{self.tile[1]}; export it again."
+                f"{path}: says that it is {width} x {height} pixels in frames of {across} x {down}; export it again."
             )
         self._order = ORDERS["rows"]
-        self._checked = np.zeros((self.rows, self.columns), bool)
-        self._faults: dict[tuple[int, int], str] = {}
+        self._checked = np.zeros((self._rows, self._columns), bool)
         self._refuse_places_off_the_grid()
         self._refuse_other_colours()
 
     def _refuse_other_colours(self) -> None:
         """Decoders give what is stored; only JPEG and JPEG 2000 say how their colours are to be turned into RGB."""
-        said, told = self._image.photometric_interpretation, None
-        if self._syntax in JPEG:
-            data = self._first_encoded()
-            told = jpeg_colours(data) if data else None
-            wrong = "PARTIAL" in said or (told is not None and (told == "RGB") != (said == "RGB"))
-        elif self._syntax in JPEG2000 and said in ("YBR_ICT", "YBR_RCT"):
-            data = self._first_encoded()
-            told = "RGB" if data and jpeg2000_colours(data) == "RGB" else None
-            wrong = told is not None
+        stated, of_frames = self._image.photometric_interpretation, None
+        if self._syntax in JPEG_SYNTAXES:
+            of_frames = jpeg_colours(self._first_encoded())
+            wrong = "PARTIAL" in stated or (of_frames is not None and (of_frames == "RGB") != (stated == "RGB"))
+        elif self._syntax in JPEG2000_SYNTAXES and stated in ("YBR_ICT", "YBR_RCT"):
+            of_frames = "RGB" if jpeg2000_colours(self._first_encoded()) == "RGB" else None
+            wrong = of_frames is not None
         else:
-            wrong = said != "RGB"
+            wrong = stated != "RGB"
         if wrong:
             raise InputError(
-                f"{self._path}: says that it is {said}"
-                f"{f', its frames say {told}' if told else ', which is not turned into RGB'}; convert it to RGB, or "
-                "export it again."
+                f"{self._path}: says that it is {stated}"
+                f"{f', its frames say {of_frames}' if of_frames else ', which is not turned into RGB'}; convert it to "
+                "RGB, or export it again."
             )
 
-    def _first_encoded(self) -> bytes | None:
+    def _first_encoded(self) -> bytes:
         """The bytes of the first frame that is there, as far as is looked."""
-        for number in range(min(self.rows * self.columns, 1000)):
-            place = divmod(number, self.columns)
-            if not self._is_left_out(*place):
-                return self._encoded(*place)
-        return None
+        places = (divmod(number, self._columns) for number in range(min(self._rows * self._columns, 1000)))
+        there = (place for place in places if not self._is_left_out(*place))
+        return next((self._image.get_encoded_tile(*self._at(*place)) for place in there), b"")
 
     def _refuse_places_off_the_grid(self) -> None:
         """wsidicom takes a place between two frames for the one before, and of two frames at a place the last."""
@@ -107,143 +91,121 @@ class FrameGrid:
             if dataset.states_tiled_full or dataset.tile_type.name != "SPARSE":
                 continue
             places = dataset.frame_positions
-            across, down = self.tile
+            across, down = self.level.tile_width, self.level.tile_height
             if ((places.columns - 1) % across).any() or ((places.rows - 1) % down).any():
                 raise InputError(
                     f"{self._path}: its frames of {across} x {down} pixels overlap or lie off their grid; export it "
                     "again with frames side by side."
                 )
             parts = [places.columns, places.rows, places.z_offsets, places.optical_path_identifiers]
-            at = list(zip(*(part.tolist() for part in parts if part is not None)))
-            if len(set(at)) < len(at):
+            lie = list(zip(*(part.tolist() for part in parts if part is not None)))
+            if len(set(lie)) < len(lie):
                 raise InputError(
-                    f"{self._path}: {len(at) - len(set(at))} of its frames lie upon others; export it again."
+                    f"{self._path}: {len(lie) - len(set(lie))} of its frames lie upon others; export it again."
                 )
 
     def refuse_unreadable(self) -> None:
         """Raise an InputError where no frame can be decoded, as far as is tried."""
-        count = self.rows * self.columns
+        count = self._rows * self._columns
         places = np.random.default_rng(0).choice(count, min(count, TRIED), replace=False)
-        fault = ""
+        faults = []
         for place in places:
-            try:
-                self._frame(*divmod(int(place), self.columns))
+            pixels, fault = self._decoded(*divmod(int(place), self._columns))
+            if pixels is not None:
                 return
-            except UnreadablePixels:
-                fault = fault or self._faults[divmod(int(place), self.columns)]
-        raise InputError(f"{self._path}: none of its frames that were tried can be decoded ({fault}); export it again.")
+            faults.append(fault)
+        raise InputError(
+            f"{self._path}: none of its frames that were tried can be decoded ({faults[0]}); export it again."
+        )
 
     def prove_order(self, orderless: bool, known: str | None = None) -> str | None:
-        """Find the order of frames by their seams where it is not told, and compare it with what is told.
+        """The one of ORDERS that the seams prove of an ``orderless`` file; of another None, and its own is compared.
 
-        Args:
-            orderless: whether the file does not say where its frames lie.
-            known: of ORDERS, that of a finer level, for a level whose seams prove nothing.
-
-        Returns:
-            The order, where it had to be found.
+        Where the seams prove nothing, ``known`` holds, that of a finer level.
 
         Raises:
-            InputError: where the seams prove none, or another one than is told.
+            InputError: where the seams prove none, or another one than the file has.
         """
-        last = self.width - (self.columns - 1) * self.tile[0], self.height - (self.rows - 1) * self.tile[1]
+        level, rows, columns = self.level, self._rows, self._columns
+        last = level.width - (columns - 1) * level.tile_width, level.height - (rows - 1) * level.tile_height
         found = None
         if orderless:
-            found = proven_order(Seams(self._readable, self.rows, self.columns, last), self.rows, self.columns) or known
+            found = proven_order(Seams(self._readable, rows, columns, last), rows, columns) or known
             if found is None:
                 raise InputError(
-                    f"{self._path}: does not say where its {self.rows * self.columns} frames lie, and their borders "
-                    "prove no order of rows or columns; export it again with their positions."
+                    f"{self._path}: does not say where its {rows * columns} frames lie, and their borders prove no "
+                    "order of rows or columns; export it again with their positions."
                 )
             self._order = ORDERS[found]
             # what is known so far is of frames in another order
             self._checked[:] = False
-            self._faults.clear()
-        if contradicted(Seams(self._readable, self.rows, self.columns, last)):
+        if contradicted(Seams(self._readable, rows, columns, last)):
             raise InputError(
-                f"{self._path}: the {self.columns} x {self.rows} frames of its level of {self.width} x {self.height} "
+                f"{self._path}: the {columns} x {rows} frames of its level of {level.width} x {level.height} "
                 "pixels do not fit together where it says that they lie; export it again."
             )
         return found
 
-    def box(self, xl: int, yl: int, width: int, height: int) -> np.ndarray:
-        """uint8 [height, width, 3] of a box that lies inside the level.
-
-        Raises:
-            UnreadablePixels: where a frame of it cannot be decoded.
-        """
-        across, down = self.tile
-        pixels = np.empty((height, width, 3), np.uint8)
-        for row in range(yl // down, math.ceil((yl + height) / down)):
-            for column in range(xl // across, math.ceil((xl + width) / across)):
-                frame = self._frame(row, column)
-                left, upper = column * across - xl, row * down - yl
-                part = frame[max(0, -upper) : height - upper, max(0, -left) : width - left]
-                pixels[max(0, upper) :, max(0, left) :][: part.shape[0], : part.shape[1]] = part
-        return pixels
+    def frame(self, row: int, column: int) -> np.ndarray:
+        """uint8 [height, width, 3]; UnreadablePixels where it cannot be decoded."""
+        frame, fault = self._decoded(row, column)
+        if frame is None:
+            across, down = self.level.tile_width, self.level.tile_height
+            x0, y0 = (round(n * self.level.downsample) for n in (column * across, row * down))
+            raise UnreadablePixels(
+                f"{self._path}: the frame of {across} x {down} pixels at level-0 pixel {x0}, {y0} cannot be decoded "
+                f"({fault}); copy or export it again."
+            )
+        return frame
 
     def _readable(self, row: int, column: int) -> np.ndarray | None:
         """A frame that tells where it lies, None where there is none."""
+        return None if self._is_left_out(row, column) else self._decoded(row, column)[0]
+
+    def _decoded(self, row: int, column: int) -> tuple[np.ndarray | None, str]:
+        """uint8 [frame's height, width, 3] of a place in the picture, or None and why."""
         try:
-            return None if self._is_left_out(row, column) else self._frame(row, column)
-        except UnreadablePixels:
-            return None
-
-    def _frame(self, row: int, column: int) -> np.ndarray:
-        """uint8 [frame's height, width, 3] of a place in the picture."""
-        from wsidicom.geometry import Point
-
-        place = row, column
-        if place not in self._faults:
-            try:
-                fault = None if self._checked[place] else self._fault(row, column)
-                if fault is None:
-                    self._checked[place] = True
-                    pixels = self._image.get_decoded_tile(
-                        Point(*self._stored(row, column)), self._instance.default_z, self._instance.default_path
-                    )
-                    if pixels.shape == (*self.tile[::-1], 3):
-                        return pixels
-                    fault = "its size is another one than the file says"
-            # decoders and wsidicom raise errors of many kinds
-            except Exception as error:
-                fault = first_line(error)
-            self._faults[place] = fault
-        x0, y0 = (round(n * self._downsample) for n in (column * self.tile[0], row * self.tile[1]))
-        raise UnreadablePixels(
-            f"{self._path}: the frame of {self.tile[0]} x {self.tile[1]} pixels at level-0 pixel {x0}, {y0} cannot "
-            f"be decoded ({self._faults[place]}); copy or export it again."
-        )
+            fault = "" if self._checked[row, column] else self._fault(row, column)
+            if not fault:
+                self._checked[row, column] = True
+                pixels = self._image.get_decoded_tile(*self._at(row, column))
+                if pixels.shape == (self.level.tile_height, self.level.tile_width, 3):
+                    return pixels, ""
+                fault = "its size is another one than the file says"
+        # decoders and wsidicom raise errors of many kinds
+        except Exception as error:
+            fault = first_line(error)
+        return None, fault
 
     def _fault(self, row: int, column: int) -> str | None:
         """What is wrong with the bytes of a frame, which decoders hide."""
-        if self._is_left_out(row, column):
+        check = next((check for syntaxes, check in _CHECKS.items() if self._syntax in syntaxes), None)
+        if check is None or self._is_left_out(row, column):
             return None
-        if self._syntax in JPEG:
-            return jpeg_fault(self._encoded(row, column), None, *self.tile)
-        if self._syntax in JPEG2000:
-            return jpeg2000_fault(self._encoded(row, column), *self.tile)
-        if self._syntax in LOSSLESS_JPEG:
-            # raises an error
-            simplejpeg.decode_jpeg(self._encoded(row, column), strict=True)
-        return None
+        data = self._image.get_encoded_tile(*self._at(row, column))
+        return check(data, self.level.tile_width, self.level.tile_height)
 
     def _is_left_out(self, row: int, column: int) -> bool:
         """Whether the slide has no frame there, which is glass."""
+        return self._image.is_sparse(*self._at(row, column))
+
+    def _at(self, row: int, column: int) -> tuple[Any, float, str]:
+        """By what wsidicom, which takes frames without places for rows, knows a frame."""
         from wsidicom.geometry import Point
 
-        return self._image.is_sparse(
-            Point(*self._stored(row, column)), self._instance.default_z, self._instance.default_path
-        )
+        number = self._order(row, column, self._rows, self._columns)
+        place = Point(number % self._columns, number // self._columns)
+        return place, self._instance.default_z, self._instance.default_path
 
-    def _encoded(self, row: int, column: int) -> bytes:
-        from wsidicom.geometry import Point
 
-        return self._image.get_encoded_tile(
-            Point(*self._stored(row, column)), self._instance.default_z, self._instance.default_path
-        )
+def _lossless_jpeg_fault(data: bytes, *_: int) -> None:
+    # its error says why
+    simplejpeg.decode_jpeg(data, strict=True)
 
-    def _stored(self, row: int, column: int) -> tuple[int, int]:
-        """Column and row by which wsidicom, which takes frames without places for rows, numbers a frame."""
-        number = self._order(row, column, self.rows, self.columns)
-        return number % self.columns, number // self.columns
+
+# What says of each transfer syntax why a frame of a width and height is not whole.
+_CHECKS: dict[tuple[str, ...], Callable[[bytes, int, int], str | None]] = {
+    JPEG_SYNTAXES: lambda data, width, height: jpeg_fault(data, None, width, height),
+    JPEG2000_SYNTAXES: jpeg2000_fault,
+    LOSSLESS_JPEG_SYNTAXES: _lossless_jpeg_fault,
+}

@@ -8,10 +8,9 @@ from __future__ import annotations
 import filecmp
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from lightmuseg.errors import InputError, first_line
 
@@ -25,23 +24,18 @@ _Named = TypeVar("_Named", str, Path)
 _NO_SLIDE = "holds no picture of a whole slide in DICOM; name the slide's file, or the folder of its series."
 
 
-@dataclass(frozen=True)
-class LevelFile:
-    """A file with a picture of a whole slide, a level of its pyramid.
-
-    Attributes:
-        path: of the file.
-        slide: what files of one slide have in common: UIDs of the series and of its frame of reference.
-        instance: UID of the picture, which only copies of the file share.
-        whole: UID of what the file is a part of, where a picture is cut into several; else the picture's.
-        columns: of the picture, in pixels.
-    """
+class LevelFile(NamedTuple):
+    """A file with a picture of a whole slide, a level of its pyramid."""
 
     path: Path
-    slide: tuple[str, str] = field(compare=False)
-    instance: str = field(compare=False)
-    whole: str = field(compare=False)
-    columns: int = field(compare=False)
+    # what files of one slide have in common: UIDs of the series and of its frame of reference
+    slide: tuple[str, str]
+    # UID of the picture, which only copies of the file share
+    instance: str
+    # UID of what the file is a part of, where a picture is cut into several; else the picture's
+    whole: str
+    # of the picture, in pixels
+    columns: int
 
 
 def is_dicom(path: Path) -> bool:
@@ -57,11 +51,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def level_file_of(path: Path) -> LevelFile | None:
-    """The picture of a whole slide in a file; None where it is DICOM of something else.
-
-    Raises:
-        InputError: where it cannot be read as DICOM.
-    """
+    """The picture of a whole slide in a file; None where it is DICOM of something else, InputError where it is none."""
     try:
         state = path.stat()
     except OSError as error:
@@ -85,7 +75,7 @@ def _level_file_of(path: Path, *_: int) -> LevelFile | None:
         slide = str(header.get("SeriesInstanceUID")), str(header.get("FrameOfReferenceUID"))
         instance = str(header.get("SOPInstanceUID"))
         whole = str(header.get("ConcatenationUID") or instance)
-        # an error where the file ends before it
+        # it is an error where the file ends before the columns
         return LevelFile(path, slide, instance, whole, int(header.TotalPixelMatrixColumns))
     # pydicom raises errors of many kinds of files that are damaged
     except Exception as error:
@@ -98,27 +88,29 @@ def slides_among(files: Iterable[Path]) -> tuple[list[list[Path]], dict[Path, In
     Copies of a file are the same picture; where all files of a slide have a changed copy, these are a slide too.
     """
     slides: dict[tuple[str, str], list[dict[str, LevelFile]]] = {}
-    unreadable = {}
-    for path in files:
-        try:
-            picture = level_file_of(path)
-        except InputError as error:
-            unreadable[path] = error
-            continue
-        if picture is not None:
-            copies = slides.setdefault(picture.slide, [])
-            others = (copy.get(picture.instance) for copy in copies)
-            if any(other and filecmp.cmp(other.path, path, shallow=False) for other in others):
-                continue
-            copy = next((one for one in copies if picture.instance not in one), None)
-            if copy is None:
-                copies.append(copy := {})
-            copy[picture.instance] = picture
+    pictures, unreadable = _pictures(files)
+    for picture in pictures:
+        copies = slides.setdefault(picture.slide, [])
+        others = (copy.get(picture.instance) for copy in copies)
+        if not any(other and filecmp.cmp(other.path, picture.path, shallow=False) for other in others):
+            if all(picture.instance in copy for copy in copies):
+                copies.append({})
+            next(copy for copy in copies if picture.instance not in copy)[picture.instance] = picture
     whole = [copy for copies in slides.values() for copy in copies if len(copy) == len(copies[0])]
     return [_finest_first(copy.values()) for copy in whole], unreadable
 
 
-def files_of(path: Path) -> list[Path]:
+def _pictures(files: Iterable[Path]) -> tuple[list[LevelFile], dict[Path, InputError]]:
+    pictures, unreadable = [], {}
+    for path in files:
+        try:
+            pictures.append(level_file_of(path))
+        except InputError as error:
+            unreadable[path] = error
+    return list(filter(None, pictures)), unreadable
+
+
+def series_files(path: Path) -> list[Path]:
     """The files of the slide that a path means, from the finest level.
 
     Args:
@@ -143,19 +135,11 @@ def files_of(path: Path) -> list[Path]:
     if own is None:
         raise InputError(f"{path}: {_NO_SLIDE}")
     pictures = {own.instance: own}
-    for other in _dicom_files(path.parent):
-        try:
-            picture = level_file_of(other) if other.name != path.name else None
-        except InputError:
-            # a neighbour's damage is its own matter
-            continue
+    # a neighbour's damage is its own matter
+    for other in _pictures(_dicom_files(path.parent))[0]:
         # what is as large is another focal plane, or another version of it
-        if (
-            picture is not None
-            and picture.slide == own.slide
-            and (picture.columns != own.columns or picture.whole == own.whole)
-        ):
-            pictures.setdefault(picture.instance, picture)
+        if other.slide == own.slide and (other.columns != own.columns or other.whole == own.whole):
+            pictures.setdefault(other.instance, other)
     return _finest_first(pictures.values())
 
 

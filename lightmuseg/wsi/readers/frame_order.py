@@ -11,6 +11,7 @@ other's place 78 are. Blank glass proves nothing and is not counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -34,19 +35,8 @@ LEAST_CONTRAST, LEAST_LENGTH = 6.0, 32
 PLACES = 64
 
 
-# of a frame, along each axis: its near border and its far one
-Borders = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-
 class Seam(NamedTuple):
-    """Two borders that touch.
-
-    Attributes:
-        axis: 0 of neighbours in a row, 1 in a column.
-        places: of the two frames (row, column).
-        value: see above.
-        length: in pixels.
-    """
+    """Two borders that touch, of ``length`` pixels; ``axis`` is 0 of neighbours in a row; ``places`` (row, column)."""
 
     axis: int
     places: tuple[tuple[int, int], ...]
@@ -71,21 +61,18 @@ class Seams:
         last: tuple[int | None, int | None] = (None, None),
     ) -> None:
         self._frame, self._rows, self._columns, self._last = frame, rows, columns, last
-        self._borders: dict[tuple[int, int], Borders | None] = {}
+        self._borders = lru_cache(None)(self._frame_borders)
 
     def measured(self, order: str = "rows", rounds: int = 1) -> list[Seam]:
         """The seams of neighbours, if the frames lie in an order of ORDERS.
 
-        Args:
-            order: by which :attr:`frame`'s place in rows is numbered.
-            rounds: of PLACES places each, as long as there are not ENOUGH seams along both axes.
+        Looked at are rounds of PLACES places each, as long as there are not ENOUGH seams along both axes.
         """
         count = self._rows * self._columns
         places = np.random.default_rng(0).choice(count, min(count, rounds * PLACES), replace=False)
         found: list[Seam] = []
         for start in range(0, len(places), PLACES):
-            for place in places[start : start + PLACES]:
-                row, column = divmod(int(place), self._columns)
+            for row, column in (divmod(int(place), self._columns) for place in places[start : start + PLACES]):
                 if column + 1 < self._columns:
                     found += self._seam(order, 0, (row, column), (row, column + 1))
                 if row + 1 < self._rows:
@@ -95,30 +82,27 @@ class Seams:
         return found
 
     def _seam(self, order: str, axis: int, *places: tuple[int, int]) -> Iterator[Seam]:
-        frames = [self._frame_borders(ORDERS[order](*place, self._rows, self._columns)) for place in places]
-        if None in frames:
+        first, second = (self._borders(ORDERS[order](*place, self._rows, self._columns)) for place in places)
+        if first is None or second is None:
             return
         row, column = places[0]
         ends = self._last[1] if row == self._rows - 1 else None, self._last[0] if column == self._columns - 1 else None
         # the far border of the first frame, and the near one of the second
-        pair = [borders[: ends[axis]] for borders in (frames[0][axis][1], frames[1][axis][0])]
+        pair = [border[: ends[axis]] for border in (first[axis][1], second[axis][0])]
         # beside tissue a scanner may fill in glass that it left out
         if len(pair[0]) >= LEAST_LENGTH and min(map(np.var, pair)) >= LEAST_CONTRAST**2:
             value = np.mean((pair[0] - pair[1]) ** 2) / (2 * np.var(pair))
             yield Seam(axis, places, float(value), len(pair[0]))
 
-    def _frame_borders(self, number: int) -> Borders | None:
+    def _frame_borders(self, number: int) -> tuple[tuple[np.ndarray, ...], ...] | None:
         """Of a frame, in grey: its left and right border, and its upper and lower one."""
-        place = divmod(number, self._columns)
-        if place not in self._borders:
-            pixels = self._frame(*place)
-            borders = None
-            if pixels is not None:
-                sides = pixels[:, 0], pixels[:, -1], pixels[0], pixels[-1]
-                left, right, upper, lower = (side.mean(axis=-1) for side in sides)
-                borders = (left, right), (upper, lower)
-            self._borders[place] = borders
-        return self._borders[place]
+        pixels = self._frame(*divmod(number, self._columns))
+        if pixels is None:
+            return None
+        left, right, upper, lower = (
+            side.mean(axis=-1) for side in (pixels[:, 0], pixels[:, -1], pixels[0], pixels[-1])
+        )
+        return (left, right), (upper, lower)
 
 
 def proven_order(seams: Seams, rows: int, columns: int) -> str | None:
@@ -126,15 +110,14 @@ def proven_order(seams: Seams, rows: int, columns: int) -> str | None:
     if min(rows, columns) == 1:
         # all of them are the same
         return None if contradicted(seams) else "rows"
-    middle = {}
+    medians = {}
     for name in ORDERS:
         found = seams.measured(name, rounds=4)
-        if not _tell(found, OF_MANY):
+        if not _is_enough(found, OF_MANY):
             return None
-        middle[name] = max(_middle(side) for side in _by_axis(found) if side)
-    best = min(middle, key=middle.__getitem__)
-    others = [value for name, value in middle.items() if name != best]
-    return best if middle[best] <= ALIKE and min(others) >= STRANGERS else None
+        medians[name] = max(_median(side) for side in _by_axis(found) if side)
+    best, second = sorted(medians, key=medians.__getitem__)[:2]
+    return best if medians[best] <= ALIKE and medians[second] >= STRANGERS else None
 
 
 def contradicted(seams: Seams) -> bool:
@@ -143,21 +126,20 @@ def contradicted(seams: Seams) -> bool:
     One frame alone that fits nowhere may be the scanner's fault.
     """
     found = seams.measured()
-    if any(_tell(side, OF_MANY) and _middle(side) >= STRANGERS for side in _by_axis(found)):
+    if any(_is_enough(side, OF_MANY) and _median(side) >= STRANGERS for side in _by_axis(found)):
         return True
-    of_frame: dict[tuple[int, int], list[Seam]] = {}
-    for seam in found:
-        for place in seam.places:
-            of_frame.setdefault(place, []).append(seam)
-    told = [own for own in of_frame.values() if _tell(own, OF_ONE)]
-    return sum(float(np.mean([seam.value for seam in own])) >= STRANGERS for own in told) >= 2
+    of_frames = [
+        [seam for seam in found if place in seam.places] for place in {p for seam in found for p in seam.places}
+    ]
+    proven = [own for own in of_frames if _is_enough(own, OF_ONE)]
+    return sum(float(np.mean([seam.value for seam in own])) >= STRANGERS for own in proven) >= 2
 
 
-def _tell(seams: list[Seam], pixels: int) -> bool:
+def _is_enough(seams: list[Seam], pixels: int) -> bool:
     return len(seams) >= 2 and sum(seam.length for seam in seams) >= pixels
 
 
-def _middle(seams: list[Seam]) -> float:
+def _median(seams: list[Seam]) -> float:
     return float(np.median([seam.value for seam in seams]))
 
 

@@ -1,4 +1,4 @@
-"""Pixels in memory, and pictures that are held there, as slides of one level."""
+"""Pictures, and pixels in memory, as slides of one level."""
 
 from __future__ import annotations
 
@@ -18,7 +18,29 @@ from .reader import Level, SlideReader
 MAX_PIXELS = 170_000_000
 
 
-class ArrayReader(SlideReader):
+class ImageReader(SlideReader):
+    """PNG, JPEG, BMP or another picture that Pillow opens, decoded whole."""
+
+    backend = "image"
+
+    def _opened(self) -> None:
+        with warnings.catch_warnings():
+            # Pillow warns of half the size that is refused below
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            width, height = image_size(self.path)
+            if width * height > MAX_PIXELS:
+                raise InputError(
+                    f"{self.path}: is {width} x {height} pixels, more than the {MAX_PIXELS / 1e6:.0f} megapixels of a "
+                    "picture without tiles; save it as a tiled TIFF."
+                )
+            self._pixels = read_rgb(self.path)
+        self.levels = (Level(width, height, 1.0),)
+
+    def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
+        return self._pixels[yl : yl + height, xl : xl + width]
+
+
+class ArrayReader(ImageReader):
     """Pixels that are in memory.
 
     Args:
@@ -38,45 +60,12 @@ class ArrayReader(SlideReader):
     backend = "array"
 
     def __init__(self, pixels: np.ndarray, mpp: float, workers: int = 1, path: Path = Path("pixels")) -> None:
-        pixels = np.asarray(pixels)
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-            raise InputError(f"{path}: {pixels.dtype} {list(pixels.shape)} is no picture; give uint8 [H, W, 3].")
-        self.path, self.workers = path, workers
+        self._pixels = np.asarray(pixels)
         self.mpp = checked_mpp(path, mpp, "mpp")
-        self.stated_mpps = (mpp, mpp)
-        self._hold(pixels)
+        super().__init__(path, workers)
 
-    def _hold(self, pixels: np.ndarray) -> None:
-        self._pixels = pixels
-        self.levels = (Level(pixels.shape[1], pixels.shape[0], 1.0),)
-
-    def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
-        return self._pixels[yl : yl + height, xl : xl + width]
-
-
-class ImageReader(ArrayReader):
-    """PNG, JPEG, BMP or another picture that Pillow opens, decoded whole.
-
-    Args:
-        path: of the picture.
-        workers: threads of :meth:`read_batch`.
-
-    Raises:
-        InputError: where it cannot be read whole, is not 8-bit colour, or is too large.
-    """
-
-    backend = "image"
-
-    def __init__(self, path: Path, workers: int = 1) -> None:
-        self.path, self.workers = path, workers
-        self.stated_mpps = None
-        with warnings.catch_warnings():
-            # Pillow warns of half the size that is refused below
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            width, height = image_size(path)
-            if width * height > MAX_PIXELS:
-                raise InputError(
-                    f"{path}: is {width} x {height} pixels, more than the {MAX_PIXELS / 1e6:.0f} megapixels of a "
-                    "picture without tiles; save it as a tiled TIFF."
-                )
-            self._hold(read_rgb(path))
+    def _opened(self) -> None:
+        dtype, shape = self._pixels.dtype, self._pixels.shape
+        if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or not self._pixels.size:
+            raise InputError(f"{self.path}: {dtype} {list(shape)} is no picture; give uint8 [H, W, 3].")
+        self.levels = (Level(shape[1], shape[0], 1.0),)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 from lightmuseg.errors import InputError
 
-from ..tiff import checked_mpp
+from ..tiff import checked_mpp, is_tiff
 from .cucim import CuCIMReader
 from .dicom import DicomReader
 from .image import ImageReader
 from .openslide import PLAIN, OpenSlideReader, format_of
 from .reader import NotForThisReader, SlideReader
-from .scanner_tiff import is_tiff
 from .tifffile import TifffileReader
 
-BACKENDS = ("cucim", "openslide", "tifffile", "dicom", "image")
+READERS: dict[str, type[SlideReader]] = {
+    reader.backend: reader for reader in (CuCIMReader, OpenSlideReader, TifffileReader, DicomReader, ImageReader)
+}
 # Slides that a process keeps open: OpenSlide caches up to 32 MB of each, and to open one again takes a few ms.
 MAX_OPEN = 16
 
@@ -36,7 +36,7 @@ def open_slide(
 
     Args:
         path: of the slide.
-        backend: one of BACKENDS; "auto" takes by what the file holds cuCIM, tifffile or OpenSlide (TIFF, the first
+        backend: one of READERS; "auto" takes by what the file holds cuCIM, tifffile or OpenSlide (TIFF, the first
             that opens it with all of its levels), DICOM, another format that OpenSlide knows, or a picture.
         mpp: um/px of level 0, before what the file says; None to take the file's.
         workers: threads of ``read_batch``.
@@ -50,9 +50,8 @@ def open_slide(
             absurd or not the same along both axes.
     """
     path = Path(path)
-    if backend not in ("auto", *BACKENDS):
-        raise InputError(f"backend={backend!r} is not known; one of auto, {', '.join(BACKENDS)}.")
-    readers = _readers(workers, device, series)
+    if backend not in ("auto", *READERS):
+        raise InputError(f"backend={backend!r} is not known; one of auto, {', '.join(READERS)}.")
     try:
         names = _backends_for(path) if backend == "auto" else (backend,)
     except OSError as error:
@@ -60,7 +59,7 @@ def open_slide(
     reasons = []
     for name in names:
         try:
-            reader = readers[name](path)
+            reader = READERS[name](path, workers, device, series)
             break
         except NotForThisReader as error:
             reasons.append(str(error).removeprefix(f"{path}: "))
@@ -90,16 +89,6 @@ def _kept_open(process: int, path: Path, backend: str, mpp: float | None) -> Sli
     return open_slide(path, backend, mpp)
 
 
-def _readers(workers: int, device: str, series: int | None) -> dict[str, Callable[[Path], SlideReader]]:
-    return {
-        "cucim": lambda path: CuCIMReader(path, workers, device, series),
-        "openslide": lambda path: OpenSlideReader(path, workers, series),
-        "tifffile": lambda path: TifffileReader(path, workers, series),
-        "dicom": lambda path: DicomReader(path, workers),
-        "image": lambda path: ImageReader(path, workers),
-    }
-
-
 def _backends_for(path: Path) -> tuple[str, ...]:
     """The readers to try, by the first bytes of the file."""
     if path.is_dir():
@@ -113,7 +102,7 @@ def _backends_for(path: Path) -> tuple[str, ...]:
         raise InputError(f"{path}: is empty; copy it again.")
     if start[128:] == b"DICM":
         return ("dicom",)
-    if is_tiff(start):
+    if is_tiff(path):
         # of a scanner's own kinds of TIFF OpenSlide knows which pages show what
         return ("cucim", "tifffile", "openslide") if format_of(path) in (*PLAIN, None) else ("openslide",)
     return ("openslide",) if format_of(path) is not None else ("image",)

@@ -1,23 +1,33 @@
-"""Slides of many scanners by OpenSlide."""
+"""Slides of many scanners by OpenSlide.
+
+MRXS, SCN, BIF and CZI have a level 0 as large as the glass, or larger, and say in ``openslide.bounds-*`` where in it
+the scanned fields lie. QuPath shows this box alone, and its coordinates begin in the box's corner; so do ours.
+"""
 
 from __future__ import annotations
 
+import logging
+import re
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from lightmuseg.errors import InputError, first_line
+from lightmuseg.errors import first_line
 
-from .frame import frame_of
-from .reader import WHITE, Level, NotForThisReader, SlideReader
-from .scanner_tiff import MAPPED, ScannerTiff, is_tiff
-from .tiff_tiles import TiffTiles
+from ..tiff import is_tiff
+from .reader import WHITE, Bounds, Level, NotForThisReader
+from .scanner_tiff import MAPPED, ScannerTiff
+from .tiff_tiles import TiffReader
+
+logger = logging.getLogger(__name__)
 
 INSTALL = "OpenSlide is not installed; pip install 'lightmuseg[slides]'."
 # Formats that are plain pyramids of tiles, whose bytes can be checked: OpenSlide hides what is wrong with JPEG 2000.
 PLAIN = ("generic-tiff", "aperio")
+_BOUNDS = ("x", "y", "width", "height")
 
 
 def format_of(path: Path) -> str | None:
@@ -32,108 +42,98 @@ def format_of(path: Path) -> str | None:
         return None
 
 
-def _is_tiff(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return is_tiff(file.read(4))
+def bounds_of(path: Path, properties: Mapping[str, str], size: tuple[int, int]) -> Bounds | None:
+    """The box that OpenSlide's properties name, cut where it reaches over the file's level 0 of that width and height.
+
+    None where all of level 0 is the slide: where they name no box, or, with a warning, one that cannot be.
+    """
+    stated = [properties.get(f"openslide.bounds-{name}") for name in _BOUNDS]
+    if stated == [None] * 4:
+        return None
+    text = ", ".join(f"{name} {value}" for name, value in zip(_BOUNDS, stated))
+    if all(re.fullmatch(r"-?\d{1,15}", value or "") for value in stated):
+        x0, y0, width, height = (int(value) for value in stated)
+        if 0 <= x0 < size[0] and 0 <= y0 < size[1] and min(width, height) > 0:
+            bounds = Bounds(x0, y0, min(width, size[0] - x0), min(height, size[1] - y0))
+            if (bounds.width, bounds.height) != (width, height):
+                logger.warning(f"{path}: its bounds ({text}) reach over its {size[0]} x {size[1]} pixels and are cut.")
+            return bounds if bounds != Bounds(0, 0, *size) else None
+    logger.warning(
+        f"{path}: its bounds ({text}) are no box in its {size[0]} x {size[1]} pixels; all of it is taken, and a viewer "
+        "may count from another corner."
+    )
+    return None
 
 
-class OpenSlideReader(SlideReader):
+class OpenSlideReader(TiffReader):
     """Boxes read by OpenSlide; what a slide leaves out is white.
 
-    OpenSlide counts in the file's level 0, the levels here in its :class:`.Frame`. Where a box's corner lies between
-    two pixels of a level, by its downsample or by the frame's corner, OpenSlide blends them.
-
-    Args:
-        path: of the slide.
-        workers: threads of :meth:`read_batch`.
-        series: number of the picture to take in a TIFF of tiles; None for the largest.
-
-    Raises:
-        NotForThisReader: where OpenSlide is not installed, or does not open the file or all of its levels.
-        InputError: for pixels that are not 8-bit RGB, or tags that cannot be read.
+    OpenSlide counts in the file's level 0, the levels here in its :class:`.Bounds`. Where a box's corner lies between
+    two pixels of a level, by its downsample or by the bounds' corner, OpenSlide blends them.
     """
 
     backend = "openslide"
 
-    def __init__(self, path: Path, workers: int = 1, series: int | None = None) -> None:
+    def _opened(self) -> None:
         try:
             import openslide
         except ImportError as error:
-            raise NotForThisReader(f"{path}: {INSTALL}") from error
-        self.path = path
-        self.workers = workers
-        self._failures = (openslide.OpenSlideError, OSError)
-        self._open = openslide.OpenSlide
-        self._swap = threading.Lock()
+            raise NotForThisReader(f"{self.path}: {INSTALL}") from error
+        self.decoding_errors = (openslide.OpenSlideError, OSError)
+        self._library, self._swap = openslide.OpenSlide, threading.Lock()
         # of some tags OpenSlide ends the process
-        vendor, self._tiles, self._scanner = format_of(path), None, None
-        if vendor in PLAIN:
-            self._tiles = TiffTiles(path, series=series)
-        elif vendor is not None and _is_tiff(path):
-            self._scanner = ScannerTiff(path)
+        vendor, scanner = format_of(self.path), None
+        self._is_plain = vendor in PLAIN
+        if self._is_plain:
+            self._open_tiff()
+        elif vendor is not None and is_tiff(self.path):
+            scanner = ScannerTiff(self.path, self._open)
         try:
-            self._slide = self._open(path)
-        except (*self._failures, ValueError) as error:
-            self.close()
-            raise NotForThisReader(f"{path}: OpenSlide does not open it ({first_line(error)}).") from error
-        sizes, downsamples = self._slide.level_dimensions, self._slide.level_downsamples
-        self.frame = frame_of(path, self._slide.properties, sizes[0])
-        if self.frame is None:
-            self.levels = tuple(Level(*size, downsample) for size, downsample in zip(sizes, downsamples))
+            self._slide = self._library(self.path)
+        except (*self.decoding_errors, ValueError) as error:
+            raise NotForThisReader(f"{self.path}: OpenSlide does not open it ({first_line(error)}).") from error
+        # it may be another one by then
+        self._open.callback(lambda: self._slide.close())
+        properties, sizes = self._slide.properties, self._slide.level_dimensions
+        downsamples = self._slide.level_downsamples
+        self.bounds = bounds_of(self.path, properties, sizes[0])
+        is_covered = vendor in MAPPED and scanner is not None and scanner.covers(properties, downsamples)
+        self._scanner = scanner if vendor in MAPPED else None
+        if self._is_plain:
+            self._indices = self._places_in(sizes, "OpenSlide")
         else:
-            self.levels = tuple(self.frame.in_level(downsample) for downsample in downsamples)
-        self._is_mapped = self._scanner is not None and vendor in MAPPED
-        if vendor not in (None, *PLAIN):
-            covered = self._is_mapped and self._scanner.covers(self._slide.properties, downsamples)
-            self.unchecked = "" if covered else vendor
-        self._indices = list(range(len(self.levels)))
-        if self._tiles is not None:
-            self.levels = self._tiles.levels
-            self.picture = self._tiles.picture
-            try:
-                self._indices = self._tiles.places_in(sizes, "OpenSlide")
-            except InputError:
-                self.close()
-                raise
+            self.unchecked = "" if is_covered or vendor is None else vendor
+            self._indices = list(range(len(sizes)))
+            mpp_x, mpp_y = (properties.get(f"openslide.mpp-{axis}") for axis in "xy")
+            self.stated_mpps = None if mpp_x is None or mpp_y is None else (float(mpp_x), float(mpp_y))
+            if (part := self.bounds) is not None:
+                sizes = [[max(1, round(side / n)) for side in (part.width, part.height)] for n in downsamples]
+            self.levels = tuple(Level(*size, downsample) for size, downsample in zip(sizes, downsamples))
         self._downsamples = [downsamples[index] for index in self._indices]
-        self.stated_mpps = self._tiles.stated_mpps if self._tiles is not None else self._mpps()
-
-    def _mpps(self) -> tuple[float, float] | None:
-        mpp_x, mpp_y = (self._slide.properties.get(f"openslide.mpp-{axis}") for axis in "xy")
-        return None if mpp_x is None or mpp_y is None else (float(mpp_x), float(mpp_y))
 
     def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
-        def decode() -> np.ndarray:
-            origin0 = (self.frame.x0, self.frame.y0) if self.frame is not None else (0, 0)
-            corner0 = tuple(start + round(n * self._downsamples[level]) for start, n in zip(origin0, (xl, yl)))
-            if self._is_mapped:
-                self._scanner.check(self._slide.properties, corner0, self._downsamples[level], (width, height))
-            return self._box(corner0, self._indices[level], (width, height))
+        size, downsample = (width, height), self._downsamples[level]
 
-        try:
-            if self._tiles is None:
-                return decode()
-            return self._tiles.read(self.levels[level], (xl, yl, width, height), decode)
-        except self._failures as error:
-            raise self.unreadable(level, xl, yl, width, height, error) from error
+        def decode() -> np.ndarray:
+            origin0 = (self.bounds.x0, self.bounds.y0) if self.bounds is not None else (0, 0)
+            corner0 = tuple(start + round(n * downsample) for start, n in zip(origin0, (xl, yl)))
+            if self._scanner is not None:
+                self._scanner.check(corner0, downsample, size)
+            return self._box(corner0, self._indices[level], size)
+
+        return self.levels[level].read((xl, yl, *size), decode) if self._is_plain else decode()
 
     def _box(self, corner0: tuple[int, int], index: int, size: tuple[int, int]) -> np.ndarray:
         slide = self._slide
         try:
             image = slide.read_region(corner0, index, size)
-        except self._failures:
+        except self.decoding_errors:
             # after an error a handle gives errors only; this one may be another thread's
             with self._swap:
                 if self._slide is slide:
-                    self._slide = self._open(self.path)
-            with self._open(self.path) as own:
+                    self._slide = self._library(self.path)
+            with self._library(self.path) as own:
                 image = own.read_region(corner0, index, size)
         if image.getextrema()[3][0] == 255:
             return np.asarray(image.convert("RGB"))
         return np.asarray(Image.alpha_composite(Image.new("RGBA", size, (WHITE,) * 4), image).convert("RGB"))
-
-    def close(self) -> None:
-        for part in ("_slide", "_tiles", "_scanner"):
-            if getattr(self, part, None) is not None:
-                getattr(self, part).close()
-        super().close()

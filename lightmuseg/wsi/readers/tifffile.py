@@ -3,129 +3,78 @@
 from __future__ import annotations
 
 import itertools
-import threading
-from collections import OrderedDict
-from pathlib import Path
+from functools import lru_cache, partial
 
 import numpy as np
 import tifffile
 from PIL import Image
 
-from lightmuseg.errors import InputError, first_line
+from lightmuseg.errors import first_line
 
 from ..tiff import UNDECODABLE, UNREADABLE_TAGS, raise_bug
-from .reader import NotForThisReader, SlideReader, UnreadablePixels
-from .tiff_tiles import TiffLevel, TiffTiles
-from .tile_checks import APERIO_YCBCR
+from ..tile_grid import APERIO_YCBCR
+from .reader import NotForThisReader, UnreadablePixels, assembled
+from .tiff_tiles import TiffReader
+from .tile_checks import CheckedTiles
 
 # Bytes of decoded tiles that are kept for the boxes that overlap them.
 CACHE_BYTES = 128_000_000
 
 
-class TifffileReader(SlideReader):
-    """Boxes put together from tiles that tifffile decodes.
-
-    Args:
-        path: of the TIFF or SVS.
-        workers: threads of :meth:`read_batch`.
-        series: number of the picture to take; None for the largest.
-
-    Raises:
-        NotForThisReader: where its compression needs a package that is not installed.
-        InputError: for pixels that are not 8-bit RGB, too large tiles or strips, or tags that cannot be read.
-    """
+class TifffileReader(TiffReader):
+    """Boxes put together from tiles that tifffile decodes."""
 
     backend = "tifffile"
+    decoding_errors = UNDECODABLE
 
-    def __init__(self, path: Path, workers: int = 1, series: int | None = None) -> None:
-        self.path = path
-        self.workers = workers
-        self._tiles = TiffTiles(path, series=series)
-        self.levels = self._tiles.levels
-        self.stated_mpps = self._tiles.stated_mpps
-        self.picture = self._tiles.picture
-        self._cache: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
-        self._cached_bytes = 0
-        self._lock = threading.Lock()
+    def _opened(self) -> None:
+        self._open_tiff()
         try:
             for level in self.levels:
                 # both are kept by the page, and looked for when first asked for
                 _ = tifffile.TIFF.DECOMPRESSORS[level.page.compression], level.page.is_jfif
         except (*UNREADABLE_TAGS, ImportError) as error:
-            self.close()
             raise NotForThisReader(
-                f"{path}: tifffile cannot decode it ({first_line(error)}); pip install 'lightmuseg[slides]'."
+                f"{self.path}: tifffile cannot decode it ({first_line(error)}); pip install 'lightmuseg[slides]'."
             ) from error
-        try:
-            self._refuse_transparent()
-        except InputError:
-            self.close()
-            raise
+        largest = max(grid.tile_width * grid.tile_height * grid.samples for one in self.levels for grid in one.planes)
+        self._tile = lru_cache(max(1, CACHE_BYTES // largest))(_tile)
+        self._open.callback(self._tile.cache_clear)
+        self._refuse_transparent()
 
     def _refuse_transparent(self) -> None:
         """Refuse a slide with transparent pixels in a corner or the middle; elsewhere they are refused when read."""
-        level = self.levels[-1]
+        last, level = len(self.levels) - 1, self.levels[-1]
         places = ((0, level.width // 2, level.width - 1), (0, level.height // 2, level.height - 1))
-        for xl, yl in itertools.product(*places) if level.samples == 4 else ():
+        for xl, yl in itertools.product(*places) if level.planes[0].samples == 4 else ():
             try:
-                box = self._tiles.read(level, (xl, yl, 1, 1), lambda at=(xl, yl): self._assembled(level, *at, 1, 1))
+                pixels = self._channels(last, xl, yl, 1, 1)
             except UNDECODABLE as error:
                 raise_bug(error)
                 continue
-            self._opaque(box)
+            self._opaque(pixels)
 
     def _decoded(self, level: int, xl: int, yl: int, width: int, height: int) -> np.ndarray:
-        try:
-            at, box = self.levels[level], (xl, yl, width, height)
-            parts = [
-                self._tiles.read(part, box, lambda part=part: self._assembled(part, *box))
-                for part in at.channels or (at,)
-            ]
-            return np.concatenate(parts, axis=2) if at.channels else self._opaque(parts[0])
-        except InputError:
-            raise
-        except UNDECODABLE as error:
-            raise_bug(error)
-            raise self.unreadable(level, xl, yl, width, height, error) from error
+        return self._opaque(self._channels(level, xl, yl, width, height))
+
+    def _channels(self, level: int, *box: int) -> np.ndarray:
+        own = self.levels[level]
+        planes = [
+            own.read(box, lambda plane=plane: assembled(own, box, partial(self._tile, plane), plane.samples), plane)
+            for plane in own.planes
+        ]
+        return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
 
     def _opaque(self, pixels: np.ndarray) -> np.ndarray:
         if pixels.shape[2] == 4 and pixels[..., 3].min() < 255:
             raise UnreadablePixels(f"{self.path}: has transparent pixels, not 8-bit RGB; lay it on white first.")
         return pixels[..., :3]
 
-    def _assembled(self, level: TiffLevel, xl: int, yl: int, width: int, height: int) -> np.ndarray:
-        box = np.empty((height, width, level.samples), np.uint8)
-        rows = range(yl // level.tile_height, -(-(yl + height) // level.tile_height))
-        columns = range(xl // level.tile_width, -(-(xl + width) // level.tile_width))
-        for row, column in itertools.product(rows, columns):
-            if not level.counts[row, column]:
-                continue
-            upper, left = row * level.tile_height - yl, column * level.tile_width - xl
-            tile = self._tile(level, row, column)[max(0, -upper) :, max(0, -left) :]
-            target = box[max(0, upper) :, max(0, left) :][: tile.shape[0], : tile.shape[1]]
-            target[...] = tile[: target.shape[0], : target.shape[1]]
-        return box
 
-    def _tile(self, level: TiffLevel, row: int, column: int) -> np.ndarray:
-        number = level.first_tile + row * level.counts.shape[1] + column
-        key = (level.page.offset, number)
-        with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-                return self._cache[key]
-        data = self._tiles.bytes_of(level, row, column)
-        segment, _, shape = level.page.decode(data, number, jpegtables=level.page.jpegtables)
-        tile = segment[0, : shape[1], : shape[2]]
-        if level.page.compression == APERIO_YCBCR:
-            tile = np.asarray(Image.fromarray(tile, "YCbCr").convert("RGB"))
-        with self._lock:
-            if key not in self._cache:
-                self._cache[key] = tile
-                self._cached_bytes += tile.nbytes
-            while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
-                self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
-        return tile
-
-    def close(self) -> None:
-        self._tiles.close()
-        super().close()
+def _tile(tiles: CheckedTiles, row: int, column: int) -> np.ndarray | None:
+    if not tiles.counts[row, column]:
+        return None
+    page, number = tiles.page, tiles.first + row * tiles.counts.shape[1] + column
+    segment, _, shape = page.decode(tiles.bytes_of(row, column), number, jpegtables=page.jpegtables)
+    tile = segment[0, : shape[1], : shape[2]]
+    return np.asarray(Image.fromarray(tile, "YCbCr").convert("RGB")) if page.compression == APERIO_YCBCR else tile

@@ -1,40 +1,30 @@
-"""Which tiles of a TIFF cannot be what its tags say: by their bytes, and by where these lie."""
+"""Which tiles of a TIFF cannot be what its tags say: by their bytes, and by where these lie.
+
+Decoders hide damage: of a broken JPEG or JPEG 2000 tile cuCIM, imagecodecs and in part OpenSlide give whatever they
+have by then.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import simplejpeg
 import tifffile
 
 from lightmuseg.errors import InputError, first_line
 
-from ..jpeg import with_tables
+from ..jpeg import jpeg_colours, jpeg_fault
+from ..jpeg2000 import jpeg2000_fault
 from ..tiff import UNDECODABLE
-from .reader import NotForThisReader
-from .tile_faults import jpeg2000_fault, jpeg_colours, jpeg_fault
+from ..tile_grid import JPEG2000, TileGrid
+from .reader import NotForThisReader, UnreadablePixels
 
-JPEG = tifffile.COMPRESSION.JPEG
-# In Aperio's first kind the pixels are YCbCr, whatever the tags say.
-APERIO_YCBCR = tifffile.COMPRESSION.APERIO_JP2000_YCBC
-APERIO_RGB = tifffile.COMPRESSION.APERIO_JP2000_RGB
-JPEG2000 = (APERIO_YCBCR, APERIO_RGB, tifffile.COMPRESSION.JPEG2000)
 DEFLATE = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
-NONE = tifffile.COMPRESSION.NONE
-# Those whose decoders give bytes, of which a wrong number shows damage, and those that give pixels and raise of damage.
-_BYTES = (
-    *DEFLATE,
-    tifffile.COMPRESSION.LZW, tifffile.COMPRESSION.PACKBITS, tifffile.COMPRESSION.ZSTD,
-    tifffile.COMPRESSION.ZSTD_DEPRECATED, tifffile.COMPRESSION.LZMA,
-)  # fmt: skip
-_PIXELS = (
-    tifffile.COMPRESSION.WEBP, tifffile.COMPRESSION.WEBP_DEPRECATED, tifffile.COMPRESSION.JPEGXL,
-    tifffile.COMPRESSION.PNG, tifffile.COMPRESSION.LERC,
-)  # fmt: skip
 # Bytes of a disk's block; no encoder gives so many zeros.
 SECTOR = 512
 _ZEROS = re.compile(rb"\0{%d,}" % SECTOR)
@@ -42,72 +32,40 @@ _ZEROS = re.compile(rb"\0{%d,}" % SECTOR)
 _HEADER = 8
 # In grey values: of a tile of one colour, and of what lies beside black.
 _PLAIN, _DARK = 2, 16
+_OTHER_LENGTH, _OTHER_SIZE = "it has another number of bytes", "its size is another one than the file says"
+# What is known of a tile: nothing; that it is whole; that the scanner left it out; that its bytes are another's too.
+_UNKNOWN, _GOOD, EMPTY, _SHARED = range(4)
 
 
-def check_compression(path: Path, page: tifffile.TiffPage) -> None:
-    """Let pass only compressions of which damage can be seen.
+class _Tile(NamedTuple):
+    """A tile's bytes, the place of the first in the file, its [height, width, channels], and what shows of it."""
 
-    Raises:
-        InputError: for others.
-        NotForThisReader: where a package is missing that decodes it.
-    """
-    compression = page.compression
-    if compression not in (JPEG, *JPEG2000, NONE, *_BYTES, *_PIXELS):
-        raise InputError(
-            f"{path}: of its compression, {getattr(compression, 'name', compression)}, damage would not be seen; save "
-            "it as JPEG, JPEG 2000 or deflate."
-        )
-    if compression in (*_BYTES, *_PIXELS):
-        try:
-            _ = tifffile.TIFF.DECOMPRESSORS[compression]
-        except (KeyError, ValueError, ImportError) as error:
-            raise NotForThisReader(
-                f"{path}: it cannot be decoded ({first_line(error)}); pip install 'lightmuseg[slides]'."
-            ) from error
+    page: tifffile.TiffPage
+    data: bytes
+    offset: int
+    shape: tuple[int, int, int]
+    shown: tuple[int, int]
 
 
-def tile_fault(
-    page: tifffile.TiffPage, data: bytes, offset: int, shape: tuple[int, int, int], shown: tuple[int, int]
-) -> str | None:
-    """Why the bytes of a tile cannot be a picture; None where they can.
-
-    Args:
-        page: that it belongs to.
-        data: its bytes.
-        offset: of the first of them in the file.
-        shape: height, width and channels of the tile; of a page that stores each channel by itself one channel.
-        shown: height and width of its part that lies inside the picture.
-    """
-    height, width, channels = shape
-    compression, size = page.compression, height * width * channels
-    if not data:
-        return "it has a place in the file, but no bytes"
-    if offset < _HEADER:
-        return "it lies where the file's header is"
-    if compression == JPEG:
-        fault = jpeg_fault(data, page.jpegtables, width, height, channels)
-        return fault or (_colour_fault(page, data) if channels > 1 else None)
-    if compression in JPEG2000:
-        return jpeg2000_fault(data, width, height)
-    if compression == NONE:
-        if len(data) != size:
-            return "it has another number of bytes"
-        return None if page.predictor != 1 else _lost_block(data, offset, shape, shown)
-    if (zeros := data.find(bytes(SECTOR))) >= 0:
-        return f"it has nothing but zeros at byte {zeros}"
-    return _decoded_fault(compression, data, (height, width), size)
+def _jpeg(tile: _Tile) -> str | None:
+    height, width, channels = tile.shape
+    fault = jpeg_fault(tile.data, tile.page.jpegtables, width, height, channels)
+    stated = tile.page.photometric.name
+    if fault or channels == 1 or stated not in ("RGB", "YCBCR"):
+        return fault
+    return None if jpeg_colours(tile.data) in (None, stated) else "its colours are others than the file says"
 
 
-def _colour_fault(page: tifffile.TiffPage, data: bytes) -> str | None:
-    said = jpeg_colours(data)
-    if said is None or page.photometric.name not in ("RGB", "YCBCR") or said == page.photometric.name:
-        return None
-    return "its colours are others than the file says"
+def _jpeg2000(tile: _Tile) -> str | None:
+    return jpeg2000_fault(tile.data, tile.shape[1], tile.shape[0])
 
 
-def _lost_block(data: bytes, offset: int, shape: tuple[int, int, int], shown: tuple[int, int]) -> str | None:
+def _uncompressed(tile: _Tile) -> str | None:
     """Black areas end between pixels and darken towards their ends; lost blocks of a disk end anywhere, at once."""
-    if data.find(bytes(SECTOR)) < 0:
+    data, shape, shown = tile.data, tile.shape, tile.shown
+    if len(data) != math.prod(shape):
+        return _OTHER_LENGTH
+    if tile.page.predictor != 1 or data.find(bytes(SECTOR)) < 0:
         return None
     channels, block = shape[2], SECTOR
     if shown[1] < shape[1]:
@@ -119,43 +77,147 @@ def _lost_block(data: bytes, offset: int, shape: tuple[int, int, int], shown: tu
         start, end = zeros.span()
         cuts = [cut for cut, beside in ((start, start - 1), (end, end)) if 0 < cut < len(data) and data[beside] > _DARK]
         whole = end - start == len(data)
-        on_disk = cuts and block and all((offset + cut) % block == 0 for cut in cuts)
+        on_disk = cuts and block and all((tile.offset + cut) % block == 0 for cut in cuts)
         if whole or on_disk or any(cut % channels for cut in cuts):
             return f"it has nothing but zeros at byte {start}"
     return None
 
 
-def _decoded_fault(compression: int, data: bytes, shape: tuple[int, int], size: int) -> str | None:
+def _bytes(tile: _Tile) -> str | None:
+    """Of decoders that give bytes, of which a wrong number shows damage."""
+    # room for one byte more shows what is too long
+    size, compression = math.prod(tile.shape), tile.page.compression
+    if compression not in DEFLATE:
+        decoded = tifffile.TIFF.DECOMPRESSORS[compression](tile.data, out=size + 1)
+        return None if len(decoded) == size else _OTHER_LENGTH
+    # tifffile's, where imagecodecs is not installed, knows no bound
+    inflating = zlib.decompressobj()
+    decoded = inflating.decompress(tile.data, size + 1)
+    return None if inflating.eof and len(decoded) == size else _OTHER_LENGTH
+
+
+def _pixels(tile: _Tile) -> str | None:
+    """Of decoders that give pixels and raise an error of damage."""
+    decoded = tifffile.TIFF.DECOMPRESSORS[tile.page.compression](tile.data)
+    return None if decoded.shape[:2] == tile.shape[:2] else _OTHER_SIZE
+
+
+# What says of each compression why a tile is not whole. Of others damage would not be seen.
+_CODECS: dict[int, Callable[[_Tile], str | None]] = {
+    tifffile.COMPRESSION.JPEG: _jpeg, **dict.fromkeys(JPEG2000, _jpeg2000), tifffile.COMPRESSION.NONE: _uncompressed,
+    **dict.fromkeys(DEFLATE, _bytes), tifffile.COMPRESSION.LZW: _bytes, tifffile.COMPRESSION.PACKBITS: _bytes,
+    tifffile.COMPRESSION.ZSTD: _bytes, tifffile.COMPRESSION.ZSTD_DEPRECATED: _bytes,
+    tifffile.COMPRESSION.LZMA: _bytes, tifffile.COMPRESSION.WEBP: _pixels,
+    tifffile.COMPRESSION.WEBP_DEPRECATED: _pixels, tifffile.COMPRESSION.JPEGXL: _pixels,
+    tifffile.COMPRESSION.PNG: _pixels, tifffile.COMPRESSION.LERC: _pixels,
+}  # fmt: skip
+
+
+def check_compression(path: Path, page: tifffile.TiffPage) -> None:
+    """Raise an InputError for a compression of which damage cannot be seen, or whose decoder is not installed."""
+    compression = page.compression
+    if compression not in _CODECS:
+        raise InputError(
+            f"{path}: of its compression, {getattr(compression, 'name', compression)}, damage would not be seen; save "
+            "it as JPEG, JPEG 2000 or deflate."
+        )
+    if _CODECS[compression] in (_bytes, _pixels):
+        try:
+            _ = tifffile.TIFF.DECOMPRESSORS[compression]
+        except (KeyError, ValueError, ImportError) as error:
+            raise NotForThisReader(
+                f"{path}: it cannot be decoded ({first_line(error)}); pip install 'lightmuseg[slides]'."
+            ) from error
+
+
+def _fault(tile: _Tile) -> str | None:
+    """Why the bytes of a tile cannot be a picture; None where they can."""
+    if not tile.data:
+        return "it has a place in the file, but no bytes"
+    if tile.offset < _HEADER:
+        return "it lies where the file's header is"
+    check = _CODECS[tile.page.compression]
+    if check in (_bytes, _pixels) and (zeros := tile.data.find(bytes(SECTOR))) >= 0:
+        return f"it has nothing but zeros at byte {zeros}"
     try:
-        # room for one byte more shows what is too long
-        if compression in DEFLATE:
-            # tifffile's, where imagecodecs is not installed, knows no bound
-            inflating = zlib.decompressobj()
-            decoded = inflating.decompress(data, size + 1)
-            if not inflating.eof:
-                return "it has another number of bytes"
-        elif compression in _BYTES:
-            decoded = tifffile.TIFF.DECOMPRESSORS[compression](data, out=size + 1)
-        else:
-            decoded = tifffile.TIFF.DECOMPRESSORS[compression](data)
+        return check(tile)
     except UNDECODABLE as error:
         return first_line(error)
-    if compression in _BYTES:
-        return None if len(decoded) == size else "it has another number of bytes"
-    return None if decoded.shape[:2] == shape else "its size is another one than the file says"
 
 
-def is_plain(page: tifffile.TiffPage, data: bytes, number: int) -> bool:
-    """Whether a tile that has no fault is of one colour; ``number`` is its own in the page."""
-    try:
-        if page.compression == JPEG:
-            pixels = simplejpeg.decode_jpeg(with_tables(data, page.jpegtables), "RGB")
-        else:
-            pixels = page.decode(data, number)[0]
-    except UNDECODABLE:
-        return False
-    pixels = pixels.reshape(-1, pixels.shape[-1])
-    return bool((np.ptp(pixels, axis=0) <= _PLAIN).all())
+class CheckedTiles(TileGrid):
+    """A :class:`.TileGrid` whose tiles are each looked at once; messages call the page or its level by ``name``."""
+
+    def __init__(self, path: Path, page: tifffile.TiffPage, name: str, plane: int = 0, layers: bool = False) -> None:
+        super().__init__(path, page, plane, layers)
+        self._path, self._name = path, name
+        self.state = np.full(self.counts.shape, _UNKNOWN, np.uint8)
+
+    def check(
+        self, rows: range, columns: range, downsample: float = 1.0, corner0: tuple[float, float] = (0, 0)
+    ) -> None:
+        """Raise UnreadablePixels where the bytes of any of these tiles are no picture.
+
+        The page lies at ``corner0`` of level 0 and is ``downsample`` times coarser.
+        """
+        state = self.state[rows.start : rows.stop, columns.start : columns.stop]
+        unchecked = np.argwhere((state == _UNKNOWN) | (state == _SHARED))
+        for row, column in np.add(unchecked, (rows.start, columns.start)):
+            fault = self._fault(row, column)
+            if not fault:
+                self.state[row, column] = _GOOD
+                continue
+            x0 = corner0[0] + column * self.tile_width * downsample
+            y0 = corner0[1] + row * self.tile_height * downsample
+            raise UnreadablePixels(
+                f"{self._path}: the tile of {self._name} at level-0 pixel {x0:.0f}, {y0:.0f} cannot be decoded "
+                f"({fault}); copy or export it again."
+            )
+
+    def _fault(self, row: int, column: int) -> str | None:
+        page, offset = self.page, int(self.offsets[row, column])
+        if offset + self.counts[row, column] > self.file_bytes:
+            return "the file ends before it"
+        data = self.bytes_of(row, column)
+        # the last strip ends with the picture, the last tile does not
+        shown = (
+            min(self.tile_height, page.imagelength - row * self.tile_height),
+            min(self.tile_width, page.imagewidth - column * self.tile_width),
+        )
+        shape = self.tile_height if page.is_tiled else shown[0], self.tile_width, self.samples
+        fault = _fault(_Tile(page, data, offset, shape, shown))
+        if fault or self.state[row, column] != _SHARED or self._is_plain(row, column, data):
+            return fault
+        return "its bytes are another tile's too"
+
+    def _is_plain(self, row: int, column: int, data: bytes) -> bool:
+        """Whether a tile that has no fault is of one colour."""
+        try:
+            pixels = self.pixels_of(row, column, data)
+        except UNDECODABLE:
+            return False
+        return bool((np.ptp(pixels.reshape(-1, pixels.shape[2] if pixels.ndim == 3 else 1), axis=0) <= _PLAIN).all())
+
+
+def refuse_cut_short(path: Path, places: Sequence[tuple[np.ndarray, np.ndarray]], length: int) -> None:
+    """One tile behind the file's end may be one that is corrupt; several are a file that was not copied whole."""
+    lost = sum(int(np.sum(offsets + counts > length)) for offsets, counts in places)
+    if lost > 1:
+        tiles = sum(offsets.size for offsets, _ in places)
+        raise InputError(f"{path}: is cut short, {lost} of its {tiles} tiles are missing; copy it again.")
+
+
+def mark_tiles(grids: Sequence[CheckedTiles]) -> None:
+    """Tell the tiles that a scanner left out, and those of which another one of any grid has the bytes too."""
+    if not grids:
+        return
+    offsets, counts = (
+        np.concatenate([getattr(grid, name).ravel() for grid in grids]) for name in ("offsets", "counts")
+    )
+    state = np.where(shared_tiles(offsets, counts), _SHARED, _UNKNOWN).astype(np.uint8)
+    state[blank_tiles(offsets, counts, grids[0].file_bytes)] = EMPTY
+    for grid, part in zip(grids, np.split(state, np.cumsum([grid.counts.size for grid in grids])[:-1])):
+        grid.state[...] = part.reshape(grid.state.shape)
 
 
 def blank_tiles(offsets: np.ndarray, counts: np.ndarray, file_bytes: int) -> np.ndarray:
@@ -198,20 +260,3 @@ def shared_tiles(offsets: np.ndarray, counts: np.ndarray) -> np.ndarray:
     other = np.where(behind > own, behind, np.concatenate([[0], before[:-1]]))
     shared[order] = (others > 1) | ((others == 1) & (others[other] <= 1))
     return shared
-
-
-def blank_and_shared(
-    places: Sequence[tuple[np.ndarray, np.ndarray]], file_bytes: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each level :func:`blank_tiles` and :func:`shared_tiles`, in view of all levels.
-
-    Args:
-        places: offsets and counts of the tiles of each level, [rows, columns].
-        file_bytes: length of the file.
-    """
-    offsets, counts = (np.concatenate([level[which].ravel() for level in places]) for which in (0, 1))
-    ends = np.cumsum([level[0].size for level in places])[:-1]
-    found = zip(
-        *(np.split(mask, ends) for mask in (blank_tiles(offsets, counts, file_bytes), shared_tiles(offsets, counts)))
-    )
-    return [tuple(mask.reshape(level[0].shape) for mask in masks) for level, masks in zip(places, found)]

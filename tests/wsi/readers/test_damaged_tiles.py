@@ -13,8 +13,9 @@ from PIL import Image
 from pydicom.encaps import encapsulate, generate_frames
 
 from lightmuseg.errors import InputError
+from lightmuseg.wsi.jpeg import jpeg_colours, jpeg_fault
+from lightmuseg.wsi.jpeg2000 import jpeg2000_fault
 from lightmuseg.wsi.readers import UnreadablePixels, open_slide
-from lightmuseg.wsi.readers.tile_faults import jpeg2000_fault, jpeg_colours, jpeg_fault
 
 READERS = ("cucim", "openslide", "tifffile")
 # of 64 pixels, 6 columns and 5 rows

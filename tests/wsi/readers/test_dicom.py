@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from lightmuseg.errors import InputError
 from lightmuseg.wsi.readers import UnreadablePixels
-from lightmuseg.wsi.readers.dicom_series import files_of, one_of_each, slides_among
+from lightmuseg.wsi.readers.dicom_series import one_of_each, series_files, slides_among
 from lightmuseg.wsi.readers.frame_order import ORDERS, Seams, contradicted, proven_order
 from lightmuseg.wsi.readers.opening import open_slide
 
@@ -310,7 +310,7 @@ def test_copies_are_no_levels(slide):
     assert slides_among(sorted(path.parent.iterdir())) == ([[path]], {})
     assert np.array_equal(read(path.parent), pixels)
     change(path, target=path.with_name("changed.dcm"), ImagedVolumeWidth=2.0)
-    assert files_of(path) == [path]
+    assert series_files(path) == [path]
     with refused(str(path.parent), "holds 2 slides"):
         open_slide(path.parent)
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from lightmuseg.errors import InputError
 from lightmuseg.wsi.readers import kept_open, open_slide, tiff_tiles
+from lightmuseg.wsi.tile_grid import TileGrid
 
 CMU = "CMU-1-Small-Region.svs"
 JPEG2000 = "TCGA-CR-7395-01A-01-TS1.svs"
@@ -217,12 +218,12 @@ def test_slide_that_is_kept_open_is_opened_once_by_a_process(tmp_path, pixels, w
 
 def test_an_attribute_that_our_own_code_lacks_is_no_damaged_file(tmp_path, pixels, write_slide, monkeypatch):
     slide = write_slide(tmp_path / "a.tif", [pixels])
-    monkeypatch.delattr(tiff_tiles.TiffTiles, "_check_length")
-    with pytest.raises(AttributeError, match="_check_length"):
+    monkeypatch.delattr(tiff_tiles.TiffReader, "_check_colours")
+    with pytest.raises(AttributeError, match="_check_colours"):
         open_slide(slide, "tifffile")
     monkeypatch.undo()
     with open_slide(slide, "tifffile") as reader:
-        monkeypatch.delattr(tiff_tiles.TiffTiles, "bytes_of")
+        monkeypatch.delattr(TileGrid, "bytes_of")
         with pytest.raises(AttributeError, match="bytes_of"):
             reader.read(0, 0, 0, 64, 64)
 

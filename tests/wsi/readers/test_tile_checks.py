@@ -13,10 +13,9 @@ from PIL import Image, ImageFile
 
 from lightmuseg.errors import InputError
 from lightmuseg.wsi.images import read_codes, read_rgb
-from lightmuseg.wsi.jpeg import strict_jpeg_fault
+from lightmuseg.wsi.jpeg import jpeg_fault, strict_jpeg_fault
 from lightmuseg.wsi.readers import UnreadablePixels, open_slide
 from lightmuseg.wsi.readers.tile_checks import blank_tiles, shared_tiles
-from lightmuseg.wsi.readers.tile_faults import jpeg_fault
 
 SIZE, TILE, SIDE = (384, 320), 9, 64
 CODECS = ("lzw", "packbits", "zstd", "lzma", "webp", "jpegxl", "png")
@@ -239,6 +238,8 @@ def test_damaged_picture_is_refused(data, tmp_path, picture, monkeypatch):
         for read in (read_rgb, read_codes):
             with pytest.raises(InputError, match="slide.png"):
                 read(tmp_path / "slide.png")
+    # which is the other library's own matter
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 def test_whole_pictures_are_read(tmp_path, picture):

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .fold import fold, probe
+from lightmuseg.networks.fold import fold, layers_before
 
 # Of a channel's variance, how much all pixels under a small kernel share.
-SHARED = 0.9
+SHARED_VARIANCE = 0.9
 # weights of a kernel that may be rounded away from the nearest number: 2^9 choices are looked at
-FREE = 9
+MAX_MOVED = 9
 # points that stand for a normal distribution
 QUANTILES = 1001
 
@@ -56,42 +56,23 @@ def fold_for_bfloat16(network: nn.Module) -> nn.Module:
 
 
 def _is_depthwise(module: nn.Conv2d) -> bool:
-    return module.groups == module.in_channels == module.out_channels and module.weight[0].numel() >= FREE
+    return module.groups == module.in_channels == module.out_channels and module.weight[0].numel() >= MAX_MOVED
 
 
 def moments_of_inputs(network: nn.Module) -> dict[str, Moments]:
-    """By names of depthwise convolutions that take a batch norm's activation, which a run of the network shows."""
-    normed: dict[int, tuple[torch.Tensor, nn.BatchNorm2d, nn.Module]] = {}
-    taken: dict[str, tuple[nn.BatchNorm2d, nn.Module]] = {}
-
-    def note_norm(module: nn.BatchNorm2d, given: tuple[torch.Tensor, ...], made: torch.Tensor) -> None:
-        # the tensor is kept, so that no other gets its id
-        normed[id(made)] = made, module, nn.Identity()
-
-    def note_activation(module: nn.Module, given: tuple[torch.Tensor, ...], made: torch.Tensor) -> None:
-        if id(given[0]) in normed:
-            normed[id(made)] = made, normed[id(given[0])][1], module
-
-    def note_padding(module: nn.Module, given: tuple[torch.Tensor, ...], made: torch.Tensor) -> None:
-        if id(given[0]) in normed:
-            normed[id(made)] = made, *normed[id(given[0])][1:]
-
-    def note_convolution(name: str, given: tuple[torch.Tensor, ...]) -> None:
-        if id(given[0]) in normed:
-            taken[name] = normed[id(given[0])][1:]
-
+    """By names of depthwise convolutions that take a batch norm's activation."""
     watched = copy.deepcopy(network).cpu().float().eval()
+    found = {}
+    before = layers_before(watched)
     for name, module in watched.named_modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.register_forward_hook(note_norm)
-        elif type(module).__module__ == nn.ReLU6.__module__:
-            module.register_forward_hook(note_activation)
-        elif type(module).__module__ == nn.ConstantPad2d.__module__:
-            module.register_forward_hook(note_padding)
-        elif isinstance(module, nn.Conv2d) and _is_depthwise(module):
-            module.register_forward_pre_hook(lambda module, given, name=name: note_convolution(name, given))
-    probe(watched)
-    return {name: moments(*one) for name, one in taken.items()}
+        if isinstance(module, nn.Conv2d) and _is_depthwise(module):
+            layers = [one for one in before.get(module, ()) if type(one).__module__ != nn.ConstantPad2d.__module__]
+            activation = nn.Identity()
+            if layers and type(layers[0]).__module__ == nn.ReLU6.__module__:
+                activation = layers.pop(0)
+            if layers and isinstance(layers[0], nn.BatchNorm2d):
+                found[name] = moments(layers[0], activation)
+    return found
 
 
 def moments(norm: nn.BatchNorm2d, activation: nn.Module) -> Moments:
@@ -113,14 +94,14 @@ def _round(module: nn.Conv2d, inputs: Moments | None) -> None:
     near = _nearest(kernels)
     step = torch.where(kernels > near, 1, -1) * _ulp(near)
     # those whose other neighbour is nearly as near
-    free = (kernels - near).abs().div(step.abs()).topk(min(FREE, kernels.shape[1]), dim=1).indices
+    free = (kernels - near).abs().div(step.abs()).topk(min(MAX_MOVED, kernels.shape[1]), dim=1).indices
     choices = torch.cartesian_prod(*[torch.arange(2)] * free.shape[1]).double()
     error = (near - kernels)[:, None] + torch.zeros(len(kernels), len(choices), kernels.shape[1]).double().scatter_add_(
         2, free[:, None].expand(-1, len(choices), -1), choices * step.gather(1, free)[:, None]
     )
     total, squares = error.sum(2), error.square().sum(2)
     mean, variance, bias_error = mean[:, None], variance[:, None], bias_error[:, None]
-    cost = (mean * total + bias_error) ** 2 + variance * (SHARED * total**2 + (1 - SHARED) * squares)
+    cost = (mean * total + bias_error) ** 2 + variance * (SHARED_VARIANCE * total**2 + (1 - SHARED_VARIANCE) * squares)
     best = error[torch.arange(len(kernels)), cost.argmin(1)]
     with torch.no_grad():
         module.weight.copy_((kernels + best).view_as(module.weight))

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lightmuseg.wsi.readers.dicom_series import is_dicom, slides_among
-from lightmuseg.wsi.tiff import SLIDE_SUFFIXES
+from .readers.dicom_series import is_dicom, slides_among
+from .tiff import SLIDE_SUFFIXES
 
 # TIFF and what else OpenSlide reads
 SUFFIXES = (*SLIDE_SUFFIXES, ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi")
@@ -17,8 +17,11 @@ PICTURES = (".png", ".jpg", ".jpeg")
 _RESULTS = {"run.json", "measurements.csv"}
 
 
-def search(
-    root: Path, skipped: Path, pictures: bool = False, unseen: Callable[[Path, str], None] = lambda *_: None
+def find_slides(
+    root: Path,
+    skipped: Path | None = None,
+    pictures: bool = False,
+    unseen: Callable[[Path, str], None] = lambda *_: None,
 ) -> Iterator[Path]:
     """The slides below ``root``: files, the finest of each slide in DICOM, or its folder where that holds nothing else.
 
@@ -33,7 +36,7 @@ def search(
     """
     suffixes = (*SUFFIXES, *PICTURES) if pictures else SUFFIXES
     folders, links = [root], []
-    seen = {_mark(skipped)} - {_mark(root)} if skipped.is_dir() else set()
+    seen = {_mark(skipped)} - {_mark(root)} if skipped is not None and skipped.is_dir() else set()
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)
         try:

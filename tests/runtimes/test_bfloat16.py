@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from random_networks import by_chance, difference
 from torch import nn
 
-from lightmuseg.networks import LightMuSeg, UNet, fold, fold_for_bfloat16
-from lightmuseg.networks.bfloat16 import moments, moments_of_inputs
+from lightmuseg.networks import LightMuSeg, UNet, fold
 from lightmuseg.runtimes import NormalisedNetwork
-
-from .test_fold import by_chance, difference
+from lightmuseg.runtimes.bfloat16 import fold_for_bfloat16, moments, moments_of_inputs
 
 NETWORKS = {
     "mobilenet_v2": lambda: LightMuSeg(encoder_weights=None),

@@ -12,15 +12,10 @@ Key = TypeVar("Key", bound=Hashable)
 Thing = TypeVar("Thing")
 
 
-class Pool(Generic[Key, Thing]):
-    """Things that are opened when first asked for, and closed, the longest unused first, when there are too many.
+class OpenFiles(Generic[Key, Thing]):
+    """Things that ``make`` opens when first asked for, closed, the longest unused first, when they cost too much.
 
     What is in use stays open, so there are at most ``room`` and one for each thread.
-
-    Args:
-        make: opens the thing of a key, which has a method ``close``; what it raises is raised at every asking.
-        room: sum of the costs that may stay open.
-        cost: of a thing.
     """
 
     def __init__(

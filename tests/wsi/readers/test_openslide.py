@@ -20,9 +20,9 @@ from lightmuseg.slides.job import SlideJob
 from lightmuseg.view.result_list import Results
 from lightmuseg.view.zoom_tiles import open_result_slide
 from lightmuseg.wsi.low_power import thumbnail
-from lightmuseg.wsi.readers.frame import frame_of
 from lightmuseg.wsi.readers.opening import open_slide
-from lightmuseg.wsi.readers.reader import Frame
+from lightmuseg.wsi.readers.openslide import bounds_of
+from lightmuseg.wsi.readers.reader import Bounds
 
 SCN = """<?xml version="1.0"?>
 <scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01" uuid="urn:uuid:0">
@@ -89,7 +89,7 @@ def drawn(folder):
 def test_levels_are_those_of_the_scanned_part(tmp_path):
     levels = pyramid()
     with open_slide(write_scn(tmp_path / "a.scn", levels, (400, 320))) as slide:
-        assert slide.frame == Frame(400, 320, 700, 500)
+        assert slide.bounds == Bounds(400, 320, 700, 500)
         assert [(level.width, level.height) for level in slide.levels] == [(700, 500), (350, 250), (175, 125)]
         for index, level in enumerate(levels):
             assert np.array_equal(slide.read(index, 0, 0, level.shape[1], level.shape[0]), level)
@@ -127,11 +127,11 @@ def test_bounds_that_are_none_are_said_and_left_out(caplog):
         caplog.clear()
         names = ("x", "y", "width", "height")
         given = {f"openslide.bounds-{name}": value for name, value in zip(names, values) if value is not None}
-        return frame_of("a.mrxs", given, size), [record.getMessage() for record in caplog.records]
+        return bounds_of("a.mrxs", given, size), [record.getMessage() for record in caplog.records]
 
     with caplog.at_level(logging.WARNING):
         assert of() == (None, [])
-        assert of("100", "200", "1000", "500") == (Frame(100, 200, 1000, 500), [])
+        assert of("100", "200", "1000", "500") == (Bounds(100, 200, 1000, 500), [])
         # all of it
         assert of("0", "0", "4000", "3000") == (None, [])
         for values in [
@@ -139,12 +139,12 @@ def test_bounds_that_are_none_are_said_and_left_out(caplog):
             ("4000", "0", "10", "10"), ("nan", "0", "10", "10"), ("1.5", "0", "10", "10"),
             ("100", None, "1000", "500"), ("", "0", "10", "10"),
         ]:  # fmt: skip
-            frame, (said,) = of(*values)
-            assert frame is None
+            bounds, (said,) = of(*values)
+            assert bounds is None
             assert "a.mrxs" in said
             assert "all of it is taken" in said
-        frame, (said,) = of("3500", "0", "1000", "500")
-        assert frame == Frame(3500, 0, 500, 500)
+        bounds, (said,) = of("3500", "0", "1000", "500")
+        assert bounds == Bounds(3500, 0, 500, 500)
         assert "are cut" in said
 
 
@@ -193,10 +193,10 @@ def test_run_that_was_started_in_the_whole_glass_is_not_continued_in_the_frame(t
         return SlideJob(slide, network, chosen, {})
 
     with monkeypatch.context() as patched:
-        patched.setattr("lightmuseg.wsi.readers.openslide.frame_of", lambda *_: None)
+        patched.setattr("lightmuseg.wsi.readers.openslide.bounds_of", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
             job(Dark(at=stop)).run()
-    with pytest.raises(InputError, match="was begun with frame None, not .*'x0': 400"):
+    with pytest.raises(InputError, match="was started with frame None, not .*'x0': 400"):
         job(Dark(), resume=True).run()
 
 
@@ -223,8 +223,8 @@ def test_label_server_counts_in_the_frame(tmp_path):
         mpp, overlap, batch_size, class_names, runtime = 0.25, 0.25, 4, ("tumor",), Dark()
 
     path = write_scn(tmp_path / "a.scn", levels, (400, 320))
-    with predicted(path, Network(), {"location": [100, 60], "size": [300, 200]}) as prediction:
-        assert np.array_equal(prediction.image(2) == 1, levels[0][61:260:2, 101:400:2, 1] < 128)
-        regions = shapely.union_all([polygon for _, polygon in prediction.polygons()])
+    with predicted(path, Network(), (100, 60), (300, 200), level=1) as prediction:
+        assert np.array_equal(prediction.image() == 1, levels[0][61:260:2, 101:400:2, 1] < 128)
+        regions = shapely.union_all([polygon for _, polygon in prediction.annotations()])
         assert shapely.box(100, 60, 400, 260).contains(regions)
         assert regions.area == pytest.approx(4 * (levels[0][61:260:2, 101:400:2, 1] < 128).sum(), rel=0.02)

@@ -1,4 +1,4 @@
-"""Trainings that cannot succeed end in one line: before they start, or when their loss says so."""
+"""Trainings that cannot succeed end in one line: before they start, or when their loss shows it."""
 
 from __future__ import annotations
 

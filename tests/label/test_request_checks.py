@@ -2,14 +2,19 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 from fastapi import Depends, FastAPI, Form, HTTPException, Request, UploadFile
 from starlette.testclient import TestClient
 
-from lightmuseg.label.requests import (
+from lightmuseg.errors import InputError
+from lightmuseg.label.request_checks import (
     FORM_LIMITS,
     IMAGE_KEYS,
+    PatchRequest,
+    SegmentationRequest,
+    TrainingOptions,
     checked,
     client_info,
     inference_params,
@@ -139,3 +144,28 @@ def test_other_bodies_are_not_read():
         "query_string": b"", "path_params": {},
     }  # fmt: skip
     asyncio.run(checked(Request(scope, never)))
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "value"),
+    [
+        (SegmentationRequest, "location", [0]), (SegmentationRequest, "level", True),
+        (SegmentationRequest, "size", [1.5, 2]), (SegmentationRequest, "tile_size", [0, 0]),
+        (SegmentationRequest, "min_poly_area", -1), (SegmentationRequest, "output", "exe"),
+        (PatchRequest, "patch_size", [0, 5]), (PatchRequest, "client_id", [[1]]),
+        (PatchRequest, "client_id", "x" * 201), (PatchRequest, "image", 5), (TrainingOptions, "max_epochs", 0),
+        (TrainingOptions, "learning_rate", -1.0), (TrainingOptions, "learning_rate", float("nan")),
+        (TrainingOptions, "held_out", 1), (TrainingOptions, "learning_rate", 10**400), (TrainingOptions, "seed", -1),
+        (TrainingOptions, "batch_size", "2"), (TrainingOptions, "max_epochs", 10**12),
+    ],
+)  # fmt: skip
+def test_value_that_cannot_be_is_named_with_what_to_give(model, name, value):
+    with pytest.raises(InputError, match=f"^{name} {re.escape(ascii(value)[:80])}: .*; give .*[.]$") as refused:
+        model.of({name: value})
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_values_that_are_not_given_or_of_others_are_the_defaults():
+    assert SegmentationRequest.of({"size": None, "model": "x"}) == SegmentationRequest()
+    assert SegmentationRequest.of({"location": (3, 4), "min_poly_area": 2.5}).location == (3, 4)
+    assert TrainingOptions.of({"learning_rate": 1, "gpus": "all"}).learning_rate == 1
