@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,9 +94,10 @@ def segment_cohort(
     workers = _workers(task, engine, address, slides_at_once, gpus_per_worker)
     is_loaded = False
     try:
-        for _ in work(task) if workers is None else supervise(workers, tally):
-            is_loaded = True
-            watch()
+        with closing(work(task) if workers is None else supervise(workers, tally)) as steps:
+            for _ in steps:
+                is_loaded = True
+                watch()
     finally:
         watch.look()
         # nothing is written before a worker has seen that the cohort is one of these options
@@ -114,12 +115,13 @@ class _Watch:
         self._look_due, self._table_due = 0.0, time.monotonic() + TABLE_S
 
     def __call__(self) -> None:
-        for due, call, every_s in (("_look_due", self.look, LOOK_S), ("_table_due", self.write, TABLE_S)):
-            started = time.monotonic()
-            if started >= getattr(self, due):
-                call()
-                ended = time.monotonic()
-                setattr(self, due, ended + every_s + 20 * (ended - started))
+        now = time.monotonic()
+        if now >= self._look_due:
+            self.look()
+            self._look_due = _due_after(now, LOOK_S)
+        if now >= self._table_due:
+            self.write()
+            self._table_due = _due_after(now, TABLE_S)
 
     def look(self) -> None:
         """Bring the tally up to date, log which slides failed since, and show it."""
@@ -141,8 +143,13 @@ class _Watch:
             logger.warning("%s: not written (%s)", self._output / TABLE, user_fault(error))
 
 
+def _due_after(started: float, every_s: float) -> float:
+    ended = time.monotonic()
+    return ended + every_s + 20 * (ended - started)
+
+
 def _redoes_changed(values: dict[str, Any], *configs: Path | None) -> bool:
-    """Whether slides that changed are done again, as the command or the first config that says it has it.
+    """Whether slides that changed are done again, as the command has it, or the first config that sets it.
 
     Only a config's text is read: to parse it a library would be loaded that takes longer than all else here.
     """
