@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import importlib
 import platform
-from importlib.util import find_spec
+from collections.abc import Mapping
 
 from lightmuseg import __version__
+from lightmuseg.errors import first_line
 from lightmuseg.models.packaged import NAMED, bundle_folder
 from lightmuseg.provenance import environment
+
+# what each needs beside the core, and the extra that brings it
+OUTPUTS = {"probabilities": ("zarr", "slides"), "dicom_seg": ("highdicom", "slides")}
+COMMANDS = {"view": ("uvicorn", "view"), "cohort --engine ray": ("ray", "ray"), "quantize": ("nncf", "int8")}
 
 
 def models() -> None:
@@ -31,37 +36,34 @@ def info() -> None:
     """Say which versions, devices, readers, runtimes and outputs work here, and what to install for the others."""
     import torch
 
-    from lightmuseg.outputs import FORMATS
-    from lightmuseg.runtimes import KINDS
+    from lightmuseg.runtimes import KINDS, obstacle
     from lightmuseg.wsi.readers.opening import READERS
 
     print(f"lightmuseg {__version__}, Python {platform.python_version()}, {platform.platform()}")
     print(f"bundle: {bundle_folder()}")
     print("packages: " + ", ".join(f"{name} {version}" for name, version in environment()["packages"].items()))
-    gpus = [f"cuda:{number} ({torch.cuda.get_device_name(number)})" for number in range(torch.cuda.device_count())]
-    print("devices: " + ", ".join(["cpu", *gpus]))
-    parts = {
-        "readers": {name: (package, "slides") for name, package in READERS.items()},
-        "runtimes": {name: kind.package for name, kind in KINDS.items()},
-        "outputs": {name: (one.package, "slides") for name, one in FORMATS.items() if one.package},
-        "commands": {"view": ("uvicorn", "view"), "cohort --engine ray": ("ray", "ray"), "quantize": ("nncf", "int8")},
-    }  # fmt: skip
-    for what, needs in parts.items():
-        here = [name for name, need in needs.items() if need is None or _works(need[0])]
-        print(f"{what}: {', '.join(here)}")
-        for name, need in needs.items():
-            if name not in here:
-                print(f"  {name} is missing: pip install 'lightmuseg[{need[1]}]'")
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    print("devices: " + ", ".join(["cpu", *(f"{gpu} ({torch.cuda.get_device_name(gpu)})" for gpu in gpus)]))
+    device = gpus[0] if gpus else "cpu"
+    _show("readers", {name: _missing(reader.package, "slides") for name, reader in READERS.items()})
+    _show(f"runtimes on {device}", {name: obstacle(name, device) for name in KINDS})
+    for what, needs in (("outputs", OUTPUTS), ("commands", COMMANDS)):
+        _show(what, {name: _missing(*need) for name, need in needs.items()})
 
 
-def _works(package: str | None) -> bool:
-    """Whether a package is installed and loads."""
-    if package is None:
-        return True
-    if find_spec(package) is None:
-        return False
+def _show(what: str, obstacles: Mapping[str, str | None]) -> None:
+    print(f"{what}: {', '.join(name for name, reason in obstacles.items() if reason is None) or 'none'}")
+    for name, reason in obstacles.items():
+        if reason is not None:
+            print(f"  not {name}: {reason}")
+
+
+def _missing(package: str, extra: str) -> str | None:
+    """Why a package cannot be used, and what to do; None where it loads."""
     try:
         importlib.import_module(package)
-    except Exception:  # a library that lacks a part of the system has errors of its own
-        return False
-    return True
+    except ModuleNotFoundError:
+        return f"{package} is not installed; pip install 'lightmuseg[{extra}]'."
+    except Exception as error:  # a library that lacks a part of the system has errors of its own
+        return f"{package} does not load ({first_line(error)})."
+    return None

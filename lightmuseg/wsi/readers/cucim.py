@@ -33,7 +33,7 @@ class CuCIMReader(TiffReader):
     cuCIM's own threads are not used: an error in one of them, as by a damaged tile, ends the process.
     """
 
-    backend = "cucim"
+    backend, package = "cucim", "cucim"
     decoding_errors = (RuntimeError, ValueError, OSError)
 
     def _opened(self) -> None:

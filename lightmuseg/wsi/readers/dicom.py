@@ -25,7 +25,7 @@ class DicomReader(SlideReader):
     seen, or told wrong.
     """
 
-    backend = "dicom"
+    backend, package = "dicom", "wsidicom"
 
     def _opened(self) -> None:
         try:

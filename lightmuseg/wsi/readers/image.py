@@ -21,7 +21,7 @@ MAX_PIXELS = 170_000_000
 class ImageReader(SlideReader):
     """PNG, JPEG, BMP or another picture that Pillow opens, decoded whole."""
 
-    backend = "image"
+    backend, package = "image", "PIL"
 
     def _opened(self) -> None:
         with warnings.catch_warnings():

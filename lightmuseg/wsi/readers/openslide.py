@@ -24,7 +24,6 @@ from .tiff_tiles import TiffReader
 
 logger = logging.getLogger(__name__)
 
-INSTALL = "OpenSlide is not installed; pip install 'lightmuseg[slides]'."
 # Formats that are plain pyramids of tiles, whose bytes can be checked: OpenSlide hides what is wrong with JPEG 2000.
 PLAIN = ("generic-tiff", "aperio")
 _BOUNDS = ("x", "y", "width", "height")
@@ -72,13 +71,15 @@ class OpenSlideReader(TiffReader):
     two pixels of a level, by its downsample or by the bounds' corner, OpenSlide blends them.
     """
 
-    backend = "openslide"
+    backend, package = "openslide", "openslide"
 
     def _opened(self) -> None:
         try:
             import openslide
         except ImportError as error:
-            raise NotForThisReader(f"{self.path}: {INSTALL}") from error
+            raise NotForThisReader(
+                f"{self.path}: OpenSlide is not installed; pip install 'lightmuseg[slides]'."
+            ) from error
         self.decoding_errors = (openslide.OpenSlideError, OSError)
         self._library, self._swap = openslide.OpenSlide, threading.Lock()
         # of some tags OpenSlide ends the process

@@ -24,7 +24,7 @@ CACHE_BYTES = 128_000_000
 class TifffileReader(TiffReader):
     """Boxes put together from tiles that tifffile decodes."""
 
-    backend = "tifffile"
+    backend, package = "tifffile", "tifffile"
     decoding_errors = UNDECODABLE
 
     def _opened(self) -> None:
