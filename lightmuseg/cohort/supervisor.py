@@ -24,7 +24,7 @@ News = CohortSlide | str | None
 
 
 class Workers(Protocol):
-    """Processes that run :func:`.work`; they are numbered from 0 to ``size``."""
+    """Processes that run :func:`.work`: ``size`` of them, numbered from 0."""
 
     size: int
 
@@ -35,7 +35,7 @@ class Workers(Protocol):
         """What workers report, after ``timeout`` s at most; the error that one ended with is raised."""
 
     def stop(self) -> None:
-        """End all that still run, in order where they can, so that no slide is held for fatal."""
+        """End all that still run: in order where they can, so that no death is counted against a slide."""
 
 
 def supervise(workers: Workers, tally: Tally) -> Iterator[None]:
