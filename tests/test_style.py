@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -70,6 +71,22 @@ def test_slides_load_neither_monai_nor_pytorch(root, run):
 def test_no_file_is_two_ideas_long(root):
     long = {path.name: n for path in sources(root) if (n := len(path.read_text(encoding="utf-8").splitlines())) > 300}
     assert long == {}
+
+
+def test_no_function_needs_scrolling(root):
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = ((path, node) for path in sources(root) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    long = {
+        f"{path.name}: {node.name}": node.end_lineno - node.lineno + 1
+        for path, node in nodes
+        if isinstance(node, functions) and node.end_lineno - node.lineno >= 60
+    }
+    assert long == {}
+
+
+def test_a_modules_name_is_met_once(root):
+    counted = Counter(path.stem for path in sources(root) if path.stem not in ("__init__", "__main__"))
+    assert [name for name, count in counted.items() if count > 1] == []
 
 
 def test_public_names_have_docstrings(root):

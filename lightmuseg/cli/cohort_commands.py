@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ def cohort(
             mpp, patient and stain.
         output: folder of the folders of results, and of cohort.csv and cohort.html; by default lightmuseg_results.
         engine: local, one process a device of this machine; or ray.
-        address: of a Ray cluster, such as auto; without it Ray is begun on this machine.
+        address: of a Ray cluster, such as auto; without it Ray is started on this machine.
         slides_at_once: number of workers; by default one a device.
         gpus_per_worker: with Ray, share of a GPU that a worker gets, such as 0.5; by default 1.
         shard: i/n does the i-th of n parts, counted from 1, for arrays of jobs.
@@ -40,13 +43,19 @@ def cohort(
         raise InputError("lightmuseg cohort: no slide is given; name a folder, a glob or a table of slides.")
     bundle, override, values = engine_options(**options)
     values |= given(changed=changed)
-    from lightmuseg.cohort import Progress, segment_cohort
+    from lightmuseg.cohort import CohortBar, segment_cohort
 
-    with Progress(Path(output).absolute()) as progress:
-        run = segment_cohort(
-            slides, Path(output), bundle, override, values, engine, address, slides_at_once, gpus_per_worker, shard,
-            progress.show,
-        )  # fmt: skip
+    # as a scheduler ends a job: like Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with closing(CohortBar()) as bar:
+        try:
+            run = segment_cohort(
+                slides, Path(output), values, bundle, [override] if override else [], engine=engine, address=address,
+                slides_at_once=slides_at_once, gpus_per_worker=gpus_per_worker, shard=shard, progress=bar,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            print(f"\n{output}: stopped; the same command goes on where it was", file=sys.stderr)
+            raise
     if run.failed:
         raise InputError(
             f"{run.failed} of {run.done + run.failed} slides failed; see {Path(output) / 'cohort.csv'}; the same "

@@ -13,8 +13,8 @@ from lightmuseg.pages import page_template
 from lightmuseg.slides.outcome import DONE, FAILED
 from lightmuseg.text_files import write_text
 
+from .cohort_slide import PAGE
 from .cohort_table import CHANGED, NOT_NAMED
-from .work_list import PAGE
 
 # what a slide's folder of results may hold, as links name it
 LINKS = {"report.html": "report", "overlay.png": "overlay"}

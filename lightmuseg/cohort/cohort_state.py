@@ -20,7 +20,7 @@ from lightmuseg.slides.finished import is_changed, is_done
 from lightmuseg.slides.unfinished import ATTEMPTS, Unfinished, refuse_others
 from lightmuseg.text_files import write_json
 
-from .work_list import CohortSlide
+from .cohort_slide import CohortSlide
 
 # seconds that another process may take to note the cohort's options
 LOCK_S = 60

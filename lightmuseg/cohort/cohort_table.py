@@ -12,8 +12,8 @@ from lightmuseg.slides.finished import fault_of
 from lightmuseg.slides.outcome import CHANGED_SINCE, DONE, FAILED
 from lightmuseg.text_files import read_csv, read_json, unescaped, write_csv
 
+from .cohort_slide import TABLE, CohortSlide
 from .cohort_state import CohortState
-from .work_list import TABLE, CohortSlide
 
 STARTED, CHANGED, WAITING = "started", "changed", "waiting"
 # of results whose slide the command does not name, or no more

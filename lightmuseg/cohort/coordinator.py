@@ -5,19 +5,18 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightmuseg.errors import InputError, user_fault
+from lightmuseg.slides.bundle_config import CONFIG
 from lightmuseg.text_files import read_json
 
 from .cohort_page import write_page
+from .cohort_slide import TABLE
 from .cohort_state import CohortState
 from .cohort_table import CohortTable
 from .local_workers import LocalWorkers
@@ -25,7 +24,7 @@ from .ray_workers import RayWorkers
 from .slide_worker import Task, work
 from .supervisor import Workers, supervise
 from .tally import Tally
-from .work_list import TABLE, shard_of, work_list
+from .work_list import shard_of, work_list
 
 logger = logging.getLogger(__name__)
 
@@ -33,31 +32,25 @@ logger = logging.getLogger(__name__)
 LOOK_S, TABLE_S = 1.0, 60.0
 # slides among which one is looked for that can be read, to prove the runtime on
 PROOF = 20
+# failures before the start that the log names
+MOST_LOGGED = 20
 ENGINES = ("local", "ray")
 
 
-@dataclass(frozen=True)
-class CohortRun:
-    """What became of a coordinator's slides.
-
-    Attributes:
-        done, failed: slides, those of before too.
-        start_s: until the first worker could begin.
-        slides_s: from then until the last slide ended.
-    """
+class CohortRun(NamedTuple):
+    """How many of a command's slides are done, those of before too, and how many failed."""
 
     done: int
     failed: int
-    start_s: float
-    slides_s: float
 
 
 def segment_cohort(
     sources: Sequence[str],
     output: Path,
-    bundle: Path | None = None,
-    override: Path | None = None,
     values: dict[str, Any] | None = None,
+    bundle: Path | None = None,
+    overrides: Sequence[Path] = (),
+    *,
     engine: str = "local",
     address: str = "",
     slides_at_once: int | None = None,
@@ -70,89 +63,95 @@ def segment_cohort(
     Args:
         sources: folders, globs, tables of slides, or slides.
         output: folder of the results, which are called as the slides are below the folder that is searched.
-        bundle, override, values: of the network and the options, as :func:`.make_segmenter` takes them.
+        values, bundle, overrides: of the model and the options, as :func:`.make_segmenter` takes them.
         engine: "local", processes of this machine; or "ray".
-        address: of a Ray cluster; "" to begin one of this machine.
+        address: of a Ray cluster; "" to start one of this machine.
         slides_at_once: number of workers; None for one a device.
         gpus_per_worker: share of a GPU that one of Ray's workers gets; None for a whole one.
         shard: "i/n" to do only the i-th of n parts.
-        progress: called before the work, about each second, and at the end.
+        progress: is called before the work, about each second, and at the end.
 
     Raises:
         InputError: for sources and options that cannot be, a folder that was started with others, or a full disk.
-        KeyboardInterrupt: by Ctrl-C, or as a scheduler ends a job, by SIGTERM.
     """
     # workers may have another working directory
     values = {name: value.absolute() if isinstance(value, Path) else value for name, value in (values or {}).items()}
     _check(engine, address, slides_at_once, gpus_per_worker, values)
     output = output.absolute()
     slides = work_list(sources, output)
-    own = shard_of(slides, shard) if shard else slides
-    state = CohortState(
-        output, _does_changed_again(values, override, bundle and bundle / "configs" / "inference_wsi.json")
-    )
-    table, tally = CohortTable(slides, state), Tally(own, state)
-    progress(tally)
+    configs = [*overrides, *([bundle / "configs" / CONFIG] if bundle else [])]
+    state = CohortState(output, _redoes_changed(values, configs))
+    tally = Tally(shard_of(slides, shard) if shard else slides, state)
+    watch = _Watch(tally, CohortTable(slides, state), output, progress)
+    watch.look()
     if not tally.pending:
-        _write(table, output)
-        return CohortRun(tally.done, len(tally.failed), 0.0, 0.0)
-    started = time.monotonic()
+        watch.write()
+        return CohortRun(tally.done, len(tally.failed))
     proof = tuple(slide for slide in slides if not slide.fault)[:PROOF]
     task = Task(
-        output, bundle and bundle.absolute(), override and override.absolute(), values, proof, tuple(tally.pending),
-        tally.failures_before,
+        output, values, bundle and bundle.absolute(), tuple(path.absolute() for path in overrides), proof,
+        tuple(tally.pending), tally.failures_before,
     )  # fmt: skip
     workers = _workers(task, engine, address, slides_at_once, gpus_per_worker)
-
-    def look() -> None:
-        tally.look()
-        progress(tally)
-
-    def write() -> None:
-        _write(table, output)
-
-    look_regularly, write_regularly = _Regularly(look, LOOK_S), _Regularly(write, TABLE_S)
-    loaded = 0.0
+    is_loaded = False
     try:
-        with _sigterm_as_interrupt():
-            for _ in work(task) if workers is None else supervise(workers, tally):
-                loaded = loaded or time.monotonic()
-                look_regularly()
-                write_regularly()
+        for _ in work(task) if workers is None else supervise(workers, tally):
+            is_loaded = True
+            watch()
     finally:
-        ended = time.monotonic()
-        # before a worker has seen that the cohort is one of these options nothing is written
-        if loaded:
-            look()
-            write()
-    return CohortRun(tally.done, len(tally.failed), loaded - started, ended - loaded)
+        watch.look()
+        # nothing is written before a worker has seen that the cohort is one of these options
+        if is_loaded:
+            watch.write()
+    return CohortRun(tally.done, len(tally.failed))
 
 
-class _Regularly:
-    """Call a function each so many seconds at most, and so seldom that it takes a twentieth of the time."""
+class _Watch:
+    """Look at the cohort's folder and write its table, each so seldom that it takes a twentieth of the time at most."""
 
-    def __init__(self, function: Callable[[], None], every_s: float) -> None:
-        self._function, self._every_s = function, every_s
-        self._due = time.monotonic() + every_s
+    def __init__(self, tally: Tally, table: CohortTable, output: Path, progress: Callable[[Tally], None]) -> None:
+        self._tally, self._table, self._output, self._progress = tally, table, output, progress
+        self._logged: set[str] = set()
+        self._look_due, self._table_due = 0.0, time.monotonic() + TABLE_S
 
     def __call__(self) -> None:
-        started = time.monotonic()
-        if started >= self._due:
-            self._function()
-            ended = time.monotonic()
-            self._due = ended + self._every_s + 20 * (ended - started)
+        for due, call, every_s in (("_look_due", self.look, LOOK_S), ("_table_due", self.write, TABLE_S)):
+            started = time.monotonic()
+            if started >= getattr(self, due):
+                call()
+                ended = time.monotonic()
+                setattr(self, due, ended + every_s + 20 * (ended - started))
+
+    def look(self) -> None:
+        """Bring the tally up to date, log which slides failed since, and show it."""
+        self._tally.look()
+        new = [message for name, message in self._tally.failed.items() if name not in self._logged]
+        if not self._logged and len(new) > MOST_LOGGED:
+            new[MOST_LOGGED:] = [f"{len(new) - MOST_LOGGED} more; see {self._output / TABLE}"]
+        for message in new:
+            logger.error("%s", message)
+        self._logged.update(self._tally.failed)
+        self._progress(self._tally)
+
+    def write(self) -> None:
+        """Write the table and the page."""
+        try:
+            write_page(self._output, self._table.write())
+        except OSError as error:
+            # of a full disk the run says so itself; the next one writes the table anew
+            logger.warning("%s: not written (%s)", self._output / TABLE, user_fault(error))
 
 
-def _does_changed_again(values: dict[str, Any], *configs: Path | None) -> bool:
-    """Whether slides that changed are to be done again, as the command or the first config that says it has it.
+def _redoes_changed(values: dict[str, Any], configs: Sequence[Path]) -> bool:
+    """Whether slides that changed are done again, as the command or the first config that says it has it.
 
-    A config is asked by its text only: to parse it a library would be loaded that takes longer than all else here.
+    Only a config's text is read: to parse it a library would be loaded that takes longer than all else here.
     """
-    said = [values]
-    for path in filter(None, configs):
+    contents: list[Any] = [values]
+    for path in configs:
         with suppress(InputError, OSError):
-            said.append(read_json(path, "correct it"))
-    return next((one["changed"] is True for one in said if isinstance(one, dict) and "changed" in one), False)
+            contents.append(read_json(path, "correct it"))
+    return next((one["changed"] is True for one in contents if isinstance(one, dict) and "changed" in one), False)
 
 
 def _check(engine: str, address: str, slides_at_once: int | None, gpus: float | None, values: dict[str, Any]) -> None:
@@ -192,23 +191,3 @@ def _gpus() -> list[str]:
     count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return visible.split(",")[:count] if visible else [str(number) for number in range(count)]
-
-
-def _write(table: CohortTable, output: Path) -> None:
-    try:
-        write_page(output, table.write())
-    except OSError as error:
-        # of a full disk the run says so itself; the next one writes the table anew
-        logger.warning("%s: not written (%s)", output / TABLE, user_fault(error))
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

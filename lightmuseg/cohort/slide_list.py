@@ -9,12 +9,14 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from lightmuseg.errors import InputError, first_line
 from lightmuseg.text_files import text_of, unescaped
 from lightmuseg.wsi.tiff import checked_mpp
+
+from .cohort_slide import CohortSlide, slide_at
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 COLUMNS = ("slide", "mpp", "patient", "stain")
@@ -27,28 +29,8 @@ _SAID = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
 MAX_LINES = 50
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of a table.
-
-    Attributes:
-        place: the table and the line, for messages.
-        path: of the slide; None where the line names none that could be.
-        mpp: um/px of level 0; None for what the slide's file says.
-        patient, stain: as the line says.
-        fault: why the slide cannot be segmented, in one line; "" where it can be tried.
-    """
-
-    place: str
-    path: Path | None
-    mpp: float | None = None
-    patient: str = ""
-    stain: str = ""
-    fault: str = ""
-
-
-def read_manifest(path: Path) -> list[Row]:
-    """The rows of a table with a column ``slide``, and ``mpp``, ``patient`` and ``stain`` where it has them.
+def read_manifest(path: Path) -> list[CohortSlide]:
+    """The slides of a table with a column ``slide``, and ``mpp``, ``patient`` and ``stain`` where it has them.
 
     It is read as spreadsheets write it: with commas, semicolons or tabs, with a line ``sep=``, in any encoding of
     :func:`.text_of`, with decimal commas and empty rows. A row that is wrong has a fault, and the others stand.
@@ -73,7 +55,8 @@ def read_manifest(path: Path) -> list[Row]:
     rows = []
     for number, cells in _records(lines, start, delimiter):
         if isinstance(cells, csv.Error) or any(map(str.strip, cells)):
-            rows.append(_row(path, f"{path}, line {number + first}", columns, cells))
+            place = f"{path}, line {number + first}"
+            rows.append((place, _row(path, place, columns, cells)))
     return _without_repeats(rows)
 
 
@@ -123,39 +106,40 @@ def _records(lines: Sequence[str], start: int, delimiter: str) -> Iterator[tuple
         start += used
 
 
-def _row(manifest: Path, place: str, columns: Sequence[str], cells: list[str] | csv.Error) -> Row:
+def _row(manifest: Path, place: str, columns: Sequence[str], cells: list[str] | csv.Error) -> CohortSlide:
+    def unnamed(fault: str) -> CohortSlide:
+        return CohortSlide(Path(place).absolute(), Path(place).name, fault=f"{place}: {fault}")
+
     if isinstance(cells, csv.Error):
-        return Row(
-            place, None, fault=f"{place}: its quotes do not fit, or a cell is too long ({cells}); correct the line."
-        )
+        return unnamed(f"its quotes do not fit, or a cell is too long ({cells}); correct the line.")
     texts = {name: text.strip() for name, text in zip(columns, cells) if name in COLUMNS}
-    slide, mpp, patient, stain = (texts.get(name, "") for name in COLUMNS)
+    slide, mpp_text, patient, stain = (texts.get(name, "") for name in COLUMNS)
     if not slide:
-        return Row(place, None, fault=f"{place}: names no slide; fill in its column 'slide', or delete the line.")
+        return unnamed("names no slide; fill in its column 'slide', or delete the line.")
     if any(map(str.strip, cells[len(columns) :])):
-        fault = f"{place}: has more cells than the first line has columns; put those with commas into quotes."
-        return Row(place, None, fault=fault)
+        return unnamed("has more cells than the first line has columns; put those with commas into quotes.")
+    # where a file would be that is not there, for the table of results
+    path, mpp, fault = manifest.parent / slide, None, ""
     try:
-        path = _path(manifest, slide, place)
+        path = _path(manifest, slide)
+        mpp = _mpp(path, mpp_text) if mpp_text else None
     except InputError as error:
-        # where it would be, for the table of results
-        missing = None if "\0" in slide else manifest.parent / slide
-        return Row(place, missing, None, patient, stain, str(error))
-    try:
-        return Row(place, path, _mpp(path, mpp, place) if mpp else None, patient, stain)
-    except InputError as error:
-        return Row(place, path, None, patient, stain, str(error))
+        if "\0" in slide:
+            return unnamed(str(error))
+        fault = f"{place}: {error}"
+    found = slide_at(path, manifest.parent, mpp, patient, stain)
+    return replace(found, fault=fault or found.fault)
 
 
-def _path(manifest: Path, slide: str, place: str) -> Path:
+def _path(manifest: Path, slide: str) -> Path:
     """The file or folder that a cell names."""
     found = [manifest.parent / name for name in _spellings(slide) if os.path.lexists(manifest.parent / name)]
     slashes = manifest.parent / slide.replace("\\", "/")
     if len(found) > 1 and slashes in found[1:] and "\\" in slide:
-        raise InputError(f"{place}: {slide} names two files, {found[0]} and {slashes}; rename one.")
+        raise InputError(f"{slide} names two files, {found[0]} and {slashes}; rename one.")
     if not found:
         remedy = "correct or delete the line" if slide.isascii() else "correct the line, or export it as CSV in UTF-8"
-        raise InputError(f"{place}: {slide}: no such file, seen from {manifest.parent.absolute()}; {remedy}.")
+        raise InputError(f"{slide}: no such file, seen from {manifest.parent.absolute()}; {remedy}.")
     return found[0]
 
 
@@ -171,27 +155,25 @@ def _spellings(slide: str) -> list[str]:
     return list(dict.fromkeys([*names, *(name.replace("\\", "/") for name in names)]))
 
 
-def _mpp(slide: Path, text: str, place: str) -> float:
+def _mpp(slide: Path, text: str) -> float:
     try:
         number = float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
-        return checked_mpp(slide, number, "the column mpp")
-    except InputError as error:
-        raise InputError(f"{place}: {error}") from error
     except ValueError as error:
-        raise InputError(f"{place}: mpp {text} is no number; give um per pixel, such as 0.25, or nothing.") from error
+        raise InputError(f"mpp {text} is no number; give um per pixel, such as 0.25, or nothing.") from error
+    return checked_mpp(slide, number, "the column mpp")
 
 
-def _without_repeats(rows: Sequence[Row]) -> list[Row]:
+def _without_repeats(slides: Sequence[tuple[str, CohortSlide]]) -> list[CohortSlide]:
     """Each slide once; of lines that say different things of one slide all are faults, for nobody knows which holds."""
-    by_path: dict[str, list[Row]] = {}
-    for row in rows:
-        by_path.setdefault(row.place if row.path is None else os.path.normpath(row.path), []).append(row)
+    by_path: dict[Path, list[tuple[str, CohortSlide]]] = {}
+    for line, slide in slides:
+        by_path.setdefault(slide.path, []).append((line, slide))
     kept = []
     for same in by_path.values():
-        if len({(row.mpp, row.patient, row.stain, bool(row.fault)) for row in same}) == 1:
-            kept.append(same[0])
-            continue
-        places = ", ".join(row.place.rpartition(", ")[2] for row in same)
-        fault = f"{same[0].place}: {same[0].path} stands in {places}, which differ; leave one of them."
-        kept.append(Row(same[0].place, same[0].path, fault=fault))
+        (line, slide), *_ = same
+        if len({(one.mpp, one.patient, one.stain, bool(one.fault)) for _, one in same}) > 1:
+            lines = ", ".join(line.rpartition(", ")[2] for line, _ in same)
+            fault = f"{line}: {slide.path} stands in {lines}, which differ; leave one of them."
+            slide = replace(slide, mpp=None, patient="", stain="", fault=fault)
+        kept.append(slide)
     return kept

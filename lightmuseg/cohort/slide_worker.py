@@ -11,10 +11,11 @@ from typing import Any
 
 from lightmuseg.errors import InputError, user_fault
 from lightmuseg.process import keep_heap_small, load_light_monai, send_no_telemetry
+from lightmuseg.slides.bundle_config import make_segmenter
 from lightmuseg.slides.outcome import BUSY, DISK_FULL, DONE, FAILED, attempt, is_disk_full
 
+from .cohort_slide import CohortSlide
 from .cohort_state import CohortState
-from .work_list import CohortSlide
 
 # seconds after which the slides that other processes hold are looked at again
 AGAIN_S = 5.0
@@ -28,7 +29,7 @@ class Task:
 
     Attributes:
         output: the cohort's folder.
-        bundle, override, values: of the network and the options, as :func:`.make_segmenter` takes them.
+        values, bundle, overrides: of the model and the options, as :func:`.make_segmenter` takes them.
         proof: slides, on the first of which that can be read the runtime is proven.
         slides: to segment.
         failures: that were there before, as :meth:`.CohortState.failures` gives them; these slides are tried again.
@@ -36,9 +37,9 @@ class Task:
     """
 
     output: Path
-    bundle: Path | None
-    override: Path | None
     values: dict[str, Any]
+    bundle: Path | None
+    overrides: tuple[Path, ...]
     proof: tuple[CohortSlide, ...]
     slides: tuple[CohortSlide, ...]
     failures: dict[str, int]
@@ -59,7 +60,6 @@ def work(task: Task) -> Iterator[CohortSlide | None]:
         yield None
         yield from take_slides(task.slides, task.failures, worker.state, worker)
     except Exception as error:
-        # MONAI passes on what the parts of a config raise as the cause of another error
         fault = user_fault(error)
         if fault is None:
             raise
@@ -112,22 +112,20 @@ class SlideWorker:
         send_no_telemetry()
         import torch
 
-        from lightmuseg.slides.bundle_config import make_segmenter
-
         # results that are there are left, whatever a config says
         values = {**task.values, "output_dir": task.output, "resume": True}
         if task.threads is not None:
             torch.set_num_threads(task.threads)
             values.setdefault("workers", task.threads)
-        self._segmenter = make_segmenter(values, task.bundle, [task.override] if task.override else [])
-        self._runtime = self._segmenter.runtime([(slide.path, slide.mpp) for slide in task.proof])
+        segmenter = make_segmenter(values, task.bundle, task.overrides)
+        self._runtime = segmenter.runtime([(slide.path, slide.mpp) for slide in task.proof])
         if not self._runtime.info.is_torch_on_cpu:
             keep_heap_small()
-        options = self._segmenter.options
-        self.state = CohortState(task.output, options.changed)
-        self._model = self._segmenter.describe()
+        self._options, self._model = segmenter.options, segmenter.describe()
+        self.state = CohortState(task.output, self._options.changed)
+        written = {name: getattr(self._options, name) for name in WRITTEN}
         model = {name: value for name, value in self._model.items() if name != "threads"}
-        self.state.begin({**options.identity(), **{name: getattr(options, name) for name in WRITTEN}, **model})
+        self.state.begin({**self._options.identity(), **written, **model})
 
     def __call__(self, slide: CohortSlide) -> str:
         """Segment a slide, note where it failed, and return the status of its outcome.
@@ -135,11 +133,8 @@ class SlideWorker:
         Raises:
             InputError: where the disk is full, which no other slide would get past.
         """
-        options = dataclasses.replace(
-            self._segmenter.options,
-            output_dir=self.state.results(slide).parent,
-            slide_mpp=self._segmenter.options.slide_mpp if slide.mpp is None else slide.mpp,
-        )
+        mpp = self._options.slide_mpp if slide.mpp is None else slide.mpp
+        options = dataclasses.replace(self._options, output_dir=self.state.results(slide).parent, slide_mpp=mpp)
         outcome = attempt(slide.path, self._runtime, options, self._model, unattended=True)
         status, message = outcome.status, outcome.message
         try:

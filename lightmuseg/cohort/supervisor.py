@@ -8,8 +8,8 @@ from typing import Protocol
 
 from lightmuseg.errors import InputError
 
+from .cohort_slide import CohortSlide
 from .tally import Tally
-from .work_list import CohortSlide
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from lightmuseg.slides.finished import RECORD
 
+from .cohort_slide import CohortSlide
 from .cohort_state import CohortState
-from .work_list import CohortSlide
 
 
 class Tally:

@@ -4,43 +4,17 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from lightmuseg.errors import InputError, first_line
+from lightmuseg.errors import InputError
 from lightmuseg.files import is_file, is_folder
-from lightmuseg.slides.job import result_name
 from lightmuseg.wsi.readers.dicom_series import one_of_each
 from lightmuseg.wsi.slide_search import find_slides
 
+from .cohort_slide import CohortSlide, slide_at
 from .slide_list import SUFFIXES, read_manifest
-
-TABLE, PAGE = "cohort.csv", "cohort.html"
-
-
-@dataclass(frozen=True)
-class CohortSlide:
-    """A slide among many.
-
-    Attributes:
-        path: of its file, or of the folder of a DICOM series.
-        name: of its folder of results, below the cohort's, with / between folders.
-        mpp: um/px of level 0; None for what its file says.
-        patient, stain: as the manifest says.
-        size: bytes.
-        fault: why it is not tried, in one line: what cannot be looked at, a wrong line of a manifest, a folder of
-            results that would be another slide's too. Such a slide has failed, and the others go on.
-    """
-
-    path: Path
-    name: str
-    mpp: float | None = None
-    patient: str = ""
-    stain: str = ""
-    size: int = 0
-    fault: str = ""
 
 
 def work_list(sources: Sequence[str], output: Path) -> list[CohortSlide]:
@@ -98,14 +72,9 @@ def _slides(source: str, output: Path, alone: bool) -> Iterator[CohortSlide]:
         for slide in find_slides(path, output, unseen=note):
             yield _found(slide, path)
     elif _is_manifest(source):
-        for row in read_manifest(path):
-            if row.path is None:
-                yield CohortSlide(Path(row.place).absolute(), Path(row.place).name, fault=row.fault)
-            else:
-                slide = _slide(row.path, path.parent, row.mpp, row.patient, row.stain)
-                yield replace(slide, fault=row.fault or slide.fault)
+        yield from read_manifest(path)
     elif is_file(path):
-        yield _slide(path, path.parent)
+        yield slide_at(path, path.parent)
     elif glob.has_magic(source):
         parts = path.parts
         fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
@@ -127,7 +96,7 @@ def _slides(source: str, output: Path, alone: bool) -> Iterator[CohortSlide]:
 
 def _found(path: Path, root: Path) -> CohortSlide:
     """A slide that a search of ``root`` found, which may be that folder itself where it is a slide in DICOM."""
-    return _slide(path, root.parent if path == root else root)
+    return slide_at(path, root.parent if path == root else root)
 
 
 def _inside(path: Path) -> Iterable[Path]:
@@ -141,47 +110,6 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     if pattern[0] == "**":
         return any(_matches(parts[index:], pattern[1:]) for index in range(len(parts) + 1))
     return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
-
-
-def _slide(path: Path, root: Path, mpp: float | None = None, patient: str = "", stain: str = "") -> CohortSlide:
-    """A slide whose results are called as it is below ``root``, or behind what it has in common with it."""
-    try:
-        path, inner = _placed(path, root)
-        name = str(inner if path.is_dir() else inner.with_name(result_name(path))) if inner.name else ""
-        size, fault = _size(path), ""
-    except (OSError, RuntimeError, ValueError) as error:
-        return CohortSlide(path.absolute(), path.name, mpp, patient, stain, 0, f"{path}: {first_line(error)}")
-    parts = PurePosixPath(name).parts
-    if not parts:
-        fault = f"{path}: is the folder that the table is in, or one above; name a slide."
-    elif any(part.startswith(".") for part in parts) or parts[0] in (TABLE, PAGE):
-        fault = f"{path}: its folder of results could not be called {name}; rename it."
-    return CohortSlide(path, name or path.name, mpp, patient, stain, size, fault)
-
-
-def _placed(path: Path, root: Path) -> tuple[Path, PurePosixPath]:
-    """The path of a slide as it is always written, and its part behind the folder that it shares with ``root``."""
-    above = root.resolve()
-    if path.is_relative_to(root) and ".." not in path.relative_to(root).parts:
-        # links below the root stay: a slide is called what its folder calls it
-        inner = path.relative_to(root)
-        return above / inner, PurePosixPath(inner.as_posix())
-    path = path.parent.resolve() / path.name if path.name != ".." else path.resolve()
-    try:
-        inner = Path(os.path.relpath(path, above))
-    except ValueError:
-        # of another drive of Windows
-        inner = path.relative_to(path.anchor)
-    return path, PurePosixPath(*(part for part in inner.parts if part not in ("..", ".")))
-
-
-def _size(path: Path) -> int:
-    files = [path]
-    # MIRAX keeps the pixels in a folder beside the file
-    folder = path if path.is_dir() else path.with_suffix("") if path.suffix.lower() == ".mrxs" else None
-    if folder is not None and folder.is_dir():
-        files += folder.iterdir()
-    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _apart(slides: Sequence[CohortSlide]) -> list[CohortSlide]:

@@ -7,6 +7,7 @@ import io
 import logging
 import math
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from ignite.engine import Engine, Events
 
 from lightmuseg.errors import InputError
 from lightmuseg.files import write_whole
-from lightmuseg.models.card import ModelCard, save_model
+from lightmuseg.models.card import ModelCard, card_of, save_model
 from lightmuseg.networks.saved import read_saved
-from lightmuseg.networks.weights import check_fit, load_weights, read_state_dict
+from lightmuseg.networks.weights import check_fit, load_state, read_state_dict
 from lightmuseg.text_files import write_csv
 
 from .processes import by_first
@@ -39,17 +40,25 @@ class WeightsLoader:
     Args:
         path: a state dict, such as the ``model.pt`` of a training.
         network: to load it into; left-out side heads of deep supervision are no fault.
+        classes: BCSS codes by class, which those of the weights' card must be; None to take any.
     """
 
-    def __init__(self, path: str | Path, network: torch.nn.Module) -> None:
-        self.path = path
-        self.network = network
+    def __init__(
+        self, path: str | Path, network: torch.nn.Module, classes: Mapping[str, Sequence[int]] | None = None
+    ) -> None:
+        self.path, self.network, self.classes = path, network, classes
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine | None = None) -> None:
-        load_weights(self.network, self.path)
+        weights = read_state_dict(self.path)
+        load_state(self.network, weights, self.path)
+        card = card_of(weights, self.path)
+        if self.classes is not None and card is not None and card.classes != self.classes:
+            raise InputError(
+                f"{self.path}: its card says classes={card.classes}, not {self.classes}; leave them out of the config."
+            )
 
 
 class TrainingCheckpoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from types import ModuleType
 
 import torch
@@ -100,25 +101,40 @@ def _segmentation_models() -> ModuleType:
 
 
 def _imagenet_encoder(library: ModuleType, backbone: str, in_channels: int) -> nn.Module:
-    """The encoder with the weights of the Hugging Face hub, from its cache at once where the hub does not answer."""
-    from huggingface_hub import constants, get_session
+    """The encoder with the weights of the Hugging Face hub, from its cache where they are there."""
+    encoder = library.encoders.get_encoder(backbone, in_channels=3, weights=None)
+    if backbone.startswith("timm-"):
+        repository, revision = encoder.model.pretrained_cfg["hf_hub_id"], None
+    else:
+        settings = library.encoders.encoders[backbone]["pretrained_settings"]["imagenet"]
+        repository, revision = settings["repo_id"], settings["revision"]
+    path = _from_hub(repository, revision, backbone)
+    from safetensors.torch import load_file
 
-    # True is "the official ones" for timm's encoders
-    weights = True if backbone.startswith("timm-") else "imagenet"
-    before, silence = constants.HF_HUB_OFFLINE, None
+    _load_into(encoder, load_file(path), path)
+    if hasattr(encoder, "set_in_channels"):
+        encoder.set_in_channels(in_channels, pretrained=True)
+    elif in_channels != 3:
+        library.encoders._utils.patch_first_conv(encoder, in_channels)
+    return encoder
+
+
+def _from_hub(repository: str, revision: str | None, backbone: str) -> str:
+    from huggingface_hub import constants, get_session, hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    wanted = {"repo_id": repository, "filename": "model.safetensors", "revision": revision}
     try:
+        return hf_hub_download(**wanted, local_files_only=True)
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        # where the hub does not answer, it is asked once; a download would repeat each request for half a minute
         get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
+        return hf_hub_download(**wanted)
     except Exception as error:  # the hub's HTTP library, and so its errors, are another from version to version
-        # else the hub repeats each request for half a minute
-        constants.HF_HUB_OFFLINE, silence = True, error
-    try:
-        return library.encoders.get_encoder(backbone, in_channels=in_channels, weights=weights)
-    except OSError as error:
-        reason = silence or error
-        message = f"cannot download the ImageNet weights ({first_line(reason)}); {_remedy()}"
-        raise OSError(errno.EIO, message, backbone) from reason
-    finally:
-        constants.HF_HUB_OFFLINE = before
+        message = f"cannot download the ImageNet weights ({first_line(error)}); {_remedy()}"
+        raise OSError(errno.EIO, message, backbone) from error
 
 
 def _remedy() -> str:
@@ -128,10 +144,14 @@ def _remedy() -> str:
 
 
 def _load_published(encoder: nn.Module, path: str) -> None:
+    _load_into(encoder, read_state_dict(path), path)
+
+
+def _load_into(encoder: nn.Module, weights: Mapping[str, torch.Tensor], path: str) -> None:
     """Load the encoder's own weights, or a classifier's published ones: their names lack the prefix of timm's."""
     own = encoder.state_dict()
     prefix = "model." if all(key.startswith("model.") for key in own) else ""
-    given = {key if key in own else prefix + key: value for key, value in read_state_dict(path).items()}
+    given = {key if key in own else prefix + key: value for key, value in weights.items()}
     classifier = tuple(prefix + name for name in CLASSIFIERS)
     given = {key: value for key, value in given.items() if key in own or not key.startswith(classifier)}
     check_fit(own, given, path)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from .readers import WHITE, SlideReader, UnreadablePixels
-from .readers.reader import paste
-from .resampling import PartRead, level_for, read_resampled, resampled_box
+from .readers.reader import PartRead, paste
+from .resampling import level_for, read_resampled, resampled_box
 
 
 class PartlyRead(UnreadablePixels):
@@ -101,19 +101,18 @@ class ModelView:
         corners_m = [(self._corner_m[0] + xm, self._corner_m[1] + ym) for xm, ym in corners_m]
         if not self._as_is:
             return self.reader.map(
-                lambda corner: self._completed(*corner, size, *self._resampled(self.index, *corner, size)), corners_m
+                lambda corner: self._completed(*corner, size, self._resampled(self.index, *corner, size)), corners_m
             )
         boxes = self.reader.read_batch(self.index, corners_m, size, size)
         for number, corner in enumerate(corners_m):
             if isinstance(boxes[number], UnreadablePixels):
-                partly = self.reader.read_partly(self.index, *corner, size, size)
-                boxes[number] = self._completed(*corner, size, *partly)
+                part = self.reader.read_partly(self.index, *corner, size, size)
+                boxes[number] = self._completed(*corner, size, part)
         return boxes
 
-    def _completed(
-        self, xm: int, ym: int, size: int, pixels: np.ndarray, unread: np.ndarray | None, reasons: Sequence[str]
-    ) -> np.ndarray | UnreadablePixels:
+    def _completed(self, xm: int, ym: int, size: int, part: PartRead) -> np.ndarray | UnreadablePixels:
         """A box, where its level cannot give everything with what finer levels can."""
+        pixels, unread, reasons = part
         if unread is None:
             return pixels
         for index in range(self.index - 1, -1, -1):

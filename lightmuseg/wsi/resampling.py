@@ -11,9 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from .readers import Level, SlideReader
-
-# Pixels uint8 [height, width, 3]; bool [height, width], True where they could not be read, or None; why, of each tile.
-PartRead = tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]
+from .readers.reader import PartRead
 
 
 class ResampledBox(NamedTuple):

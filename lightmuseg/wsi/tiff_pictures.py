@@ -18,7 +18,7 @@ from pathlib import Path
 import tifffile
 
 from .ome_xml import OmeImage, ome_images
-from .tiff import description_of, is_rgb, size_of, stated_mpps
+from .tiff import description_of, is_rgb, size_of
 from .tiff_likeness import shows_the_same
 
 logger = logging.getLogger(__name__)
@@ -68,11 +68,6 @@ class Picture:
         """Pixels of the finest level."""
         return math.prod(self.size)
 
-    @property
-    def mpps(self) -> tuple[float, float] | None:
-        """um/px along x and y as the file states them; None where it does not."""
-        return stated_mpps(self.base, self.ome)
-
 
 def declared_pictures(path: Path, file: tifffile.TiffFile) -> Iterator[Picture]:
     """The pictures as the file declares them, in the order of their pages; of whatever kind of pixels."""
@@ -98,7 +93,8 @@ def _named_by_ome(path: Path, pages: Sequence[tifffile.TiffPage]) -> list[Pictur
     found, taken = [], set()
     for image in images:
         fault, own = "", []
-        for (z, t), numbers in image.planes(uuid, _samples(image, pages), len(taken)).items():
+        samples = next((page.samplesperpixel for page in pages if size_of(page) == image.size), 1)
+        for (z, t), numbers in image.planes(uuid, samples, len(taken)).items():
             planes = tuple(pages[number] for number in numbers if number < len(pages) and number not in taken)
             if len(set(planes)) < len(numbers):
                 fault = "it names pages that are not there, or twice"
@@ -114,11 +110,6 @@ def _named_by_ome(path: Path, pages: Sequence[tifffile.TiffPage]) -> list[Pictur
             continue
         found += own
     return found
-
-
-def _samples(image: OmeImage, pages: Sequence[tifffile.TiffPage]) -> int:
-    """Of the pages of an image: those of the first that is of its size."""
-    return next((page.samplesperpixel for page in pages if size_of(page) == image.size), 1)
 
 
 def _is_imagej_rgb(pages: Sequence[tifffile.TiffPage]) -> bool:

@@ -10,6 +10,8 @@ from monai.bundle import ConfigParser
 from monai.bundle import run as run_bundle
 from PIL import Image
 
+from lightmuseg import Segmenter
+
 FAST = {"tile_size": 64, "batch_size": 2, "num_workers": 0}
 SEVERAL = {
     "classes": {"tumor": [1], "stroma": [2], "lymphocytic_infiltrate": [3], "necrosis_or_debris": [4]},
@@ -92,20 +94,25 @@ def test_variant_changes_what_it_names_alone_and_takes_a_step(name, root, datase
 )
 def test_variant_trains_evaluates_and_infers(name, root, dataset, tmp_path):
     overrides, options, _, _ = VARIANTS[name]
-    options = {**FAST, **options, "encoder_weights": None}
+    options = {**options, "encoder_weights": None}
 
     def bundle(run_id, *configs, **more):
         paths = [str(root / "bundle" / "configs" / config) for config in configs]
-        run_bundle(run_id=run_id, config_file=paths, logging_file=False, **{**options, **more})
+        run_bundle(run_id=run_id, config_file=paths, logging_file=False, **{**FAST, **more})
 
     train, test, maps = tmp_path / "train", tmp_path / "test", tmp_path / "maps"
-    bundle("training", "train.json", *overrides, dataset_dir=str(dataset), output_dir=str(train), max_epochs=1)
+    bundle(
+        "training", "train.json", *overrides, dataset_dir=str(dataset), output_dir=str(train), max_epochs=1, **options
+    )
     checkpoint = str(train / "model.pt")
     more = {"dataset_dir": str(dataset), "output_dir": str(test), "checkpoint": checkpoint}
-    bundle("evaluating", "train.json", *overrides, "evaluate.json", **more)
-    bundle(
-        "run", "inference.json", *overrides, **{**more, "dataset_dir": str(dataset / "images"), "output_dir": str(maps)}
-    )
+    # the weights say what they are
+    bundle("evaluating", "train.json", "evaluate.json", **more)
+    bundle("run", "inference.json", **{**more, "dataset_dir": str(dataset / "images"), "output_dir": str(maps)})
+    segmenter = Segmenter(checkpoint)
+    classes = segmenter.predict(np.zeros((70, 90, 3), np.uint8), mpp=0.25)
+    assert classes.shape == (70, 90)
+    assert segmenter.model.card.figures.keys() == {"val_pooled_dice"}
 
     metrics = json.loads((test / "run.json").read_text())["metrics"]
     several = "multiclass.json" in overrides

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from lightmuseg.cohort import Progress, segment_cohort
+from lightmuseg.cohort import segment_cohort
 
 HERE = Path(__file__).parent
 
@@ -48,10 +48,7 @@ def cohort(tmp_path, root, override):
 
     def run(*sources, output=tmp_path / "out", values=None, runtime="Green()", **options):
         sources = [str(source) for source in sources or [tmp_path / "slides"]]
-        with Progress(output) as progress:
-            return segment_cohort(
-                sources, output, root / "bundle", override(runtime), values, progress=progress.show, **options
-            )
+        return segment_cohort(sources, output, values, root / "bundle", [override(runtime)], **options)
 
     return run
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import threading
 
 import filelock
@@ -12,13 +13,14 @@ import pytest
 
 import lightmuseg.cohort.slide_worker
 import lightmuseg.slides.job
-from lightmuseg import Segmenter
+from lightmuseg.cli.cohort_commands import cohort as command
 from lightmuseg.cohort import segment_cohort
 from lightmuseg.cohort.cohort_state import CohortState
 from lightmuseg.cohort.cohort_table import CohortTable
 from lightmuseg.cohort.slide_worker import SlideWorker
 from lightmuseg.cohort.work_list import work_list
 from lightmuseg.errors import InputError
+from lightmuseg.slides import Segmenter
 from lightmuseg.text_files import read_csv, write_csv
 
 
@@ -41,7 +43,7 @@ def slides(make_slide, tmp_path):
     return tmp_path / "slides"
 
 
-def test_a_bad_slide_is_listed_and_the_same_command_does_only_what_is_missing(cohort, slides, tmp_path, capsys):
+def test_a_bad_slide_is_listed_and_the_same_command_does_only_what_is_missing(cohort, slides, tmp_path, caplog):
     out = tmp_path / "out"
     run = cohort()
     assert (run.done, run.failed) == (2, 1)
@@ -50,7 +52,7 @@ def test_a_bad_slide_is_listed_and_the_same_command_does_only_what_is_missing(co
         "p1/HE": "done", "p2/HE": "done", "p2/damaged": "failed",
     }  # fmt: skip
     assert str(slides / "p2" / "damaged.tif") in rows["p2/damaged"]["message"]
-    assert "damaged.tif" in capsys.readouterr().err
+    assert "damaged.tif" in caplog.text
     record = json.loads((out / "p2" / "HE" / "run.json").read_text())
     assert rows["p2/HE"]["tiles"] == str(record["tiles"])
     assert float(rows["p2/HE"]["seconds_segmenting"]) == record["seconds"]["segmenting"]
@@ -194,12 +196,12 @@ def test_commands_with_other_slides_that_write_one_table_leave_each_others_rows(
 def test_changed_of_a_config_holds(make_slide, tmp_path, root, override):
     make_slide("a.tif")
     config = override(changed=True)
-    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", root / "bundle", config)
+    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", None, root / "bundle", [config])
     make_slide("a.tif", seed=3)
-    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", root / "bundle", config)
+    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", None, root / "bundle", [config])
     assert (tmp_path / "out" / ".a.kept-1").is_dir()
     make_slide("a.tif", seed=4)
-    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", root / "bundle", config, {"changed": False})
+    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", {"changed": False}, root / "bundle", [config])
     assert not (tmp_path / "out" / ".a.kept-2").exists()
 
 
@@ -217,7 +219,7 @@ def test_a_table_that_leads_out_of_its_folder_is_not_followed(cohort, make_slide
     assert list(table(tmp_path / "out")) == ["a"]
 
 
-def test_what_cannot_be_tried_is_a_failed_slide_and_the_others_are_done(cohort, slides, tmp_path, capsys):
+def test_what_cannot_be_tried_is_a_failed_slide_and_the_others_are_done(cohort, slides, tmp_path, caplog):
     (slides / "p1" / "HE.svs").write_bytes(b"x")
     (slides / "list.csv").write_text("slide;mpp\np1/HE.svs;\np1/HE.tif;0,25\np2/HE.tif;0,5\n;;\ngone.tif;\n;0,25\n")
     for _ in range(2):
@@ -229,8 +231,8 @@ def test_what_cannot_be_tried_is_a_failed_slide_and_the_others_are_done(cohort, 
             ("gone", "failed"), ("list.csv, line 7", "failed"), ("p1/HE", "failed"), ("p1/HE", "failed"),
             ("p2/HE", "done"),
         ]  # fmt: skip
-        said = capsys.readouterr().err
-        assert all(row["message"] in said for row in rows if row["status"] == "failed")
+        assert sorted(caplog.messages) == sorted(row["message"] for row in rows if row["status"] == "failed")
+        caplog.clear()
     assert json.loads((tmp_path / "out" / "p2" / "HE" / "run.json").read_text())["level0_mpp"] == 0.5
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".cohort", "cohort.csv", "cohort.html", "p2"]
 
@@ -241,21 +243,26 @@ def test_each_slide_of_the_proof_is_read_by_its_own_um_per_pixel(cohort, make_sl
     (tmp_path / "slides" / "list.csv").write_text("slide,mpp\na.tif,0.5\nb.tif,\n")
     given = []
 
-    def runtime(segmenter, slides=(), runtime=Segmenter.runtime):
-        given.append((sorted(slides), segmenter.options.slide_mpp))
-        return runtime(segmenter, slides)
+    original = Segmenter.runtime
+
+    def runtime(segmenter, slides=(), options=None):
+        if slides:
+            given.append((sorted((str(path), mpp) for path, mpp in slides), segmenter.options.slide_mpp))
+        return original(segmenter, slides, options)
 
     monkeypatch.setattr(Segmenter, "runtime", runtime)
     cohort(tmp_path / "slides" / "list.csv", values={"slide_mpp": 0.3})
     slides = tmp_path / "slides"
-    assert given[0] == ([(slides / "a.tif", 0.5), (slides / "b.tif", None)], 0.3)
+    assert given == [([(str(slides / "a.tif"), 0.5), (str(slides / "b.tif"), None)], 0.3)]
 
 
 def test_um_per_pixel_of_an_override_hold_where_the_manifest_says_nothing(make_slide, tmp_path, root, override):
     for name in "ab":
         make_slide(f"{name}.tif")
     (tmp_path / "slides" / "list.csv").write_text("slide,mpp\na.tif,0.3\nb.tif,\n")
-    segment_cohort([str(tmp_path / "slides" / "list.csv")], tmp_path / "out", root / "bundle", override(slide_mpp=0.5))
+    segment_cohort(
+        [str(tmp_path / "slides" / "list.csv")], tmp_path / "out", None, root / "bundle", [override(slide_mpp=0.5)]
+    )
     mpps = [json.loads((tmp_path / "out" / name / "run.json").read_text())["level0_mpp"] for name in "ab"]
     assert mpps == [0.3, 0.5]
 
@@ -277,7 +284,7 @@ def test_a_cohort_begun_by_other_options_is_not_gone_on_with(cohort, make_slide,
 
 def test_an_overrides_um_per_pixel_hold(make_slide, tmp_path, root, override):
     make_slide("HE.tif")
-    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", root / "bundle", override(slide_mpp=0.5))
+    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", None, root / "bundle", [override(slide_mpp=0.5)])
     assert json.loads((tmp_path / "out" / "HE" / "run.json").read_text())["level0_mpp"] == 0.5
 
 
@@ -329,15 +336,25 @@ def test_a_slide_of_which_another_coordinator_says_that_it_failed_is_not_tried_a
     assert "p2/damaged" not in tried[1:]
 
 
-def test_stopping_says_how_to_go_on(cohort, slides, tmp_path, monkeypatch, capsys):
+def test_stopping_says_how_to_go_on(slides, root, override, tmp_path, monkeypatch, capsys):
     def stop(worker, slide):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(SlideWorker, "__call__", stop)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(KeyboardInterrupt):
-        cohort()
+        command(str(slides), output=str(tmp_path / "out"), bundle=str(root / "bundle"), override=str(override()))
     assert f"{tmp_path / 'out'}: stopped; the same command goes on" in capsys.readouterr().err
     assert {row["status"] for row in table(tmp_path / "out").values()} == {"waiting"}
+
+
+def test_of_very_many_slides_that_cannot_be_tried_some_are_logged(cohort, make_slide, tmp_path, caplog):
+    make_slide("a.tif")
+    lines = [f"gone {number}.tif" for number in range(30)]
+    (tmp_path / "slides" / "list.csv").write_text("\n".join(["slide", "a.tif", *lines]))
+    assert cohort(tmp_path / "slides" / "list.csv").failed == 30
+    assert len(caplog.messages) == 21
+    assert caplog.messages[20] == f"10 more; see {tmp_path / 'out' / 'cohort.csv'}"
 
 
 @pytest.mark.parametrize(

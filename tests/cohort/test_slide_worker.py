@@ -3,9 +3,9 @@ import json
 import pytest
 
 import lightmuseg.cohort.slide_worker
+from lightmuseg.cohort.cohort_slide import CohortSlide
 from lightmuseg.cohort.cohort_state import CohortState
 from lightmuseg.cohort.slide_worker import take_slides
-from lightmuseg.cohort.work_list import CohortSlide
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 import pytest
 
+from lightmuseg.cohort.cohort_slide import CohortSlide
 from lightmuseg.cohort.cohort_state import CohortState
 from lightmuseg.cohort.supervisor import DIED, ENDED, supervise
 from lightmuseg.cohort.tally import Tally
-from lightmuseg.cohort.work_list import CohortSlide
 from lightmuseg.errors import InputError
 
 A, B = CohortSlide("a.svs", "a"), CohortSlide("b.svs", "b")

@@ -2,9 +2,9 @@ import os
 
 import pytest
 
+from lightmuseg.cohort.cohort_slide import CohortSlide
 from lightmuseg.cohort.cohort_state import CohortState
 from lightmuseg.cohort.tally import Tally
-from lightmuseg.cohort.work_list import CohortSlide
 
 
 @pytest.fixture

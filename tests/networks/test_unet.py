@@ -1,4 +1,3 @@
-import json
 import logging
 import sys
 import warnings
@@ -34,8 +33,7 @@ def hub(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr("time.sleep", wait)
-    yield tmp_path / "hub"
-    assert not constants.HF_HUB_OFFLINE
+    return tmp_path / "hub"
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -168,17 +166,32 @@ def test_imagenet_without_hub_is_an_os_error_with_the_remedy(hub):
     assert "\n" not in error.value.strerror
 
 
-@pytest.mark.parametrize("weights", ["imagenet", "auto"])
-def test_cached_weights_of_the_hub_are_used_where_it_does_not_answer(hub, weights):
+@pytest.mark.parametrize("in_channels", [3, 1])
+@pytest.mark.parametrize(
+    ("backbone", "weights"),
+    [("mobilenet_v2", "imagenet"), ("mobilenet_v2", "auto"), ("timm-mobilenetv3_large_100", "imagenet")],
+)
+def test_cached_weights_of_the_hub_are_used_where_it_does_not_answer(hub, backbone, weights, in_channels):
     from safetensors.torch import save_file
 
-    expected = build().encoder.state_dict()
-    settings = smp.encoders.encoders["mobilenet_v2"]["pretrained_settings"]["imagenet"]
-    snapshot = hub / f"models--{settings['repo_id'].replace('/', '--')}" / "snapshots" / settings["revision"]
-    snapshot.mkdir(parents=True)
-    (snapshot / "config.json").write_text(json.dumps({}))
-    save_file(expected, snapshot / "model.safetensors")
+    if backbone.startswith("timm-"):
+        network = pytest.importorskip("timm").create_model("tf_mobilenetv3_large_100", pretrained=False)
+        repository, revision = "timm/tf_mobilenetv3_large_100.in1k", "main"
+    else:
+        network = build().encoder
+        settings = smp.encoders.encoders[backbone]["pretrained_settings"]["imagenet"]
+        repository, revision = settings["repo_id"], settings["revision"]
+    folder, expected = hub / f"models--{repository.replace('/', '--')}", network.state_dict()
+    commit = revision if revision != "main" else "0" * 40
+    (folder / "snapshots" / commit).mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(commit)
+    save_file(expected, folder / "snapshots" / commit / "model.safetensors")
     torch.manual_seed(7)
-    encoder = UNet(backbone="mobilenet_v2", encoder_weights=weights).encoder
+    encoder = UNet(backbone=backbone, encoder_weights=weights, in_channels=in_channels).encoder
     assert encoder.weights_source == "ImageNet"
-    assert not [name for name, value in encoder.state_dict().items() if not torch.equal(value, expected[name])]
+    own = {name.removeprefix("model."): value for name, value in encoder.state_dict().items()}
+    first = next(name for name in own if name.endswith("weight"))
+    assert own[first].shape[1] == in_channels
+    assert torch.allclose(own[first].sum(1), expected[first].sum(1), atol=1e-6)
+    assert not [name for name in own if name != first and not torch.equal(own[name], expected[name])]

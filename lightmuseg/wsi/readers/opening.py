@@ -53,7 +53,7 @@ def open_slide(
     if backend not in ("auto", *READERS):
         raise InputError(f"backend={backend!r} is not known; one of auto, {', '.join(READERS)}.")
     try:
-        names = _backends_for(path) if backend == "auto" else (backend,)
+        names = backends_for(path) if backend == "auto" else (backend,)
     except OSError as error:
         raise InputError(f"{path}: cannot be opened ({error.strerror or error}); name a slide's file.") from error
     reasons = []
@@ -89,7 +89,7 @@ def _kept_open(process: int, path: Path, backend: str, mpp: float | None) -> Sli
     return open_slide(path, backend, mpp)
 
 
-def _backends_for(path: Path) -> tuple[str, ...]:
+def backends_for(path: Path) -> tuple[str, ...]:
     """The readers to try, by the first bytes of the file."""
     if path.is_dir():
         return ("dicom",)

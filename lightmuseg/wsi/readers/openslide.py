@@ -24,7 +24,6 @@ from .tiff_tiles import TiffReader
 
 logger = logging.getLogger(__name__)
 
-INSTALL = "OpenSlide is not installed; pip install 'lightmuseg[slides]'."
 # Formats that are plain pyramids of tiles, whose bytes can be checked: OpenSlide hides what is wrong with JPEG 2000.
 PLAIN = ("generic-tiff", "aperio")
 _BOUNDS = ("x", "y", "width", "height")
@@ -78,7 +77,9 @@ class OpenSlideReader(TiffReader):
         try:
             import openslide
         except ImportError as error:
-            raise NotForThisReader(f"{self.path}: {INSTALL}") from error
+            raise NotForThisReader(
+                f"{self.path}: OpenSlide is not installed; pip install 'lightmuseg[slides]'."
+            ) from error
         self.decoding_errors = (openslide.OpenSlideError, OSError)
         self._library, self._swap = openslide.OpenSlide, threading.Lock()
         # of some tags OpenSlide ends the process

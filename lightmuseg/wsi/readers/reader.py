@@ -21,6 +21,9 @@ from ..tiff import raise_bug
 WHITE = 255
 # Pixels of the side of the parts that are tried where a slide's own tiles are not known.
 PART = 256
+# Pixels uint8 [height, width, 3], white where they could not be read; bool [height, width], True there, or None where
+# everything was read; why, of each tile.
+PartRead = tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]
 _Item, _Result = TypeVar("_Item"), TypeVar("_Result")
 
 
@@ -100,7 +103,8 @@ def assembled(
 class SlideReader(ABC):
     """An opened slide. Its methods may be called by several threads at once.
 
-    A new format is a subclass, named in :data:`.opening.READERS`, that says
+    A new format is a subclass, named in ``opening.READERS`` and, for "auto" to take it, in ``opening.backends_for``. It
+    says
 
     - ``backend``, and ``decoding_errors``: what its library raises of damaged pixels;
     - ``_opened()``: opens ``path``, sets ``levels`` and ``stated_mpps`` and what else differs of the attributes below,
@@ -171,9 +175,7 @@ class SlideReader(ABC):
             paste(self._decoded_or_error(level, *inside), box, inside[0] - xl, inside[1] - yl)
         return box
 
-    def read_partly(
-        self, level: int, xl: int, yl: int, width: int, height: int
-    ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    def read_partly(self, level: int, xl: int, yl: int, width: int, height: int) -> PartRead:
         """What :meth:`read` gives, where a part of it cannot be decoded too.
 
         Where the box as a whole cannot be decoded, the level's tiles in it are, each by itself; one that cannot is

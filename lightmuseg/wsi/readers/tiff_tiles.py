@@ -11,7 +11,7 @@ import tifffile
 from lightmuseg.errors import InputError
 
 from ..jpeg import jpeg_colours
-from ..tiff import check_pixels, is_contiguous, size_of
+from ..tiff import check_pixels, is_contiguous, size_of, stated_mpps
 from ..tiff_pictures import Pages
 from ..tiff_slide import chosen, lies_first, opened, reading_tags
 from .reader import WHITE, Level, NotForThisReader, SlideReader, paste
@@ -78,7 +78,7 @@ class TiffReader(SlideReader):
         self._file = self._open.enter_context(opened(self.path))
         with reading_tags(self.path):
             picture, self.picture = chosen(self.path, self._file, self._series)
-            self._lies_first, self.stated_mpps = lies_first(picture, self._file), picture.mpps
+            self._lies_first, self.stated_mpps = lies_first(picture, self._file), stated_mpps(picture.base, picture.ome)
             self.levels = tuple(self._level(number, pages, picture.base) for number, pages in enumerate(picture.levels))
             tiles = [plane for level in self.levels for plane in level.planes]
             refuse_cut_short(self.path, [(grid.offsets, grid.counts) for grid in tiles], tiles[0].file_bytes)

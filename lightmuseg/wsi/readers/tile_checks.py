@@ -20,7 +20,7 @@ from lightmuseg.errors import InputError, first_line
 
 from ..jpeg import jpeg_colours, jpeg_fault
 from ..jpeg2000 import jpeg2000_fault
-from ..tiff import UNDECODABLE
+from ..tiff import UNDECODABLE, raise_bug
 from ..tile_grid import JPEG2000, TileGrid
 from .reader import NotForThisReader, UnreadablePixels
 
@@ -54,10 +54,6 @@ def _jpeg(tile: _Tile) -> str | None:
     if fault or channels == 1 or stated not in ("RGB", "YCBCR"):
         return fault
     return None if jpeg_colours(tile.data) in (None, stated) else "its colours are others than the file says"
-
-
-def _jpeg2000(tile: _Tile) -> str | None:
-    return jpeg2000_fault(tile.data, tile.shape[1], tile.shape[0])
 
 
 def _uncompressed(tile: _Tile) -> str | None:
@@ -102,6 +98,10 @@ def _pixels(tile: _Tile) -> str | None:
     return None if decoded.shape[:2] == tile.shape[:2] else _OTHER_SIZE
 
 
+def _jpeg2000(tile: _Tile) -> str | None:
+    return jpeg2000_fault(tile.data, tile.shape[1], tile.shape[0])
+
+
 # What says of each compression why a tile is not whole. Of others damage would not be seen.
 _CODECS: dict[int, Callable[[_Tile], str | None]] = {
     tifffile.COMPRESSION.JPEG: _jpeg, **dict.fromkeys(JPEG2000, _jpeg2000), tifffile.COMPRESSION.NONE: _uncompressed,
@@ -128,21 +128,6 @@ def check_compression(path: Path, page: tifffile.TiffPage) -> None:
             raise NotForThisReader(
                 f"{path}: it cannot be decoded ({first_line(error)}); pip install 'lightmuseg[slides]'."
             ) from error
-
-
-def _fault(tile: _Tile) -> str | None:
-    """Why the bytes of a tile cannot be a picture; None where they can."""
-    if not tile.data:
-        return "it has a place in the file, but no bytes"
-    if tile.offset < _HEADER:
-        return "it lies where the file's header is"
-    check = _CODECS[tile.page.compression]
-    if check in (_bytes, _pixels) and (zeros := tile.data.find(bytes(SECTOR))) >= 0:
-        return f"it has nothing but zeros at byte {zeros}"
-    try:
-        return check(tile)
-    except UNDECODABLE as error:
-        return first_line(error)
 
 
 class CheckedTiles(TileGrid):
@@ -175,17 +160,29 @@ class CheckedTiles(TileGrid):
             )
 
     def _fault(self, row: int, column: int) -> str | None:
+        """Why the bytes of a tile cannot be a picture; None where they can."""
         page, offset = self.page, int(self.offsets[row, column])
         if offset + self.counts[row, column] > self.file_bytes:
             return "the file ends before it"
         data = self.bytes_of(row, column)
+        if not data:
+            return "it has a place in the file, but no bytes"
+        if offset < _HEADER:
+            return "it lies where the file's header is"
+        check = _CODECS[page.compression]
+        if check in (_bytes, _pixels) and (zeros := data.find(bytes(SECTOR))) >= 0:
+            return f"it has nothing but zeros at byte {zeros}"
         # the last strip ends with the picture, the last tile does not
         shown = (
             min(self.tile_height, page.imagelength - row * self.tile_height),
             min(self.tile_width, page.imagewidth - column * self.tile_width),
         )
         shape = self.tile_height if page.is_tiled else shown[0], self.tile_width, self.samples
-        fault = _fault(_Tile(page, data, offset, shape, shown))
+        try:
+            fault = check(_Tile(page, data, offset, shape, shown))
+        except UNDECODABLE as error:
+            raise_bug(error)
+            return first_line(error)
         if fault or self.state[row, column] != _SHARED or self._is_plain(row, column, data):
             return fault
         return "its bytes are another tile's too"
