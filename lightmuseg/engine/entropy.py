@@ -104,7 +104,7 @@ def uncertainty_map(store: Rows) -> np.ndarray:
     """
     n = BLOCK // STEP
     rows = []
-    for band in store.entropy_bands(n * BAND):
+    for band in store.bands(n * BAND, "entropy"):
         height, width = band.shape
         whole = np.pad(band, ((0, -height % n), (0, -width % n)), constant_values=UNKNOWN)
         blocks = whole.reshape(len(whole) // n, n, -1, n)

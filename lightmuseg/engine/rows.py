@@ -62,7 +62,8 @@ class Rows(ABC):
         Args:
             row: its number.
             arrays: "classes", indices uint8 [h, width]; "entropy" of every fourth pixel of every fourth row of the map,
-                uint8; and, where they are wanted, "probabilities" uint8 [C, h, width].
+                uint8, 254 the greatest, 255 unknown; where they are wanted, "probabilities" uint8 [C, h, width],
+                of which 255 is 1.
             record: plain values.
         """
         self._keep(row, {**arrays, "record": np.frombuffer(json.dumps(record).encode(), np.uint8)})
@@ -71,20 +72,13 @@ class Rows(ABC):
         """The plain values kept with each row."""
         return (json.loads(self._array(row, "record").tobytes()) for row in range(len(self)))
 
-    def bands(self, height: int) -> Iterator[np.ndarray]:
-        """Class indices uint8 [<= height, width], from the top."""
-        return self._bands("classes", height)
+    def bands(self, height: int, name: str = "classes") -> Iterator[np.ndarray]:
+        """The rows as bands of so many lines, [..., <= height, width], from the top; in memory are one of each.
 
-    def entropy_bands(self, height: int) -> Iterator[np.ndarray]:
-        """Samples of entropy uint8 [<= height, samples in a row], from the top; 254 is the greatest, 255 unknown."""
-        return self._bands("entropy", height)
-
-    def probability_bands(self, height: int) -> Iterator[np.ndarray]:
-        """Probabilities uint8 [C, <= height, width], from the top; 255 is 1."""
-        return self._bands("probabilities", height)
-
-    def _bands(self, name: str, height: int) -> Iterator[np.ndarray]:
-        """Bands of as many lines, whatever rows have; in memory are one of each."""
+        Args:
+            height: of a band; the last one may have less.
+            name: of the array; see :meth:`save`.
+        """
         waiting, count = None, 0
         for row in range(len(self)):
             lines = self._array(row, name)

@@ -12,7 +12,7 @@ import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
 
-from lightmuseg.classes import IGNORED
+from lightmuseg.classes import IGNORED, indices_of
 from lightmuseg.files import write_whole
 from lightmuseg.pictures import compare, save_class_map
 from lightmuseg.text_files import write_csv
@@ -115,7 +115,7 @@ class _Region:
         """Class indices [H, W]: the most probable of everything else and the classes."""
         means = self.sums / np.maximum(self.tiles, 1)
         others = 1 - means.sum(axis=0, keepdims=True)
-        return np.concatenate([others, means]).argmax(axis=0).astype(np.uint8)
+        return indices_of(np.concatenate([others, means]), 0.5)
 
 
 def scores(name: str, counts: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from monai.losses import DiceLoss
 from torch import nn
 
+from lightmuseg.classes import IGNORED
+
 
 class DiceCrossEntropyLoss(nn.Module):
     """MONAI's Dice loss over softmax probabilities plus cross-entropy, without the pixels that are not annotated.
@@ -23,7 +25,7 @@ class DiceCrossEntropyLoss(nn.Module):
         0.0
     """
 
-    def __init__(self, ignore_index: int = 255) -> None:
+    def __init__(self, ignore_index: int = IGNORED) -> None:
         super().__init__()
         self.ignore_index = ignore_index
         self.dice = DiceLoss(softmax=True, to_onehot_y=True, ignore_index=ignore_index)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lightmuseg.classes import IGNORED
+
 
 class StructureLoss(nn.Module):
     """Weighted binary cross-entropy plus weighted IoU loss; pixels near region borders weigh up to six times.
@@ -23,7 +25,7 @@ class StructureLoss(nn.Module):
         Fan et al., PraNet, MICCAI 2020.
     """
 
-    def __init__(self, window: int = 31, border_weight: float = 5.0, ignore_index: int = 255) -> None:
+    def __init__(self, window: int = 31, border_weight: float = 5.0, ignore_index: int = IGNORED) -> None:
         super().__init__()
         if window < 1 or window % 2 == 0:
             raise ValueError(f"window={window} must be an odd number of pixels.")

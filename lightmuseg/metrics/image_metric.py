@@ -8,6 +8,8 @@ import torch
 from monai.metrics import CumulativeIterationMetric, do_metric_reduction
 from monai.utils import MetricReduction, convert_to_tensor
 
+from lightmuseg.classes import IGNORED
+
 
 class ImageMetric(CumulativeIterationMetric):
     """A measure of each image and channel by itself, then reduced over all of them.
@@ -23,7 +25,7 @@ class ImageMetric(CumulativeIterationMetric):
 
     cpu_pixels = 2**18  # of the images a CPU takes at once, so that they stay in its cache
 
-    def __init__(self, ignore_index: int = 255, reduction: MetricReduction | str = "mean") -> None:
+    def __init__(self, ignore_index: int = IGNORED, reduction: MetricReduction | str = "mean") -> None:
         super().__init__()
         self.ignore_index = ignore_index
         self.reduction = reduction

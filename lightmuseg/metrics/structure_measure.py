@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from monai.utils import MetricReduction
 
+from lightmuseg.classes import IGNORED
+
 from .image_metric import ImageMetric
 
 EPSILON = torch.finfo(torch.float64).eps
@@ -46,7 +48,9 @@ class StructureMeasure(ImageMetric):
 
     cpu_pixels = 2**20  # more, since it goes band by band
 
-    def __init__(self, alpha: float = 0.5, ignore_index: int = 255, reduction: MetricReduction | str = "mean") -> None:
+    def __init__(
+        self, alpha: float = 0.5, ignore_index: int = IGNORED, reduction: MetricReduction | str = "mean"
+    ) -> None:
         super().__init__(ignore_index=ignore_index, reduction=reduction)
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha} must be in [0, 1].")

@@ -7,6 +7,8 @@ from monai.networks.layers import gaussian_1d, separable_filtering
 from monai.transforms.utils import distance_transform_edt
 from monai.utils import MetricReduction
 
+from lightmuseg.classes import IGNORED
+
 from .image_metric import ImageMetric
 
 EPSILON = torch.finfo(torch.float64).eps
@@ -43,7 +45,9 @@ class WeightedFMeasure(ImageMetric):
         Margolin, Zelnik-Manor and Tal, "How to evaluate foreground maps?", CVPR 2014.
     """
 
-    def __init__(self, beta2: float = 1.0, ignore_index: int = 255, reduction: MetricReduction | str = "mean") -> None:
+    def __init__(
+        self, beta2: float = 1.0, ignore_index: int = IGNORED, reduction: MetricReduction | str = "mean"
+    ) -> None:
         super().__init__(ignore_index=ignore_index, reduction=reduction)
         if not beta2 > 0:
             raise ValueError(f"beta2={beta2} must be above 0.")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lightmuseg import __version__
-from lightmuseg.classes import ANY_TISSUE, CONCEPTS, channels_of, palette_of
+from lightmuseg.classes import ANY_TISSUE, CONCEPTS, UNREAD, channels_of, palette_of
 from lightmuseg.errors import InputError
 from lightmuseg.files import write_whole
 from lightmuseg.wsi.tiff import MPP_RANGE
@@ -144,7 +144,7 @@ def _is_text(value: Any) -> bool:
 
 
 _TESTS = {
-    "classes": lambda value: _is_table(value, _is_codes) and 1 <= len(value) < 255,
+    "classes": lambda value: _is_table(value, _is_codes) and 1 <= len(value) < UNREAD,
     "architecture": _is_text,
     "network": lambda value: _is_table(value, lambda one: one is None or isinstance(one, (bool, int, float, str))),
     "mpp": lambda value: _is_number(value) and MPP_RANGE[0] <= value <= MPP_RANGE[1],

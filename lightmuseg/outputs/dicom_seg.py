@@ -22,30 +22,21 @@ if TYPE_CHECKING:
     from highdicom.seg import Segmentation
     from pydicom import Dataset
 
+# Side of a frame in pixels, each of which is a bit.
 TILE = 512
+FRAME_BYTES = TILE * TILE // 8
 # The length of pixel data is a 32-bit number, and even.
 MAX_BYTES = 2**32 - 2
 # Without these the place of the slide's pixels, or the slide itself, cannot be referred to.
 NEEDED = (
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "SOPInstanceUID",
-    "FrameOfReferenceUID",
-    "ImageOrientationSlide",
+    "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID", "ImageOrientationSlide",
     "TotalPixelMatrixOriginSequence",
-)
+)  # fmt: skip
 # May be empty in DICOM, so some slides leave them out.
 OPTIONAL = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-)
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
+    "StudyTime", "ReferringPhysicianName",
+)  # fmt: skip
 
 
 def write(path: Path, slide: SegmentedSlide) -> None:
@@ -62,11 +53,9 @@ def write(path: Path, slide: SegmentedSlide) -> None:
     """
     class_map = slide.class_map
     tags = require(slide.path, class_map)
-    rows, columns = -(-class_map.height // TILE), -(-class_map.width // TILE)
-    frames = len(class_map.class_names) * rows * columns
-    length = frames * TILE * TILE // 8
+    rows, columns, length = _layout(class_map)
     header = _header(tags, class_map, _identity(tags, class_map))
-    header.NumberOfFrames = frames
+    header.NumberOfFrames = length // FRAME_BYTES
     header.TotalPixelMatrixRows, header.TotalPixelMatrixColumns = class_map.height, class_map.width
     del header.PixelData
     with open(path, "wb") as file:
@@ -84,7 +73,7 @@ def write(path: Path, slide: SegmentedSlide) -> None:
                         frame = np.zeros((TILE, TILE), dtype=bool)
                         frame[: mask.shape[0], : mask.shape[1]] = mask
                         place = (segment * rows + row) * columns + column
-                        file.seek(start + place * TILE * TILE // 8)
+                        file.seek(start + place * FRAME_BYTES)
                         file.write(np.packbits(frame, bitorder="little").tobytes())
 
 
@@ -103,8 +92,7 @@ def require(source: Path, class_map: Any) -> Dataset:
     except ImportError as error:
         raise InputError(f"{source}: DICOM SEG needs highdicom; pip install 'lightmuseg[slides]'.") from error
     slide = _slide(source, class_map)
-    rows, columns = -(-class_map.height // TILE), -(-class_map.width // TILE)
-    if len(class_map.class_names) * rows * columns * TILE * TILE // 8 > MAX_BYTES:
+    if _layout(class_map)[2] > MAX_BYTES:
         raise InputError(
             f"{source}: {class_map.width} x {class_map.height} pixels of {len(class_map.class_names)} classes are more "
             f"than the {MAX_BYTES / 1e9:.1f} GB of a DICOM file; choose a coarser --output-mpp."
@@ -117,6 +105,12 @@ def require(source: Path, class_map: Any) -> Dataset:
             "leave out --dicom-seg, or convert the slide to DICOM again."
         ) from error
     return slide
+
+
+def _layout(class_map: Any) -> tuple[int, int, int]:
+    """Rows and columns of tiles, and bytes of the frames of all segments."""
+    rows, columns = -(-class_map.height // TILE), -(-class_map.width // TILE)
+    return rows, columns, len(class_map.class_names) * rows * columns * FRAME_BYTES
 
 
 def _slide(source: Path, class_map: Any) -> Dataset:
@@ -232,13 +226,8 @@ def _origin(slide: Dataset, spacing: Sequence[float], downsample: float) -> Any:
     import highdicom as hd
 
     origin = slide.TotalPixelMatrixOriginSequence[0]
-    corner = np.array(
-        [
-            float(origin.XOffsetInSlideCoordinateSystem),
-            float(origin.YOffsetInSlideCoordinateSystem),
-            float(origin.get("ZOffsetInSlideCoordinateSystem") or 0),
-        ]
-    )
+    x, y = origin.XOffsetInSlideCoordinateSystem, origin.YOffsetInSlideCoordinateSystem
+    corner = np.array([x, y, origin.get("ZOffsetInSlideCoordinateSystem") or 0], dtype=float)
     along_row, along_column = np.array(slide.ImageOrientationSlide, dtype=float).reshape(2, 3)
     row_spacing, column_spacing = spacing
     offset = (downsample - 1) / 2

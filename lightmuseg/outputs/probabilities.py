@@ -49,7 +49,7 @@ def write(path: Path, slide: SegmentedSlide) -> None:
         attributes={"long_name": "probability", "scale_factor": 1 / 255},
     )
     top = 0
-    for band in class_map.probability_bands(CHUNK):
+    for band in class_map.bands(CHUNK, "probabilities"):
         array[:, top : top + band.shape[1]] = band
         top += band.shape[1]
 

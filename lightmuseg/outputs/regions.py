@@ -103,14 +103,16 @@ class _UnfinishedRegions:
     """
 
     def __init__(self) -> None:
-        self.regions: dict[int, tuple[int, list[_Part]]] = {}
+        # class index, shells, and holes packed, as they are final and may be very many
+        self.regions: dict[int, tuple[int, list[Polygon], list[bytes]]] = {}
         self.roots: dict[int, int] = {}
         self.count = 0
 
     def add(self, value: int, part: Polygon) -> int:
         self.count += 1
         self.roots[self.count] = self.count
-        self.regions[self.count] = (value, [_Part(part)])
+        holes = shapely.to_wkb(shapely.multilinestrings(shapely.get_rings(part)[1:]))
+        self.regions[self.count] = value, [Polygon(part.exterior)], [zlib.compress(holes, level=1)]
         return self.count
 
     def join(self, numbers: np.ndarray, others: np.ndarray, alike: np.ndarray) -> None:
@@ -122,15 +124,16 @@ class _UnfinishedRegions:
                 if len(self.regions[root][1]) < len(self.regions[other][1]):
                     root, other = other, root
                 self.roots[other] = root
-                self.regions[root][1].extend(self.regions.pop(other)[1])
+                for mine, theirs in zip(self.regions[root][1:], self.regions.pop(other)[1:]):
+                    mine.extend(theirs)
 
     def completed(self, border: np.ndarray) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
         """Take out the regions that have no part among those along ``border``."""
         roots = {number: self._root(number) for number in np.unique(border[border >= 0]).tolist()}
         self.roots = roots | {root: root for root in roots.values()}
         for root in [root for root in self.regions if root not in self.roots]:
-            value, parts = self.regions.pop(root)
-            yield value, _joined(parts)
+            value, shells, holes = self.regions.pop(root)
+            yield value, _joined(shells, holes)
 
     def _root(self, number: int) -> int:
         while self.roots[number] != number:
@@ -138,25 +141,13 @@ class _UnfinishedRegions:
         return number
 
 
-class _Part:
-    """What a block has of a region: the shell, and the holes packed, as they are final and may be very many."""
-
-    def __init__(self, part: Polygon) -> None:
-        self.shell = Polygon(part.exterior)
-        self._holes = zlib.compress(shapely.to_wkb(shapely.multilinestrings(shapely.get_rings(part)[1:])), level=1)
-
-    def holes(self) -> np.ndarray:
-        """The rings of the holes."""
-        return shapely.get_parts(shapely.from_wkb(zlib.decompress(self._holes)))
-
-
-def _joined(parts: list[_Part]) -> Iterator[np.ndarray]:
+def _joined(shells: list[Polygon], packed_holes: list[bytes]) -> Iterator[np.ndarray]:
     """The rings of a region, the shell first."""
     # holes do not touch the sides of blocks, so only the shells need joining
-    (shell,) = shapely.get_parts(shapely.union_all([part.shell for part in parts]))
+    (shell,) = shapely.get_parts(shapely.union_all(shells))
     yield shapely.get_rings(shell)
-    for part in parts:
-        yield part.holes()
+    for holes in packed_holes:
+        yield shapely.get_parts(shapely.from_wkb(zlib.decompress(holes)))
 
 
 def _feature(rings: Iterator[np.ndarray], name: str, colour: list[int]) -> Iterator[str]:

@@ -15,7 +15,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from lightmuseg.classes import UNREAD, UNREAD_COLOUR, palette_of
+from lightmuseg.classes import UNREAD, colour_table
 from lightmuseg.errors import InputError, first_line
 from lightmuseg.files import read_at
 from lightmuseg.pictures import STRIPE_COLOUR, stripes
@@ -116,9 +116,8 @@ def map_tile(classes: np.ndarray, class_names: Sequence[str], shown: frozenset[i
     if UNREAD in shown:
         classes = np.where((classes == UNREAD) & stripes(*classes.shape), np.uint8(STRIPE), classes)
         shown = shown | {STRIPE}
-    colours = np.zeros((256, 3), np.uint8)
-    colours[: len(class_names) + 1] = palette_of(class_names)
-    colours[STRIPE], colours[UNREAD] = STRIPE_COLOUR, UNREAD_COLOUR
+    colours = colour_table(class_names)
+    colours[STRIPE] = STRIPE_COLOUR
     image = Image.fromarray(classes).convert("P")
     image.putpalette(colours.tobytes())
     buffer = io.BytesIO()

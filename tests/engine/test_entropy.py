@@ -121,7 +121,7 @@ def test_map_is_averaged_over_what_is_known(tmp_path):
     levels[1, 1] = UNKNOWN
 
     class Store:
-        def entropy_bands(self, height):
+        def bands(self, height, name):
             return (levels[top : top + height] for top in range(0, len(levels), height))
 
     found = uncertainty_map(Store())

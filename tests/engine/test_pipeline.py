@@ -80,7 +80,7 @@ def segmented(
         store = RowStore(folder, *about) if folder else MemoryRows(*about)
         segment_slide(view, area, plan, runtime, store, batch_size, True, progress)
     whole = np.concatenate(list(store.bands(1000)))
-    return whole, np.concatenate(list(store.probability_bands(1000)), axis=1), list(store.records())
+    return whole, np.concatenate(list(store.bands(1000, "probabilities")), axis=1), list(store.records())
 
 
 @pytest.mark.parametrize(("channels", "stride", "factor"), [(1, 2, 2), (5, 2, 2), (5, 2, 8), (1, 1, 1), (5, 1, 2)])

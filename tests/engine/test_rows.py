@@ -45,8 +45,8 @@ def test_bands_make_the_whole_map(stored, height):
     bands = list(store.bands(height))
     assert {len(band) for band in bands[:-1]} <= {height}
     assert np.array_equal(np.concatenate(bands), classes)
-    assert np.array_equal(np.concatenate(list(store.entropy_bands(height))), entropy)
-    assert np.array_equal(np.concatenate(list(store.probability_bands(height)), axis=1), probabilities)
+    assert np.array_equal(np.concatenate(list(store.bands(height, "entropy"))), entropy)
+    assert np.array_equal(np.concatenate(list(store.bands(height, "probabilities")), axis=1), probabilities)
 
 
 def test_records_come_back(stored):

@@ -16,11 +16,11 @@ zarr = pytest.importorskip("zarr")
 
 
 def class_map_of(probabilities, names, mpp=0.5):
-    def bands(height):
+    def bands(height, name):
         return (probabilities[:, top : top + height] for top in range(0, probabilities.shape[1], height))
 
     _, height, width = probabilities.shape
-    return SimpleNamespace(width=width, height=height, mpp=mpp, class_names=names, probability_bands=bands)
+    return SimpleNamespace(width=width, height=height, mpp=mpp, class_names=names, bands=bands)
 
 
 def write_probabilities(path, class_map):
@@ -32,7 +32,7 @@ def random_map(channels, height, width, names):
 
 
 def values_of(class_map):
-    return np.concatenate(list(class_map.probability_bands(100)), axis=1)
+    return np.concatenate(list(class_map.bands(100, "probabilities")), axis=1)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1300, 7), (600, 1100), (512, 512)])

@@ -16,12 +16,12 @@ import pytest
 import torch
 from PIL import Image
 
+from lightmuseg import outputs
 from lightmuseg.cli import COMMANDS
 from lightmuseg.cli.arguments import checked
 from lightmuseg.errors import InputError
 from lightmuseg.runtimes import choice
 from lightmuseg.runtimes.quantization import quantize_model
-from lightmuseg.slides import options
 from lightmuseg.slides.bundle_config import configured, make_segmenter
 
 # what MONAI makes of each in a config: another name, the value of a key, another file, or a run of Python
@@ -152,7 +152,7 @@ IMPOSSIBLE = {
 def test_what_cannot_be_is_refused_before_the_network_is_loaded(bundle, tmp_path, monkeypatch, case):
     values, said = IMPOSSIBLE[case]
     missing = ("zarr", "highdicom", "onnxruntime")
-    for module in (options, choice):
+    for module in (outputs, choice):
         monkeypatch.setattr(module, "find_spec", lambda name: None if name in missing else True)
     monkeypatch.setattr("lightmuseg.models.model.Model.network", lambda *_: pytest.fail("loads the network"))
     with pytest.raises(InputError) as error:
