@@ -29,6 +29,7 @@ from .cache import weights_hash
 from .int8 import FILES, MODEL, RECORD, int8_folder
 from .openvino import converted, load, save
 from .parity import changed_share
+from .runtime import Runtime
 
 if TYPE_CHECKING:
     import openvino
@@ -134,18 +135,26 @@ def quantize(
             "calibration_tiles": len(calibration),
             "control_tiles": len(control),
             "test_tiles": len(test),
-            **{
-                f"dice_{runtime.info.precision}": {
-                    "control": pooled_dice(runtime, map(read, control), classes),
-                    "test": pooled_dice(runtime, map(read, test), classes),
-                }
-                for runtime in (before, after)
-            },
-            "agreement": 1 - float(np.mean([changed_share(before(one), after(one)) for one, _ in map(read, test)])),
+            **_measured(before, after, read, control, test, classes),
             "seconds": round(time.monotonic() - started, 1),
         }
         write_json(partial / RECORD, record)
     return record
+
+
+def _measured(
+    before: Runtime, after: Runtime, read: Reader, control: Sequence[Any], test: Sequence[Any], classes: int
+) -> dict[str, Any]:
+    """Dice of both on the tiles that controlled and the test tiles, and the share of pixels that keep their class."""
+    dice = {
+        f"dice_{runtime.info.precision}": {
+            "control": pooled_dice(runtime, map(read, control), classes),
+            "test": pooled_dice(runtime, map(read, test), classes),
+        }
+        for runtime in (before, after)
+    }
+    changed = [changed_share(before(pixels), after(pixels)) for pixels, _ in map(read, test)]
+    return {**dice, "agreement": 1 - float(np.mean(changed))}
 
 
 def _reader(coding: Mapping[str, Any], tile_size: int) -> Reader:
