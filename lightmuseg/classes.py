@@ -50,6 +50,23 @@ def palette_of(class_names: Sequence[str]) -> list[tuple[int, int, int]]:
     return [OTHER_COLOUR, *(COLOURS.get(name) or spare[name] for name in class_names)]
 
 
+def colour_table(class_names: Sequence[str]) -> np.ndarray:
+    """RGB uint8 [256, 3] of each index of a map; indices that mean nothing are black."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(class_names) + 1] = palette_of(class_names)
+    table[UNREAD] = UNREAD_COLOUR
+    return table
+
+
+def meanings_of(class_names: Sequence[str]) -> dict[int, str]:
+    """What each index of a map says.
+
+    >>> meanings_of(["tumor"])
+    {0: 'other', 1: 'tumor', 255: 'unread'}
+    """
+    return {**dict(enumerate(["other", *class_names])), UNREAD: "unread"}
+
+
 def channels_of(class_names: Sequence[str]) -> int:
     """The channels of a network that tells these classes apart.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lightmuseg.classes import UNREAD_COLOUR, palette_of
+from lightmuseg.classes import OTHER, UNREAD, UNREAD_COLOUR, colour_table, palette_of
 
 # What could not be read has stripes of that and of this colour, of so many pixels.
 STRIPE_COLOUR, STRIPE_WIDTH = (60, 60, 60), 4
@@ -26,9 +26,10 @@ def save_class_map(path: Path, classes: np.ndarray, class_names: Sequence[str]) 
 
 
 def overlay(
-    pixels: np.ndarray, classes: np.ndarray, class_names: Sequence[str], side: int, opacity: float = OPACITY
-) -> Image.Image:
-    """A picture with its classes in transparent colour over it; what is not annotated (255) in grey.
+    pixels: np.ndarray, classes: np.ndarray, class_names: Sequence[str], side: int, opacity: float = OPACITY,
+    striped: bool = False,
+) -> Image.Image:  # fmt: skip
+    """A picture with its classes in transparent colour over it.
 
     Args:
         pixels: RGB [H, W, 3].
@@ -36,15 +37,21 @@ def overlay(
         class_names: of the indices from 1.
         side: the longer side of the result is at most this many pixels.
         opacity: of the colours, 0 to 1.
+        striped: 255, what could not be read or is not annotated, is striped, not in transparent grey.
     """
     picture = Image.fromarray(pixels)
     picture.thumbnail((side, side))
     small = np.asarray(Image.fromarray(classes).resize(picture.size, Image.Resampling.NEAREST))
-    table = np.full((256, 3), UNREAD_COLOUR, dtype=np.float32)
-    table[: len(class_names) + 1] = palette_of(class_names)
-    share = np.where(small > 0, np.float32(opacity), np.float32(0))[..., None]
-    blended = np.asarray(picture) * (1 - share) + table[small] * share
-    return Image.fromarray(blended.round().astype(np.uint8))
+    opacities = np.full(256, opacity, np.float32)
+    opacities[OTHER] = 0
+    blended = blend(np.asarray(picture), small, colour_table(class_names), opacities)
+    return Image.fromarray(hatched(blended, small == UNREAD) if striped else blended)
+
+
+def blend(pixels: np.ndarray, indices: np.ndarray, colours: np.ndarray, opacities: np.ndarray) -> np.ndarray:
+    """RGB uint8 [H, W, 3] under the colour of each index uint8 [H, W]: RGB [256, 3] and opacities float32 [256]."""
+    share = opacities[indices][..., None]
+    return (pixels * (1 - share) + colours[indices] * share).round().astype(np.uint8)
 
 
 def stripes(height: int, width: int) -> np.ndarray:

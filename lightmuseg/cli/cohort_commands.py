@@ -11,13 +11,13 @@ from typing import Any
 from lightmuseg.errors import InputError
 
 from .arguments import given, takes_options_of
-from .slide_commands import engine_options
+from .slide_commands import OUTPUT, engine_options
 
 
 @takes_options_of(engine_options)
 def cohort(
     *slides: str,
-    output: str,
+    output: str = OUTPUT,
     engine: str = "local",
     address: str = "",
     slides_at_once: int | None = None,
@@ -31,7 +31,7 @@ def cohort(
     Args:
         slides: a folder, a glob in quotes, or a table (.csv, .tsv, .txt) with a column slide and, where known,
             mpp, patient and stain.
-        output: folder of the folders of results, and of cohort.csv and cohort.html.
+        output: folder of the folders of results, and of cohort.csv and cohort.html; by default lightmuseg_results.
         engine: local, one process a device of this machine; or ray.
         address: of a Ray cluster, such as auto; without it Ray is started on this machine.
         slides_at_once: number of workers; by default one a device.

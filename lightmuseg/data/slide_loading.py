@@ -13,8 +13,9 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from lightmuseg.errors import InputError
 from lightmuseg.wsi.model_view import read_box
-from lightmuseg.wsi.readers import WHITE
+from lightmuseg.wsi.readers import WHITE, UnreadablePixels
 from lightmuseg.wsi.readers.opening import kept_open
 
 from .tiles import filled
@@ -69,7 +70,11 @@ class LoadSlideTiled(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             tile = result[key]
-            pixels = read_box(kept_open(tile.slide, self.backend, tile.mpp), *tile.box0, tile.size)
+            try:
+                pixels = read_box(kept_open(tile.slide, self.backend, tile.mpp), *tile.box0, tile.size)
+            except UnreadablePixels as error:
+                # by its line a loader's worker tells its parent of an InputError, not of other kinds
+                raise InputError(str(error)) from error
             result[key] = _tensor(filled(pixels, tile.tile_size, WHITE).transpose(2, 0, 1), tile.name)
         return result
 

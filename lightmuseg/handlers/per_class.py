@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,18 +19,11 @@ class PerClassMetric(IgniteMetricHandler):
     Args:
         metric_fn: with ``reduction="none"``, one value an image and class, or "sum_batch", one a class.
         class_names: of the metric's channels.
-        output_transform: from the engine's output to (prediction, truth).
-        save_details: keep the values of every image for ``MetricsSaver``.
+        options: ``output_transform`` and ``save_details`` of MONAI's handler.
     """
 
-    def __init__(
-        self,
-        metric_fn: CumulativeIterationMetric,
-        class_names: Sequence[str],
-        output_transform: Callable = lambda x: x,
-        save_details: bool = True,
-    ) -> None:
-        super().__init__(metric_fn, output_transform=output_transform, save_details=save_details)
+    def __init__(self, metric_fn: CumulativeIterationMetric, class_names: Sequence[str], **options: Any) -> None:
+        super().__init__(metric_fn, **options)
         self.class_names = tuple(class_names)
 
     def compute(self) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 PICTURE_SIDE = 900
 
 
+@dataclass(eq=False)
 class RegionMaps:
     """Stitch the tiles' probabilities to regions, score each region whole, and show it beside its annotation.
 
@@ -34,19 +36,12 @@ class RegionMaps:
         image_mean, image_deviation: of the normalisation, to show the picture as it was.
     """
 
-    def __init__(
-        self,
-        output_dir: str | Path,
-        class_names: Sequence[str],
-        image_mean: Sequence[float],
-        image_deviation: Sequence[float],
-    ) -> None:
-        self.output_dir = Path(output_dir)
-        self.class_names = list(class_names)
-        self.mean = np.array(image_mean, dtype=np.float32)[:, None, None]
-        self.deviation = np.array(image_deviation, dtype=np.float32)[:, None, None]
-        self._region: _Region | None = None
-        self._counts: dict[str, np.ndarray] = {}
+    output_dir: str | Path
+    class_names: Sequence[str]
+    image_mean: Sequence[float]
+    image_deviation: Sequence[float]
+    _region: _Region | None = field(default=None, init=False)
+    _counts: dict[str, np.ndarray] = field(default_factory=dict, init=False)
 
     def attach(self, engine: Engine) -> None:
         if idist.get_world_size() > 1:
@@ -61,6 +56,7 @@ class RegionMaps:
         self._region, self._counts = None, {}
 
     def _add(self, engine: Engine) -> None:
+        mean, deviation = (np.float32(values)[:, None, None] for values in (self.image_mean, self.image_deviation))
         for item, output in zip(engine.state.batch, engine.state.output):
             if self._region is None or self._region.name != item["roi"]:
                 self._write_region()
@@ -68,14 +64,14 @@ class RegionMaps:
             image, probability, mask = (
                 maps.detach().float().cpu().numpy() for maps in (item["image"], output["probability"], output["mask"])
             )
-            picture = (image * self.deviation + self.mean).clip(0, 1) * 255
+            picture = (image * deviation + mean).clip(0, 1) * 255
             self._region.add(int(item["x"]), int(item["y"]), picture, probability, mask)
 
     def _finish(self, engine: Engine) -> None:
         self._write_region()
         regions = {**self._counts, "all": np.sum(list(self._counts.values()), axis=0)}
         rows = [row for name, counts in regions.items() for row in scores(name, counts, self.class_names)]
-        write_csv(self.output_dir / "regions.csv", rows)
+        write_csv(Path(self.output_dir) / "regions.csv", rows)
 
     def _write_region(self) -> None:
         if self._region is None:
@@ -86,7 +82,7 @@ class RegionMaps:
         annotated, size = truth != IGNORED, len(self.class_names) + 1
         pairs = truth[annotated].astype(int) * size + predicted[annotated]
         self._counts[region.name] = np.bincount(pairs, minlength=size * size).reshape(size, size)
-        path = self.output_dir / "regions" / region.name
+        path = Path(self.output_dir) / "regions" / region.name
         picture = compare(region.pixels, truth, predicted, self.class_names, PICTURE_SIDE)
         write_whole(f"{path}.png", picture.save)
         write_whole(f"{path}_classes.png", lambda target: save_class_map(target, predicted, self.class_names))

@@ -36,12 +36,8 @@ declare_missing_operators()
 
 from monailabel.app import app as stock  # noqa: E402
 from monailabel.endpoints.user.auth import get_current_user  # noqa: E402
+from monailabel.interfaces import exception  # noqa: E402
 from monailabel.interfaces.app import MONAILabelApp  # noqa: E402
-from monailabel.interfaces.exception import (  # noqa: E402
-    ImageNotFoundException,
-    LabelNotFoundException,
-    MONAILabelException,
-)  # fmt: skip
 from monailabel.interfaces.utils.app import app_instance  # noqa: E402
 from monailabel.utils.async_tasks.utils import background_executors, background_processes  # noqa: E402
 
@@ -136,9 +132,9 @@ app = FastAPI(
         InputError: _refusal(400, lambda error: fault_line(error, app_instance().studies)),
         json.JSONDecodeError: _refusal(400, _after("the request is not as expected")),
         RequestValidationError: _refusal(422, _malformed),
-        ImageNotFoundException: _refusal(404, lambda error: error.msg),
-        LabelNotFoundException: _refusal(404, lambda error: error.msg),
-        MONAILabelException: _refusal(400, lambda error: first_line(ValueError(error.msg))),
+        exception.ImageNotFoundException: _refusal(404, lambda error: error.msg),
+        exception.LabelNotFoundException: _refusal(404, lambda error: error.msg),
+        exception.MONAILabelException: _refusal(400, lambda error: first_line(ValueError(error.msg))),
         OSError: _no_room,
         filelock.Timeout: _refusal(503, _after("another process changes the list of images; try again")),
         pydantic.ValidationError: _refusal(422, _after("the request is not as expected")),

@@ -31,7 +31,7 @@ LEAST_TISSUE = 0.25
 MOST_THUMBNAIL_PIXELS = 1_000_000_000
 
 
-def patches_of(view: ModelView, size_m: int, most: int, seed: int = 0) -> list[tuple[int, int]]:
+def patches_of(view: ModelView, size_m: int, most: int) -> list[tuple[int, int]]:
     """Left upper corners (xm, ym) of patches of ``size_m`` model pixels on tissue; at most ``most``, evenly chosen.
 
     Of a slide or picture without tissue, of one no larger than a patch, and of one whose smallest level is too large to
@@ -45,7 +45,7 @@ def patches_of(view: ModelView, size_m: int, most: int, seed: int = 0) -> list[t
         shares = [tissue.mask(x * view.scale, y * view.scale, step0, 16, 16).mean() for x, y in corners]
         corners = [corner for corner, share in zip(corners, shares) if share >= LEAST_TISSUE] or corners
     if len(corners) > most:
-        chosen = np.random.default_rng(seed).choice(len(corners), most, replace=False)
+        chosen = np.random.default_rng(0).choice(len(corners), most, replace=False)
         corners = [corners[index] for index in sorted(chosen)]
     return corners
 
@@ -93,13 +93,15 @@ def score_patches(path: Path, network: BundleNetwork, method: str, most: int = M
 
 
 def _uncertainty(pixels: np.ndarray, network: BundleNetwork, method: str, height: int, width: int) -> float:
+    # a copy, as PyTorch takes no array that is only to be read
+    tiles = np.stack([pixels])
     stride = network.runtime.output_stride
     inside = (..., slice(0, max(1, height // stride)), slice(0, max(1, width // stride)))
     if method == "entropy":
-        probabilities = probabilities_of(network.runtime(np.stack([pixels]))[0])
+        probabilities = probabilities_of(network.runtime(tiles)[0])
         return predictive_entropy(probabilities[inside]).mean()
-    tiles = torch.from_numpy(pixels[None]).to(network.device)
-    passes = dropout_passes(network.stochastic.network, network.stochastic.normalised(tiles), PASSES, seed=0)
+    images = network.stochastic.normalised(torch.from_numpy(tiles).to(network.device))
+    passes = dropout_passes(network.stochastic.network, images, PASSES, seed=0)
     return mutual_information(passes[:, 0].cpu().numpy()[inside]).mean()
 
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightmuseg import __version__
-from lightmuseg.classes import palette_of
+from lightmuseg.classes import ANY_TISSUE, CONCEPTS, palette_of
 from lightmuseg.errors import InputError, first_line
 from lightmuseg.wsi.readers.dicom_series import WHOLE_SLIDE, series_files
+
+from .segmented import SegmentedSlide
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation
@@ -23,14 +25,6 @@ if TYPE_CHECKING:
 TILE = 512
 # The length of pixel data is a 32-bit number, and even.
 MAX_BYTES = 2**32 - 2
-# SNOMED CT by their names in pydicom: category and type of each class; other classes are plain tissue.
-CODES = {
-    "tumor": ("MorphologicallyAbnormalStructure", "Neoplasm"),
-    "stroma": ("Tissue", "ConnectiveTissue"),
-    "lymphocytic_infiltrate": ("MorphologicallyAbnormalStructure", "InflammationMorphologic"),
-    "necrosis_or_debris": ("MorphologicallyAbnormalStructure", "Necrosis"),
-}
-OTHER_CODES = ("Tissue", "Tissue")
 # Without these the place of the slide's pixels, or the slide itself, cannot be referred to.
 NEEDED = (
     "StudyInstanceUID",
@@ -54,28 +48,24 @@ OPTIONAL = (
 )
 
 
-def write_dicom_seg(path: Path, class_map: Any, source: Path) -> None:
+def write(path: Path, slide: SegmentedSlide) -> None:
     """Write a class map as DICOM SEG, BINARY, one segment a class, in the slide's frame of reference.
 
     Tiles are TILED_FULL, which needs no description of each frame: memory stays that of a row of tiles, and tiles
     without a class are holes in the file where the file system has them. UIDs follow from the map and the slide, dates
     are the slide's. Pixels that could not be read belong to no segment.
 
-    Args:
-        path: of the new file.
-        class_map: width, height, downsample, class_names and bands; see the engine.
-        source: the slide, a DICOM file or the folder of its series.
-
     Raises:
         InputError: where the slide is not in DICOM or does not say where its pixels lie, or the map is too large.
 
     Reference: DICOM PS3.3, A.51 and C.8.20; TILED_FULL is C.7.6.17.3.
     """
-    slide = require_dicom_seg(source, class_map)
+    class_map = slide.class_map
+    tags = require(slide.path, class_map)
     rows, columns = -(-class_map.height // TILE), -(-class_map.width // TILE)
     frames = len(class_map.class_names) * rows * columns
     length = frames * TILE * TILE // 8
-    header = _header(slide, class_map, _identity(slide, class_map))
+    header = _header(tags, class_map, _identity(tags, class_map))
     header.NumberOfFrames = frames
     header.TotalPixelMatrixRows, header.TotalPixelMatrixColumns = class_map.height, class_map.width
     del header.PixelData
@@ -98,8 +88,8 @@ def write_dicom_seg(path: Path, class_map: Any, source: Path) -> None:
                         file.write(np.packbits(frame, bitorder="little").tobytes())
 
 
-def require_dicom_seg(source: Path, class_map: Any) -> Dataset:
-    """The tags of a slide that a map's segmentation refers to, if all is there that :func:`write_dicom_seg` needs.
+def require(source: Path, class_map: Any) -> Dataset:
+    """The tags of a slide that a map's segmentation refers to, if all is there that :func:`write` needs.
 
     Args:
         source: the slide, a DICOM file or the folder of its series.
@@ -267,13 +257,13 @@ def _segments(class_names: Sequence[str]) -> list[Any]:
     )
     segments = []
     for number, (name, colour) in enumerate(zip(class_names, palette_of(class_names)[1:], strict=True), 1):
-        category, kind = (getattr(codes.SCT, code) for code in CODES.get(name, OTHER_CODES))
+        category, _, kind, _ = CONCEPTS.get(name, ANY_TISSUE)
         segments.append(
             hd.seg.SegmentDescription(
                 segment_number=number,
                 segment_label=name[:64],
-                segmented_property_category=category,
-                segmented_property_type=kind,
+                segmented_property_category=getattr(codes.SCT, category),
+                segmented_property_type=getattr(codes.SCT, kind),
                 algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
                 algorithm_identification=algorithm,
                 display_color=hd.color.CIELabColor.from_rgb(*colour),

@@ -29,25 +29,27 @@ class Entry:
     before: str = ""
 
 
-def scale_bar(width: int, um_per_pixel: float) -> Entry:
-    """A black bar of a round length for a picture of ``width`` pixels."""
-    length_um = round_length(um_per_pixel * max(width * BAR_SHARE, 50))
-    return Entry(np.zeros((4, round(length_um / um_per_pixel), 3), np.uint8), length_text(length_um))
-
-
 def swatch(colour: Sequence[int], name: str) -> Entry:
     """A square of a colour, and what it stands for."""
     return Entry(np.full((SWATCH, SWATCH, 3), colour, np.uint8), name)
 
 
-def unread_swatch() -> Entry:
-    """A square with the stripes of what could not be read."""
-    square = np.zeros((SWATCH, SWATCH, 3), np.uint8)
-    return Entry(hatched(square, np.ones((SWATCH, SWATCH), bool)), "unread")
+def save_with_legend(
+    path: Path, picture: Image.Image, um_per_pixel: float, entries: Sequence[Entry], with_unread: bool
+) -> None:
+    """Write a PNG: the picture and below it its legend, in as many lines as it needs; as wide as the wider of both.
 
-
-def save_with_legend(path: Path, picture: Image.Image, entries: Sequence[Entry]) -> None:
-    """Write a PNG: the picture and below it its legend, in as many lines as it needs; as wide as the wider of both."""
+    Args:
+        path: of the file.
+        picture: of a slide.
+        um_per_pixel: of the picture, for the scale bar that comes first.
+        entries: between the bar and the stripes of what could not be read.
+        with_unread: whether there are any.
+    """
+    length_um = round_length(um_per_pixel * max(picture.width * BAR_SHARE, 50))
+    bar = np.zeros((4, round(length_um / um_per_pixel), 3), np.uint8)
+    stripes = hatched(np.zeros((SWATCH, SWATCH, 3), np.uint8), np.ones((SWATCH, SWATCH), bool))
+    entries = [Entry(bar, length_text(length_um)), *entries, *([Entry(stripes, "unread")] if with_unread else [])]
     font = ImageFont.load_default(TEXT)
     placed, x, y, width = [], GAP, 0, picture.width
     for entry in entries:

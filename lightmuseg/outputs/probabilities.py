@@ -5,22 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lightmuseg.classes import palette_of
+from lightmuseg.classes import channels_of, palette_of
 from lightmuseg.errors import InputError
+
+from .segmented import SegmentedSlide
 
 CHUNK = 512
 
 
-def write_probabilities(path: Path, class_map: Any) -> None:
+def write(path: Path, slide: SegmentedSlide) -> None:
     """Write probabilities as an OME-Zarr 0.5 (Zarr 3) of one level, uint8 [C, height, width]; 255 is probability 1.
 
     The array's ``scale_factor`` says so too, as the CF conventions have it; xarray heeds it. Chunks of zeros have no
-    file. Memory holds one row of chunks of all channels.
-
-    Args:
-        path: the folder, such as ``probabilities.zarr``; what is there is replaced.
-        class_map: has ``width``, ``height``, ``mpp``, ``class_names`` and ``probability_bands(height)``, which gives
-            uint8 [C, height, width] from the top; C counts everything else as the first where classes are several.
+    file. Several classes have everything else as their first channel. What is there under that name is replaced. Memory
+    holds one row of chunks of all channels.
 
     Raises:
         InputError: where zarr is not installed.
@@ -35,10 +33,9 @@ def write_probabilities(path: Path, class_map: Any) -> None:
     except ImportError as error:
         raise InputError(f"{path}: needs zarr 3 (Python 3.11 or later); pip install 'lightmuseg[slides]'.") from error
 
-    names = list(class_map.class_names)
-    channels = list(zip(["other", *names], palette_of(names)))
-    if len(names) == 1:
-        del channels[0]
+    class_map = slide.class_map
+    names = class_map.class_names
+    channels = list(zip(["other", *names], palette_of(names)))[-channels_of(names) :]
     root = zarr.open_group(path, mode="w", zarr_format=3)
     root.attrs["ome"] = _ome_metadata(path.stem, channels, class_map.mpp)
     array = root.create_array(

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import lru_cache
@@ -18,7 +18,10 @@ import numpy as np
 import tifffile
 
 from lightmuseg import __version__
-from lightmuseg.classes import UNREAD, UNREAD_COLOUR, palette_of
+from lightmuseg.classes import colour_table, meanings_of
+from lightmuseg.engine.rows import Rows
+
+from .segmented import SegmentedSlide
 
 TILE = 256
 # The longer side of the coarsest level is at most this many pixels.
@@ -28,30 +31,35 @@ CLASSIC_BYTES = 4_000_000_000
 OME_SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 
 
-def write_pyramid(path: Path, class_map: Any, ome: bool = False) -> None:
+def write(path: Path, slide: SegmentedSlide) -> None:
     """Write class indices as a tiled TIFF with a palette, um/px, and levels that halve by the mode.
 
-    Memory holds two rows of tiles. Levels below the first wait, encoded, in files without a name beside ``path``.
+    The levels are a chain of images, which OpenSlide looks for. Memory holds two rows of tiles. Levels below the first
+    wait, encoded, in files without a name beside ``path``.
 
-    Args:
-        path: such as ``classes.tif``, or ``classes.ome.tif`` for OME.
-        class_map: has ``width``, ``height``, ``mpp``, ``class_names`` and ``bands(height)``, which gives uint8
-            [height, width] from the top; 255 is unread.
-        ome: True for OME-TIFF, whose levels are sub-images that OpenSlide does not look for; False for a chain of
-            images, which it does.
-
-    References:
-        TIFF 6.0; https://docs.openmicroscopy.org/ome-model/latest/ome-tiff/specification.html
+    Reference: TIFF 6.0
     """
+    _write(path, slide.class_map, ome=False)
+
+
+def write_ome(path: Path, slide: SegmentedSlide) -> None:
+    """Write the same as an OME-TIFF, whose levels are sub-images that OpenSlide does not look for.
+
+    Reference: https://docs.openmicroscopy.org/ome-model/latest/ome-tiff/specification.html
+    """
+    _write(path, slide.class_map, ome=True)
+
+
+def _write(path: Path, class_map: Rows, ome: bool) -> None:
     sizes = _level_sizes(class_map.width, class_map.height)
     names = class_map.class_names
-    description = _ome_xml(class_map) if ome else json.dumps({"classes": _meanings(names), "mpp": class_map.mpp})
+    description = _ome_xml(class_map) if ome else json.dumps({"classes": meanings_of(names), "mpp": class_map.mpp})
     tags: dict[str, Any] = {
         "dtype": np.uint8,
         "tile": (TILE, TILE),
         "compression": "zlib",
         "photometric": "palette",
-        "colormap": _colour_table(names),
+        "colormap": np.ascontiguousarray(257 * colour_table(names).T.astype(np.uint16)),
         "resolutionunit": "CENTIMETER",
         "metadata": None,
         "software": f"lightmuseg {__version__}",
@@ -175,25 +183,12 @@ def _level_sizes(width: int, height: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def _meanings(class_names: Sequence[str]) -> dict[int, str]:
-    """What each index of the map says."""
-    return {**dict(enumerate(["other", *class_names])), UNREAD: "unread"}
-
-
-def _colour_table(class_names: Sequence[str]) -> np.ndarray:
-    """uint16 [3, 256]; indices that mean nothing are black."""
-    table = np.zeros((256, 3), np.uint16)
-    table[: len(class_names) + 1] = palette_of(class_names)
-    table[UNREAD] = UNREAD_COLOUR
-    return np.ascontiguousarray(table.T * 257)
-
-
-def _ome_xml(class_map: Any) -> bytes:
+def _ome_xml(class_map: Rows) -> bytes:
     """OME-XML of one plane, without the optional UUID: two runs write the same bytes."""
     creator = f"lightmuseg {__version__}"
     root = ElementTree.Element("OME", {"xmlns": OME_SCHEMA, "Creator": creator})
     image = ElementTree.SubElement(root, "Image", {"ID": "Image:0", "Name": "classes"})
-    meanings = (f"{index} {name}" for index, name in _meanings(class_map.class_names).items())
+    meanings = (f"{index} {name}" for index, name in meanings_of(class_map.class_names).items())
     ElementTree.SubElement(image, "Description").text = ", ".join(meanings)
     sizes = {"SizeX": class_map.width, "SizeY": class_map.height, "SizeZ": 1, "SizeC": 1, "SizeT": 1}
     physical = {f"PhysicalSize{axis}": class_map.mpp for axis in "XY"}

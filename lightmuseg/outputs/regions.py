@@ -8,37 +8,32 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
 from shapely.geometry import Polygon
 
-from lightmuseg.classes import UNREAD, UNREAD_COLOUR, palette_of
+from lightmuseg.classes import colour_table, meanings_of
+from lightmuseg.engine.rows import Rows
 
 from .outlines import outlines
+from .segmented import SegmentedSlide
 
 BLOCK = 1024
 # Output pixels; up to it every pixel's middle stays inside its own region.
 TOLERANCE = 0.7
 
 
-def write_regions(path: Path, class_map: Any, tolerance_um: float | None = None) -> None:
+def write(path: Path, slide: SegmentedSlide) -> None:
     """Write the regions of a class map as a GeoJSON FeatureCollection of polygons with holes.
 
     Every region, pixels of one class that are connected by edges, is one annotation with its class's name and colour;
     pixels that could not be read are regions of the class "unread". Coordinates are level-0 pixels. Neighbours share
     their borders.
-
-    Args:
-        path: of the new file.
-        class_map: width, height, mpp, downsample, class_names and bands; see the engine.
-        tolerance_um: at most so far do the polygons leave the pixels' borders; None for 0.7 output pixels, by which
-            every pixel's middle stays inside its own region.
     """
-    tolerance = TOLERANCE if tolerance_um is None else tolerance_um / class_map.mpp
-    names = dict(enumerate(class_map.class_names, start=1)) | {UNREAD: "unread"}
-    colours = dict(enumerate(palette_of(class_map.class_names))) | {UNREAD: UNREAD_COLOUR}
+    class_map = slide.class_map
+    tolerance = TOLERANCE if slide.tolerance_um is None else slide.tolerance_um / class_map.mpp
+    names, colours = meanings_of(class_map.class_names), colour_table(class_map.class_names).tolist()
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         separator = "\n"
@@ -49,7 +44,7 @@ def write_regions(path: Path, class_map: Any, tolerance_um: float | None = None)
         file.write("\n]}\n")
 
 
-def regions(class_map: Any, tolerance: float, block: int = BLOCK) -> Iterator[tuple[int, Polygon]]:
+def regions(class_map: Rows, tolerance: float, block: int = BLOCK) -> Iterator[tuple[int, Polygon]]:
     """Class index and polygon, in level-0 pixels, of each region but those of class 0, as soon as it is complete.
 
     Args:
@@ -62,7 +57,7 @@ def regions(class_map: Any, tolerance: float, block: int = BLOCK) -> Iterator[tu
         yield value, Polygon(shell, holes)
 
 
-def _regions(class_map: Any, tolerance: float, block: int) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
+def _regions(class_map: Rows, tolerance: float, block: int) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
     """Class index and rings of each region, the shell first: of a large one not all in memory at once."""
     unfinished = _UnfinishedRegions()
     # the row of pixels above the band, and the part of a region that each belongs to; -1 for none
@@ -72,8 +67,8 @@ def _regions(class_map: Any, tolerance: float, block: int) -> Iterator[tuple[int
         parts_below = np.full(class_map.width, -1)
         left, parts_left = np.zeros(len(band), np.uint8), np.full(len(band), -1)
         for xo in range(0, class_map.width, block):
-            here = slice(xo, xo + block)
-            classes = np.ascontiguousarray(band[:, here])
+            across = slice(xo, xo + block)
+            classes = np.ascontiguousarray(band[:, across])
             if not classes.any():
                 left, parts_left = classes[:, -1], np.full(len(band), -1)
                 continue
@@ -88,10 +83,10 @@ def _regions(class_map: Any, tolerance: float, block: int) -> Iterator[tuple[int
                     numbers[index] = unfinished.add(value, polygon)
                 else:
                     yield value, iter([shapely.get_rings(polygon)])
-            unfinished.join(parts_above[here], numbers[found.top], above[here] == classes[0])
+            unfinished.join(parts_above[across], numbers[found.top], above[across] == classes[0])
             unfinished.join(parts_left, numbers[found.left], left == classes[:, 0])
             left, parts_left = classes[:, -1], numbers[found.right]
-            parts_below[here] = numbers[found.bottom]
+            parts_below[across] = numbers[found.bottom]
         yield from unfinished.completed(parts_below)
         above, parts_above = band[-1].copy(), parts_below
         yo += len(band)
@@ -164,7 +159,7 @@ def _joined(parts: list[_Part]) -> Iterator[np.ndarray]:
         yield part.holes()
 
 
-def _feature(rings: Iterator[np.ndarray], name: str, colour: tuple[int, int, int]) -> Iterator[str]:
+def _feature(rings: Iterator[np.ndarray], name: str, colour: list[int]) -> Iterator[str]:
     """The text of a feature, piece by piece; its id, of the name and the geometry, follows these."""
     digest = hashlib.sha1(uuid.NAMESPACE_OID.bytes + name.encode(), usedforsecurity=False)
     yield '{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": ['
@@ -177,6 +172,6 @@ def _feature(rings: Iterator[np.ndarray], name: str, colour: tuple[int, int, int
             yield separator + lines
             separator = ","
     identity = uuid.UUID(bytes=digest.digest()[:16], version=5)
-    classification = {"name": name, "color": list(colour)}
+    classification = {"name": name, "color": colour}
     properties = {"objectType": "annotation", "classification": classification, "isLocked": False}
     yield f']}}, "id": "{identity}", "properties": {json.dumps(properties, ensure_ascii=False)}}}'

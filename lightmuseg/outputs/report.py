@@ -8,18 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from lightmuseg.classes import UNREAD_COLOUR, palette_of
 from lightmuseg.pages import page_template
-from lightmuseg.pictures import STRIPE_COLOUR, pale_grey
+from lightmuseg.pictures import STRIPE_COLOUR, overlay, pale_grey
 from lightmuseg.text_files import write_text
 
 from .legend import length_text, round_length
-from .measurements import RATIOS
-from .overlay import classes_over
-from .uncertainty import shown_colours
+from .measurements import RATIOS, measured
+from .segmented import SegmentedSlide
+from .uncertainty import picture, shown_colours
 
 TEMPLATE = "report.html.jinja"
 # Longer side of the pictures in pixels, 350 to an inch of a printed column, and the quality of their JPEG.
@@ -32,36 +31,19 @@ KINDS = ("area", "share", "uncertainty")
 NONE = "\u2013"
 
 
-def write_report(
-    path: Path,
-    record: Mapping[str, Any],
-    options: Mapping[str, Any],
-    rows: Sequence[Mapping[str, str]],
-    thumbnail: np.ndarray,
-    classes: np.ndarray,
-    uncertainty: Image.Image,
-    um_per_pixel: float,
-) -> None:
+def write(path: Path, slide: SegmentedSlide) -> None:
     """Write an HTML page that holds all it shows and prints on A4 and on Letter.
 
     There are no times, no machine and no folders in it, so that a run that was interrupted gives the same bytes.
-
-    Args:
-        path: such as ``report.html``.
-        record: what ``run.json`` says.
-        options: those of the run that decide what the results are.
-        rows: of ``measurements.csv``.
-        thumbnail: RGB uint8 [h, w, 3] of the whole slide.
-        classes: class of each of its pixels, uint8 [h, w].
-        uncertainty: the picture of it, of the same size, without a legend.
-        um_per_pixel: of the three.
     """
     filters = {"number": _number, "decimals": _decimals, "percent": _percent, "words": _words}
     template = page_template(__package__, TEMPLATE, filters)
-    names = list(record["options"]["class_names"])
-    values = {row["measure"]: row["value"] for row in rows}
+    record, names = slide.record, slide.class_map.class_names
+    rows = {row["measure"]: row for row in measured(slide)}
+    values = {measure: row["value"] for measure, row in rows.items()}
     palette = dict(zip(["other_tissue", *names], palette_of(names)))
-    width_um = uncertainty.width * um_per_pixel
+    height, width = slide.picture.shape[:2]
+    width_um = width * slide.um_per_pixel
     bar_um = round_length(width_um / 5)
     text = template.render(
         slide=Path(record["slide"]).name,
@@ -73,24 +55,19 @@ def write_report(
             for name in [*names, "other_tissue"]
         ],
         unread_colours=[_hex(UNREAD_COLOUR), _hex(STRIPE_COLOUR)],
-        ratios=[_ratio(rows, measure) for measure, *_ in RATIOS],
-        thumbnail=_data_uri(Image.fromarray(thumbnail)),
-        overlay=_data_uri(classes_over(pale_grey(thumbnail), classes, names, SIDE, OPACITY)),
-        uncertainty=_data_uri(uncertainty),
-        upright=thumbnail.shape[0] >= thumbnail.shape[1],
+        ratios=[rows.get(measure) for measure, *_ in RATIOS],
+        thumbnail=_data_uri(Image.fromarray(slide.picture)),
+        overlay=_data_uri(overlay(pale_grey(slide.picture), slide.classes, names, SIDE, OPACITY, striped=True)),
+        uncertainty=_data_uri(picture(slide)),
+        upright=height >= width,
         bar={"share": f"{100 * bar_um / width_um:.2f}", "text": length_text(bar_um).replace("um", "\u00b5m")},
         ramp=[_hex(colour) for colour in shown_colours(9)],
         network=_listed(
             {name: value for name, value in record["model"].items() if name not in ("weights_sha256", "network")}
         ),
-        options=_listed(options),
+        options=_listed(slide.options),
     )
     write_text(path, text)
-
-
-def _ratio(rows: Sequence[Mapping[str, str]], measure: str) -> Mapping[str, str] | None:
-    """The row of a ratio; None where the model has not its classes."""
-    return next((row for row in rows if row["measure"] == measure), None)
 
 
 def _data_uri(picture: Image.Image) -> str:

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lightmuseg.pictures import hatched, pale_grey
+from lightmuseg.classes import UNREAD
+from lightmuseg.engine.entropy import LEVELS, UNKNOWN
+from lightmuseg.pictures import blend, hatched, pale_grey
 
-from .legend import Entry, save_with_legend, scale_bar, unread_swatch
+from .legend import Entry, save_with_legend
+from .segmented import SegmentedSlide
 
 # Colours of 0, 1/8 ... 1: matplotlib's map "magma" (public domain, CC0), the other way round and without its darkest
 # tenth. It is perceptually uniform, and darker is less sure in black and white too.
@@ -23,45 +26,26 @@ TISSUE_GREY = 212
 BAR_WIDTH, BAR_HEIGHT = 160, 16
 
 
-def write_uncertainty(
-    path: Path, thumbnail: np.ndarray, uncertainty: np.ndarray, step0: float, block0: float, mpp0: float,
-    unread: np.ndarray | None = None,
-) -> Image.Image:  # fmt: skip
+def write(path: Path, slide: SegmentedSlide) -> None:
     """Write a PNG: mean predictive entropy in colours over a grey picture of the slide, and below it scale and colours.
 
-    Args:
-        path: such as ``uncertainty.png``.
-        thumbnail: RGB uint8 [h, w, 3] of the whole slide.
-        uncertainty: uint8 [rows, columns] of blocks, 0 (certain) to 254 (all classes alike); 255 where nothing was
-            analysed, and the slide alone is shown.
-        step0: level-0 pixels of the slide to one of the thumbnail.
-        block0: level-0 pixels to one of the blocks.
-        mpp0: um/px of level 0.
-        unread: bool [h, w], where the slide could not be read, which is striped.
-
-    Returns:
-        The picture alone.
+    Where nothing was analysed the slide alone is shown; what could not be read is striped.
 
     Reference:
         Smith and van der Walt, A better default colormap for matplotlib, SciPy 2015.
     """
-    height, width = thumbnail.shape[:2]
-    rows, columns = (
-        np.minimum(((np.arange(side) + 0.5) * step0 / block0).astype(np.int64), last - 1)
-        for side, last in zip((height, width), uncertainty.shape)
-    )
-    table = np.concatenate([colours(np.arange(255) / 254), np.zeros((1, 3), np.float32)])
-    small = uncertainty[np.ix_(rows, columns)]
-    opacity = np.where(small == 255, np.float32(0), np.float32(OPACITY))[..., None]
-    blended = pale_grey(thumbnail) * (1 - opacity) + table[small] * opacity
-    unread = np.zeros((height, width), bool) if unread is None else unread
-    picture = Image.fromarray(hatched(blended.round().astype(np.uint8), unread))
     bar = np.broadcast_to(shown_colours(BAR_WIDTH), (BAR_HEIGHT, BAR_WIDTH, 3))
-    entries = [scale_bar(width, step0 * mpp0), Entry(bar, "1 undecided", "certain 0")]
-    if unread.any():
-        entries.append(unread_swatch())
-    save_with_legend(path, picture, entries)
-    return picture
+    entries = [Entry(bar, "1 undecided", "certain 0")]
+    save_with_legend(path, picture(slide), slide.um_per_pixel, entries, bool((slide.classes == UNREAD).any()))
+
+
+def picture(slide: SegmentedSlide) -> Image.Image:
+    """The picture without its legend."""
+    table = np.concatenate([colours(np.arange(LEVELS + 1) / LEVELS), np.zeros((1, 3), np.float32)])
+    opacities = np.full(256, OPACITY, np.float32)
+    opacities[UNKNOWN] = 0
+    blended = blend(pale_grey(slide.picture), slide.uncertainty, table, opacities)
+    return Image.fromarray(hatched(blended, slide.classes == UNREAD))
 
 
 def shown_colours(count: int) -> np.ndarray:

@@ -15,20 +15,16 @@ from typing import TYPE_CHECKING, Any
 from lightmuseg.areas.area import Area, Intersection, WholeSlide
 from lightmuseg.areas.region_of_interest import read_region
 from lightmuseg.areas.tissue import find_tissue, seen
-from lightmuseg.classes import UNREAD
 from lightmuseg.engine.counts import Counts
-from lightmuseg.engine.entropy import BLOCK, Entropies, uncertainty_map
+from lightmuseg.engine.entropy import Entropies
 from lightmuseg.engine.pipeline import segment_slide
 from lightmuseg.engine.plan import Plan, plan_tiles
 from lightmuseg.engine.rows import FORMAT, RowStore
 from lightmuseg.errors import InputError
 from lightmuseg.files import is_folder, show
-from lightmuseg.outputs.measurements import write_measurements
-from lightmuseg.outputs.overlay import write_overlay
-from lightmuseg.outputs.pyramid import write_pyramid
-from lightmuseg.outputs.regions import write_regions
-from lightmuseg.outputs.report import write_report
-from lightmuseg.outputs.uncertainty import write_uncertainty
+from lightmuseg.outputs import wanted_formats
+from lightmuseg.outputs.overlay import OVERLAY_SIDE
+from lightmuseg.outputs.segmented import SegmentedSlide
 from lightmuseg.pictures import hatched
 from lightmuseg.provenance import environment, sha256_of
 from lightmuseg.text_files import write_json
@@ -49,7 +45,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OVERLAY_SIDE = 2000
 # places of corrupt pixels that a record names
 MAX_PLACES = 100
 
@@ -136,8 +131,7 @@ class SlideJob:
             }  # fmt: skip
             notes += self.unfinished.begin(identity, options.resume)
             view = ModelView(reader, options.mpp)
-            if options.dicom_seg:
-                self._require_dicom_seg(view)
+            self._require_formats(view)
             with self._timed("planning"):
                 area, picture = self._area(view)
                 plan = plan_tiles(
@@ -174,15 +168,15 @@ class SlideJob:
             write_json(self.partial / "results" / RECORD, record)
         return record
 
-    def _require_dicom_seg(self, view: ModelView) -> None:
-        from lightmuseg.outputs.dicom_seg import require_dicom_seg
-
+    def _require_formats(self, view: ModelView) -> None:
         factor = self.options.factor
         width, height = (-(-size // factor) for size in (view.width, view.height))
         to_come = SimpleNamespace(
             width=width, height=height, downsample=view.scale * factor, class_names=self.options.class_names
         )
-        require_dicom_seg(self.slide, to_come)
+        for form in wanted_formats(self.options).values():
+            if form.require is not None:
+                form.require(self.slide, to_come)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -217,29 +211,20 @@ class SlideJob:
         results = self.partial / "results"
         shutil.rmtree(results, ignore_errors=True)
         results.mkdir()
-        options, names = self.options, self.options.class_names
-        write_pyramid(results / ("classes.ome.tif" if options.ome else "classes.tif"), store, options.ome)
-        write_regions(results / "regions.geojson", store, options.tolerance)
-        mpp0 = view.reader.mpp
-        picture = thumbnail(view.reader, mpp0, OVERLAY_SIDE)
-        pixels, step0 = hatched(picture.pixels, picture.unread), picture.factor
-        classes = write_overlay(results / "overlay.png", pixels, store, step0)
-        uncertainty = write_uncertainty(
-            results / "uncertainty.png", pixels, uncertainty_map(store), step0, BLOCK * store.downsample, mpp0,
-            classes == UNREAD,
-        )  # fmt: skip
-        rows = write_measurements(results / "measurements.csv", counts, names, store.mpp, entropies)
-        write_report(
-            results / "report.html", record, options.identity(), rows, pixels, classes, uncertainty, step0 * mpp0
+        picture = thumbnail(view.reader, view.reader.mpp, OVERLAY_SIDE)
+        slide = SegmentedSlide(
+            path=self.slide,
+            class_map=store,
+            counts=counts,
+            entropies=entropies,
+            record=record,
+            options=self.options.identity(),
+            tolerance_um=self.options.tolerance,
+            picture=hatched(picture.pixels, picture.unread),
+            step0=picture.factor,
         )
-        if options.probabilities:
-            from lightmuseg.outputs.probabilities import write_probabilities
-
-            write_probabilities(results / "probabilities.zarr", store)
-        if options.dicom_seg:
-            from lightmuseg.outputs.dicom_seg import write_dicom_seg
-
-            write_dicom_seg(results / "classes.dcm", store, self.slide)
+        for name, form in wanted_formats(self.options).items():
+            form.write(results / name, slide)
 
     def _record(
         self, view: ModelView, area: Area, plan: Plan, store: RowStore, counts: Counts, damage: Damage,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lightmuseg.engine.plan import check_overlap
 from lightmuseg.errors import InputError
+from lightmuseg.outputs import wanted_formats
 from lightmuseg.wsi.tiff import MPP_RANGE
 
 # of the output's um/px over the model's: those at which tiles and output pixels coincide
@@ -94,9 +94,8 @@ class Options:
         check_overlap(self.overlap)
         if not MPP_RANGE[0] <= self.mpp <= MPP_RANGE[1]:
             raise InputError(f"--mpp {self.mpp}: is outside {MPP_RANGE[0]} to {MPP_RANGE[1]} um per pixel.")
-        for option, package in {"probabilities": "zarr", "dicom_seg": "highdicom"}.items():
-            if getattr(self, option) and find_spec(package) is None:
-                raise InputError(f"--{option}: {package} is not installed; pip install 'lightmuseg[slides]'.")
+        # refuses packages that are not installed
+        wanted_formats(self)
         self.factor  # noqa: B018 - refuses an output_mpp that cannot be
 
     @property

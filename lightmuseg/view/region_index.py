@@ -26,7 +26,7 @@ _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, Recu
 class RegionIndex:
     """The polygons of a result's regions.geojson, found by place. Coordinates are level-0 pixels.
 
-    The file is read as :func:`lightmuseg.outputs.regions.write_regions` writes it, a line for each region.
+    The file is read as :func:`lightmuseg.outputs.regions.write` writes it, a line for each region.
     """
 
     def __init__(self, result: Result) -> None:

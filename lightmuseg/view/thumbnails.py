@@ -8,12 +8,11 @@ import math
 from PIL import Image
 
 from lightmuseg.errors import InputError
+from lightmuseg.outputs.overlay import OVERLAY_SIDE
 
 from .result_list import Result
 
 SIDE = 192
-# Of the longer side of an overlay's picture, as lightmuseg.slides.job makes it, which takes seconds to import.
-OVERLAY_SIDE = 2000
 JPEG_QUALITY = 80
 # Of a picture that a result can have.
 MAX_PIXELS = 4 * OVERLAY_SIDE**2

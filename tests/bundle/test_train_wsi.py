@@ -116,5 +116,5 @@ def test_slide_that_breaks_in_training_is_one_line(place, run, tmp_path):
         "--output_dir", tmp_path / "out", *FAST, "--num_workers", 2, "--backend", "openslide",
     )  # fmt: skip
     assert status == 1
-    assert "cannot be decoded by openslide" in stderr.splitlines()[-1]
+    assert "cannot be decoded" in stderr.splitlines()[-1]
     assert stderr.splitlines()[-1].startswith("lightmuseg: error:")

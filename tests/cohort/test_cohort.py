@@ -111,10 +111,10 @@ def test_a_slide_that_was_replaced_before_it_was_done_is_begun_again(cohort, mak
         cohort(runtime="Stopping()")
     assert len(list((out / ".a.partial" / "rows").iterdir())) > 0
     # no death is counted of a process that is stopped
-    assert not (out / ".a.partial" / "begun.json").exists()
+    assert not (out / ".a.partial" / "attempts.json").exists()
     make_slide("a.tif", 1, 1000)
     cohort()
-    assert "begun with another slide" in table(out)["a"]["message"]
+    assert "started with another slide" in table(out)["a"]["message"]
     assert contents(out)["a/classes.tif"] == once["a/classes.tif"]
 
 

@@ -55,7 +55,7 @@ def kept(monkeypatch):
         maps.append(uncertainty_map(store))
         return maps[-1]
 
-    monkeypatch.setattr("lightmuseg.slides.job.uncertainty_map", keep)
+    monkeypatch.setattr("lightmuseg.outputs.segmented.uncertainty_map", keep)
     return maps
 
 

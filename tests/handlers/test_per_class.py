@@ -27,7 +27,7 @@ def scored(metric, truth, logits, names=NAMES):
     """The metrics of an engine that goes over the images one by one."""
     outputs = [ClassMapsd()({"pred": p, "label": torch.from_numpy(t).float()}) for p, t in zip(logits, truth)]
     engine = Engine(lambda engine, output: output)
-    handler = PerClassMetric(metric, names, lambda o: ([o["pred"]], [o["label"]]), save_details=False)
+    handler = PerClassMetric(metric, names, output_transform=lambda o: ([o["pred"]], [o["label"]]), save_details=False)
     handler.attach(engine, "val")
     return engine.run(outputs).metrics
 

@@ -4,9 +4,10 @@ import sys
 
 import numpy as np
 import pytest
+from segmented_slides import segmented
 
 from lightmuseg.errors import InputError
-from lightmuseg.outputs.dicom_seg import write_dicom_seg
+from lightmuseg.outputs.dicom_seg import write
 
 hd = pytest.importorskip("highdicom")
 pydicom = pytest.importorskip("pydicom")
@@ -24,6 +25,10 @@ class ClassMap:
     def bands(self, height):
         for row in range(0, self.height, height):
             yield self.classes[row : row + height].copy()
+
+
+def write_dicom_seg(path, class_map, source):
+    write(path, segmented(class_map, path=source))
 
 
 def noise(height, width, classes=5):

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from segmented_slides import segmented
 
 from lightmuseg.classes import COLOURS
-from lightmuseg.outputs.overlay import write_overlay
+from lightmuseg.outputs.overlay import write
 from lightmuseg.pictures import OPACITY
 
 NAMES = ("tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris")
@@ -20,6 +21,10 @@ def class_map_of(classes, downsample=2.0, mpp=0.5, names=NAMES):
 
     height, width = classes.shape
     return SimpleNamespace(width=width, height=height, mpp=mpp, downsample=downsample, class_names=names, bands=bands)
+
+
+def write_overlay(path, thumbnail, class_map, step0):
+    write(path, segmented(class_map, picture=thumbnail, step0=step0))
 
 
 def picture_of(path):

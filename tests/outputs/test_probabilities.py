@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from segmented_slides import segmented
 
 from lightmuseg.errors import InputError
-from lightmuseg.outputs.probabilities import write_probabilities
+from lightmuseg.outputs.probabilities import write
 
 zarr = pytest.importorskip("zarr")
 
@@ -20,6 +21,10 @@ def class_map_of(probabilities, names, mpp=0.5):
 
     _, height, width = probabilities.shape
     return SimpleNamespace(width=width, height=height, mpp=mpp, class_names=names, probability_bands=bands)
+
+
+def write_probabilities(path, class_map):
+    write(path, segmented(class_map))
 
 
 def random_map(channels, height, width, names):

@@ -14,10 +14,11 @@ import openslide
 import pytest
 import tifffile
 from PIL import Image
+from segmented_slides import segmented
 
 from lightmuseg.classes import COLOURS
 from lightmuseg.outputs import pyramid
-from lightmuseg.outputs.pyramid import halve, write_pyramid
+from lightmuseg.outputs.pyramid import halve
 
 NAMES = ("tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris")
 GREY = (128, 128, 128)
@@ -29,6 +30,10 @@ def class_map_of(classes, mpp=0.5, names=NAMES):
 
     height, width = classes.shape
     return SimpleNamespace(width=width, height=height, mpp=mpp, class_names=names, bands=bands)
+
+
+def write_pyramid(path, class_map, ome=False):
+    (pyramid.write_ome if ome else pyramid.write)(path, segmented(class_map))
 
 
 def blobs(width, height, seed=0):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import shapely
 from scipy import ndimage
+from segmented_slides import segmented
 from skimage import draw
 
-from lightmuseg.outputs.regions import regions, write_regions
+from lightmuseg.outputs.regions import regions, write
 
 NAMES = ("tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris")
 
@@ -25,6 +26,10 @@ class ClassMap:
             band = self.classes[row : row + height]
             self.rows_read += len(band)
             yield band.copy()
+
+
+def write_regions(path, class_map, tolerance_um=None):
+    write(path, segmented(class_map, tolerance_um=tolerance_um))
 
 
 def drawn(shape, found, downsample=1.0):

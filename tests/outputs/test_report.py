@@ -5,16 +5,19 @@ import csv
 import io
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from PIL import Image
+from segmented_slides import segmented
 
 from lightmuseg.classes import COLOURS
 from lightmuseg.engine.counts import Counts
 from lightmuseg.engine.entropy import Entropies
-from lightmuseg.outputs.measurements import write_measurements
-from lightmuseg.outputs.report import NONE, OPACITY, SIDE, write_report
+from lightmuseg.outputs import measurements, report
+from lightmuseg.outputs.report import NONE, OPACITY, SIDE
 
 MULTI = ("tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris")
 VOID = {"meta", "img", "br", "rect", "stop"}
@@ -72,17 +75,28 @@ def record_of(slide="/data/slides/A 1.svs", names=MULTI, warnings=(), **more):
     }  # fmt: skip
 
 
+def slide_of(classes, names, counts, entropies, record, options, picture):
+    """A map of 50 um/px as large as the picture."""
+    class_map = SimpleNamespace(
+        height=len(classes), width=classes.shape[1], mpp=50.0, downsample=200.0, class_names=names,
+        bands=lambda height: [classes],
+    )  # fmt: skip
+    return segmented(
+        class_map, counts=counts, entropies=entropies, record=record, options=options, picture=picture, step0=200.0
+    )
+
+
 def write(folder, names=MULTI, thumbnail=None, **more):
-    counts = Counts([500_000, *range(1_000_000, 1_000_000 + 4 * 777_777, 777_777)][: len(names) + 1], 40_000)
+    counts = Counts([50, *range(100, 100 + 4 * 77, 77)][: len(names) + 1], 4)
     entropies = Entropies([1000 * n for n in range(len(names) + 1)], [20] * (len(names) + 1))
-    rows = write_measurements(folder / "measurements.csv", counts, names, 0.5, entropies)
     thumbnail = np.full((300, 400, 3), (200, 120, 180), np.uint8) if thumbnail is None else thumbnail
     classes = np.zeros(thumbnail.shape[:2], np.uint8)
     classes[:, : thumbnail.shape[1] // 2] = 1
     options = {"class_names": list(names), "mpp": 0.25, "region": None, "tissue_mask": True, "ome": False}
-    uncertainty = Image.fromarray(255 - thumbnail)
-    record = record_of(names=names, **more)
-    write_report(folder / "report.html", record, options, rows, thumbnail, classes, uncertainty, 50.0)
+    slide = slide_of(classes, names, counts, entropies, record_of(names=names, **more), options, thumbnail)
+    measurements.write(folder / "measurements.csv", slide)
+    with patch.object(report, "picture", lambda slide: Image.fromarray(255 - slide.picture)):
+        report.write(folder / "report.html", slide)
     text = (folder / "report.html").read_text(encoding="utf-8")
     return Page(text), text
 
@@ -111,10 +125,10 @@ def test_binary_model_says_what_it_cannot_measure(tmp_path):
 
 
 def test_what_was_not_found_is_a_dash(tmp_path):
-    rows = write_measurements(tmp_path / "m.csv", Counts.of(MULTI), MULTI, 0.5, Entropies.of(MULTI))
-    thumbnail = np.zeros((30, 40, 3), np.uint8)
-    classes = np.zeros((30, 40), np.uint8)
-    write_report(tmp_path / "r.html", record_of(), {}, rows, thumbnail, classes, Image.fromarray(thumbnail), 50.0)
+    picture, classes = np.zeros((30, 40, 3), np.uint8), np.zeros((30, 40), np.uint8)
+    slide = slide_of(classes, MULTI, Counts.of(MULTI), Entropies.of(MULTI), record_of(), {}, picture)
+    with patch.object(report, "picture", lambda slide: Image.fromarray(slide.picture)):
+        report.write(tmp_path / "r.html", slide)
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert ("", NONE) in page.data
     assert "Tumor-stroma ratio -" in page.words

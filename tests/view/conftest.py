@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageDraw
+from segmented_slides import segmented
 from starlette.testclient import TestClient
 
 from lightmuseg.engine.counts import Counts
-from lightmuseg.outputs.measurements import write_measurements
-from lightmuseg.outputs.overlay import write_overlay
-from lightmuseg.outputs.pyramid import write_pyramid
-from lightmuseg.outputs.regions import write_regions
+from lightmuseg.engine.entropy import Entropies
+from lightmuseg.outputs import FORMATS
 from lightmuseg.view.app import make_app
 from lightmuseg.view.result_list import Results
 
@@ -63,14 +62,13 @@ def write_result(folder, slide, classes, warnings=(), size=(WIDTH, HEIGHT), mpp=
     """What lightmuseg segment leaves of a slide."""
     folder.mkdir(parents=True)
     class_map = class_map_of(classes, mpp, downsample)
-    write_pyramid(folder / "classes.tif", class_map)
-    write_regions(folder / "regions.geojson", class_map)
     step0 = max(1.0, max(size) / 2000)
     grey = np.full((math.ceil(size[1] / step0), math.ceil(size[0] / step0), 3), 230, np.uint8)
-    write_overlay(folder / "overlay.png", grey, class_map, step0)
     counts = Counts.of(NAMES)
     counts.add(classes, np.ones_like(classes, bool))
-    write_measurements(folder / "measurements.csv", counts, NAMES, class_map.mpp)
+    slide = segmented(class_map, counts=counts, entropies=Entropies.of(NAMES), picture=grey, step0=step0)
+    for name in ("classes.tif", "regions.geojson", "overlay.png", "measurements.csv"):
+        FORMATS[name].write(folder / name, slide)
     record = {
         "slide": str(slide), "reader": "cucim", "level0_size": list(size), "level0_mpp": mpp,
         "map_size": [class_map.width, class_map.height], "map_mpp": class_map.mpp,

@@ -11,13 +11,12 @@ import openslide
 import pytest
 import tifffile
 from PIL import Image
+from segmented_slides import segmented
 from shapely.geometry import Point, shape
 from starlette.testclient import TestClient
 
 from lightmuseg.classes import COLOURS
-from lightmuseg.outputs.pyramid import write_pyramid
-from lightmuseg.slides import job
-from lightmuseg.view import thumbnails
+from lightmuseg.outputs import pyramid
 from lightmuseg.view.app import make_app
 from lightmuseg.view.result_list import Results
 from lightmuseg.view.zoom_tiles import TileLevels, levels_of
@@ -160,9 +159,9 @@ def test_map_tiles_are_the_maps_pixels_in_the_colours_of_the_shown_classes(clien
 
 def test_a_map_in_ome_tiff_gives_the_same_tiles(own, classes, class_map):
     (own / "one" / "classes.tif").unlink()
-    write_pyramid(own / "one" / "classes.ome.tif", class_map(classes), ome=True)
+    pyramid.write_ome(own / "one" / "classes.ome.tif", segmented(class_map(classes)))
     (own / "patient 7" / "left" / "two" / "classes.tif").unlink()
-    write_pyramid(own / "patient 7" / "left" / "two" / "classes.tif", class_map(classes))
+    pyramid.write(own / "patient 7" / "left" / "two" / "classes.tif", segmented(class_map(classes)))
     client = client_of(own)
     one, two = client.get("/results").json()["results"]
     levels = [client.get(f"/results/{result['id']}").json()["map"]["levels"] for result in (one, two)]
@@ -221,10 +220,6 @@ def test_thumbnail_is_the_overlay_without_its_legend(client, one, made):
     with Image.open(made / "results" / "one" / "overlay.png") as overlay:
         expected = overlay.convert("RGB").crop((0, 0, 1500, 1102)).resize(small.size, Image.Resampling.BOX)
     assert np.abs(np.asarray(small, int) - np.asarray(expected, int)).mean() < 3
-
-
-def test_thumbnails_know_how_large_overlays_are():
-    assert thumbnails.OVERLAY_SIDE == job.OVERLAY_SIDE
 
 
 def test_the_page_starts_without_what_trains_networks(run):

@@ -1,4 +1,4 @@
-"""One slide by the package: SLIDE MODEL OUTPUT {"option": value}; "free" stands for a network that costs nothing."""
+"""One slide as 'lightmuseg segment' does it: SLIDE MODEL OUTPUT {"option": value}; "free" costs no network."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from watch import arguments, threads, watched
 
 from lightmuseg import Segmenter
+from lightmuseg.process import keep_heap_small, load_light_monai
 
 
 class Free(torch.nn.Module):
@@ -18,12 +19,16 @@ class Free(torch.nn.Module):
 
 slide, model, output, options = arguments()
 torch.set_num_threads(threads())
+load_light_monai()
 with watched() as facts:
     if options.pop("free", False):
         from lightmuseg.runtimes.openvino import openvino_runtime
 
         options["runtime"] = openvino_runtime(Free(), 512, "float32")
-    result = Segmenter(model, **options)(slide, output)
+    segmenter = Segmenter(model, **options)
+    if not segmenter.runtime([slide]).info.is_torch_on_cpu:
+        keep_heap_small()
+    result = segmenter(slide, output)
     record = result.record
     runtime = " ".join(str(record["model"][name]) for name in ("runtime", "precision"))
     facts |= {"tiles": record["tiles"], "stages s": record["seconds"], "runtime": runtime}
