@@ -86,7 +86,7 @@ def quantize(
     max_drop: float,
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Make a trained network in INT8 for OpenVINO and measure what its Dice loses.
+    """Make a trained network in INT8 for OpenVINO, measure what its Dice loses, and return the record of it.
 
     Convolutions that lose too much go back to float32 until the Dice on training and validation tiles is at most
     ``max_drop`` lower [1]_; the test tiles are looked at only in the end.
@@ -96,12 +96,9 @@ def quantize(
         splits: tiles of "train", "val" and "test", with the paths "image" and "label".
         coding: arguments of :class:`.CodesToClassesd`.
         tile_size: side of the tiles.
-        folder: of the result, made whole or not at all.
+        folder: of the result and its record, made whole or not at all.
         max_drop: Dice that may be lost, 0 to 1.
         about: plain values for the record.
-
-    Returns:
-        The record, which stands in the folder too.
 
     Raises:
         InputError: for a folder that is there, or tiles of another size.
