@@ -41,7 +41,7 @@ def test_help_names_commands_and_options(run, words, named):
     assert [name for name in named if name not in stdout + stderr] == []
 
 
-@pytest.mark.parametrize("words", ["prepare bcss", "prepare bcss source", "segment", "segment a.png"])
+@pytest.mark.parametrize("words", ["prepare bcss", "prepare bcss source", "segment"])
 def test_missing_argument_is_an_error(run, words):
     status, _, stderr = run(*CLI, *words.split())
     assert status != 0
