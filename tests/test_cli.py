@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightmuseg import __version__
 from lightmuseg.cli.slide_commands import engine_options
 from lightmuseg.data.prepare import prepare_bcss
 
@@ -40,7 +41,7 @@ def test_help_names_commands_and_options(run, words, named):
     assert [name for name in named if name not in stdout + stderr] == []
 
 
-@pytest.mark.parametrize("words", ["prepare bcss", "prepare bcss source", "segment", "segment a.png"])
+@pytest.mark.parametrize("words", ["prepare bcss", "prepare bcss source", "segment"])
 def test_missing_argument_is_an_error(run, words):
     status, _, stderr = run(*CLI, *words.split())
     assert status != 0
@@ -247,3 +248,24 @@ def test_quantize_refuses_what_is_no_share(run, tmp_path, drop):
 
 def test_a_region_that_is_too_long_for_a_path_is_a_text():
     assert engine_options(region="1," * 3000)[2]["region"] == "1," * 3000
+
+
+def test_info_says_what_works_here_and_what_is_missing(run):
+    status, stdout, stderr = run(*CLI, "info")
+    assert status == 0, stderr
+    lines = stdout.splitlines()
+    assert lines[0].startswith(f"lightmuseg {__version__}, Python ")
+    assert "readers: cucim, openslide, tifffile, dicom, image" in lines
+    assert "tensorrt" in stdout
+    assert any(line.startswith("outputs: classes.tif, classes.ome.tif, regions.geojson") for line in lines)
+
+
+def test_models_are_listed_with_what_their_cards_say(run):
+    status, stdout, stderr = run(*CLI, "models")
+    assert status == 0, stderr
+    assert stdout.startswith("tumor: tumor at 0.25 um/px, tiles of 512 px\n")
+    assert "  figures: pooled_dice 0.691" in stdout
+
+
+def test_version(run):
+    assert run(*CLI, "--version")[:2] == (0, f"lightmuseg {__version__}\n")

@@ -26,16 +26,64 @@ _THIN = ("Point", "MultiPoint", "LineString", "MultiLineString")
 _MEMBERS = {"FeatureCollection": "features", "Feature": "geometry", "GeometryCollection": "geometries"}
 
 
-def read_geojson(path: Path, name: str) -> Any:
-    """What a GeoJSON file of at most 50 MB holds, or the only one in a zip, as QuPath compresses its exports.
-
-    Args:
-        path: of the file, in UTF-8, UTF-16, UTF-32, cp1252 or Latin-1.
-        name: stands for it in messages.
+def polygons_of(path: Path, name: str) -> Iterator[tuple[str, shapely.Polygon]]:
+    """The polygons of a GeoJSON file with the names of their classes, as :func:`drawn_in`, and nothing beside them.
 
     Raises:
-        InputError: where it is larger, or no JSON.
+        InputError: as of :func:`drawn_in`, and where the file holds another geometry.
     """
+    others: Counter[str] = Counter()
+    yield from drawn_in(path, name, others)
+    for what in others:
+        raise InputError(
+            f"{name}: holds what is no polygon ({what}); only Polygon and MultiPolygon are read, delete the rest."
+        )
+
+
+def drawn_in(path: Path, name: str, others: Counter[str]) -> Iterator[tuple[str, shapely.Polygon]]:
+    """The polygons of a GeoJSON file, valid or not, with the names of their classes, "" where they have none.
+
+    Args:
+        path: of the file, at most 50 MB in UTF-8, UTF-16, UTF-32, cp1252 or Latin-1; or of a zip with only that, as
+            QuPath compresses its exports.
+        name: stands for it in messages.
+        others: counts what has no area: points, lines, empty polygons, objects without a geometry.
+
+    Raises:
+        InputError: where the file is larger or no GeoJSON, has more than 500,000 vertices, or :func:`ring_of` refuses
+            it.
+    """
+    vertices = 0
+    waiting = [(_content_of(path, name), "")]
+    while waiting:
+        item, class_name = waiting.pop()
+        if isinstance(item, list):
+            waiting += [(one, class_name) for one in item[::-1]]
+            continue
+        kind = item.get("type") if isinstance(item, dict) else None
+        if kind == "Feature" and item.get("geometry") is None:
+            others["object without geometry"] += 1
+        elif isinstance(kind, str) and kind in _MEMBERS:
+            waiting.append((item.get(_MEMBERS[kind]), _class_of(item) or class_name))
+        elif kind in ("Polygon", "MultiPolygon"):
+            parts = [item.get("coordinates")] if kind == "Polygon" else item.get("coordinates")
+            if parts in ([], [[]], [[[]]]):
+                others[f"empty {kind}"] += 1
+                continue
+            for rings in parts if isinstance(parts, list) else [None]:
+                points = [ring_of(ring, name) for ring in (rings if isinstance(rings, list) and rings else [[]])]
+                vertices += sum(map(len, points))
+                if vertices > MAX_VERTICES:
+                    raise InputError(f"{name}: has more than {MAX_VERTICES} vertices; simplify the annotation.")
+                yield class_name, shapely.Polygon(points[0], points[1:])
+        elif kind in _THIN:
+            others[kind] += 1
+        else:
+            what = f"a {str(kind)[:40]}" if kind else "something that is no geometry"
+            raise InputError(f"{name}: holds {what}; only Polygon and MultiPolygon are read, delete the rest.")
+
+
+def _content_of(path: Path, name: str) -> Any:
     _refuse_size(path.stat().st_size, name)
     content = path.read_bytes()
     if content.startswith(_ZIP):
@@ -75,67 +123,12 @@ def _is_hidden(entry: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in entry.split("/"))
 
 
-def polygons_of(content: Any, name: str) -> Iterator[tuple[str, shapely.Polygon]]:
-    """The polygons of a GeoJSON object with the names of their classes, as :func:`drawn_in`, and nothing beside them.
-
-    Raises:
-        InputError: where it holds another geometry, more than 500,000 vertices, or what :func:`ring_of` refuses.
-    """
-    others: Counter[str] = Counter()
-    yield from drawn_in(content, name, others)
-    for what in others:
-        raise InputError(
-            f"{name}: holds what is no polygon ({what}); only Polygon and MultiPolygon are read, delete the rest."
-        )
-
-
-def drawn_in(content: Any, name: str, others: Counter[str]) -> Iterator[tuple[str, shapely.Polygon]]:
-    """The polygons of a GeoJSON object with the names of their classes, "" where they have none.
-
-    Args:
-        content: in whatever wraps its polygons, valid or not.
-        name: of its file, for messages.
-        others: counts what has no area: points, lines, empty polygons, objects without a geometry.
-
-    Raises:
-        InputError: where something is no GeoJSON, has more than 500,000 vertices, or :func:`ring_of` refuses it.
-    """
-    vertices = 0
-    waiting = [(content, "")]
-    while waiting:
-        item, class_name = waiting.pop()
-        if isinstance(item, list):
-            waiting += [(one, class_name) for one in item[::-1]]
-            continue
-        kind = item.get("type") if isinstance(item, dict) else None
-        if kind == "Feature" and item.get("geometry") is None:
-            others["object without geometry"] += 1
-        elif isinstance(kind, str) and kind in _MEMBERS:
-            waiting.append((item.get(_MEMBERS[kind]), class_of(item) or class_name))
-        elif kind in ("Polygon", "MultiPolygon"):
-            parts = [item.get("coordinates")] if kind == "Polygon" else item.get("coordinates")
-            if parts in ([], [[]], [[[]]]):
-                others[f"empty {kind}"] += 1
-                continue
-            for rings in parts if isinstance(parts, list) else [None]:
-                points = [ring_of(ring, name) for ring in (rings if isinstance(rings, list) and rings else [[]])]
-                vertices += sum(map(len, points))
-                if vertices > MAX_VERTICES:
-                    raise InputError(f"{name}: has more than {MAX_VERTICES} vertices; simplify the annotation.")
-                yield class_name, shapely.Polygon(points[0], points[1:])
-        elif kind in _THIN:
-            others[kind] += 1
-        else:
-            what = f"a {str(kind)[:40]}" if kind else "something that is no geometry"
-            raise InputError(f"{name}: holds {what}; only Polygon and MultiPolygon are read, delete the rest.")
-
-
-def class_of(feature: dict[str, Any]) -> str:
+def _class_of(feature: dict[str, Any]) -> str:
     """The name of the class that QuPath gave an object; of one derived from others that of the first; "" for none.
 
-    >>> class_of({"properties": {"classification": {"name": "Tumor"}}})
+    >>> _class_of({"properties": {"classification": {"name": "Tumor"}}})
     'Tumor'
-    >>> class_of({"properties": {"classification": {"names": ["Ignore*", "Fold"]}}})
+    >>> _class_of({"properties": {"classification": {"names": ["Ignore*", "Fold"]}}})
     'Ignore*'
     """
     properties = feature.get("properties")

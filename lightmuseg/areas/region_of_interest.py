@@ -17,7 +17,7 @@ from lightmuseg.errors import InputError
 from lightmuseg.files import is_file
 
 from .area import RegionOfInterest
-from .geojson import MAX_COORDINATE, drawn_in, read_geojson, ring_of
+from .geojson import MAX_COORDINATE, drawn_in, ring_of
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _rectangle(text: str, name: str) -> shapely.Polygon:
 
 def _of_geojson(path: Path, name: str, slide: shapely.Polygon, warnings: list[str]) -> shapely.Geometry:
     others: Counter[str] = Counter()
-    drawn = list(drawn_in(read_geojson(path, name), name, others))
+    drawn = list(drawn_in(path, name, others))
     polygons = [polygon for _, polygon in drawn]
     if not polygons:
         found = f" but {_counted(others)}" if others else ""

@@ -50,7 +50,7 @@ def cohort(
     with closing(CohortBar()) as bar:
         try:
             run = segment_cohort(
-                slides, Path(output), values, bundle, [override] if override else [], engine=engine, address=address,
+                slides, Path(output), bundle, override, values, engine=engine, address=address,
                 slides_at_once=slides_at_once, gpus_per_worker=gpus_per_worker, shard=shard, progress=bar,
             )  # fmt: skip
         except KeyboardInterrupt:

@@ -12,7 +12,6 @@ from lightmuseg.models.packaged import NAMED, bundle_folder
 from lightmuseg.provenance import environment
 
 # what each needs beside the core, and the extra that brings it
-OUTPUTS = {"probabilities": ("zarr", "slides"), "dicom_seg": ("highdicom", "slides")}
 COMMANDS = {"view": ("uvicorn", "view"), "cohort --engine ray": ("ray", "ray"), "quantize": ("nncf", "int8")}
 
 
@@ -36,6 +35,7 @@ def info() -> None:
     """Say which versions, devices, readers, runtimes and outputs work here, and what to install for the others."""
     import torch
 
+    from lightmuseg.outputs import FORMATS
     from lightmuseg.runtimes import KINDS, obstacle
     from lightmuseg.wsi.readers.opening import READERS
 
@@ -47,14 +47,14 @@ def info() -> None:
     device = gpus[0] if gpus else "cpu"
     _show("readers", {name: _missing(reader.package, "slides") for name, reader in READERS.items()})
     _show(f"runtimes on {device}", {name: obstacle(name, device) for name in KINDS})
-    for what, needs in (("outputs", OUTPUTS), ("commands", COMMANDS)):
-        _show(what, {name: _missing(*need) for name, need in needs.items()})
+    _show("outputs", {name: form.package and _missing(form.package, "slides") for name, form in FORMATS.items()})
+    _show("commands", {name: _missing(*need) for name, need in COMMANDS.items()})
 
 
 def _show(what: str, obstacles: Mapping[str, str | None]) -> None:
-    print(f"{what}: {', '.join(name for name, reason in obstacles.items() if reason is None) or 'none'}")
+    print(f"{what}: {', '.join(name for name, reason in obstacles.items() if not reason) or 'none'}")
     for name, reason in obstacles.items():
-        if reason is not None:
+        if reason:
             print(f"  not {name}: {reason}")
 
 

@@ -21,51 +21,36 @@ LINKS = {"report.html": "report", "overlay.png": "overlay"}
 
 
 def write_page(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write cohort.html beside the folders of results.
+    """Write cohort.html of the rows of a :class:`.CohortTable` into the cohort's folder."""
 
-    Args:
-        folder: of the cohort.
-        rows: of :class:`.CohortTable`.
-    """
+    def links(row: Mapping[str, Any]) -> dict[str, str]:
+        paths = {title: f"{row['results']}/{file}" for file, title in LINKS.items()}
+        if row["status"] not in (DONE, CHANGED, NOT_NAMED):
+            return {}
+        # ./ so that a name with a colon is no scheme
+        return {title: f"./{quote(os.fsencode(path))}" for title, path in paths.items() if (folder / path).is_file()}
+
     names = [name for name in (rows[0] if rows else ()) if name not in ("slide", "results", "status")]
     columns = [name for name in names if any(row[name] != "" for row in rows)]
-    lines = [
-        {
-            "name": row["results"],
-            "slide": row["slide"],
-            "status": row["status"],
-            "links": _links(folder, row["results"]) if row["status"] in (DONE, CHANGED, NOT_NAMED) else {},
-            "cells": [row[name] for name in columns],
-        }
-        for row in rows
-    ]
     template = page_template(__package__, "page.html.jinja")
-    write_text(folder / PAGE, template.render(columns=columns, lines=lines, totals=_totals(rows)))
-
-
-def _links(folder: Path, name: str) -> dict[str, str]:
-    there = {title: f"{name}/{file}" for file, title in LINKS.items() if (folder / name / file).is_file()}
-    # ./ so that a name with a colon is no scheme
-    return {title: f"./{quote(os.fsencode(path))}" for title, path in there.items()}
+    write_text(folder / PAGE, template.render(columns=columns, rows=rows, links=links, totals=_totals(rows)))
 
 
 def _totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    def total(name: str) -> float:
+        return sum(float(row[name]) for row in rows if row.get(name, "") != "")
+
     statuses = Counter(row["status"] for row in rows)
-    seconds = sum(_sum(rows, name) for name in (rows[0] if rows else ()) if name.startswith("seconds_"))
+    seconds = sum(total(name) for name in (rows[0] if rows else ()) if name.startswith("seconds_"))
     done = statuses[DONE] + statuses[CHANGED]
-    others = len(rows) - done - statuses[FAILED] - statuses[NOT_NAMED]
     return {
         "slides": f"{len(rows):,}",
         "done": f"{done:,}",
         "failed": f"{statuses[FAILED]:,}",
-        "not done yet": f"{others:,}",
+        "not done yet": f"{len(rows) - done - statuses[FAILED] - statuses[NOT_NAMED]:,}",
         **({"not named any more": f"{statuses[NOT_NAMED]:,}"} if statuses[NOT_NAMED] else {}),
-        "tiles": f"{_sum(rows, 'tiles'):,.0f}",
-        "unread tiles": f"{_sum(rows, 'unread_tiles'):,.0f}",
-        "tissue": f"{_sum(rows, 'analysed_tissue_area'):,.1f} mm2",
+        "tiles": f"{total('tiles'):,.0f}",
+        "unread tiles": f"{total('unread_tiles'):,.0f}",
+        "tissue": f"{total('analysed_tissue_area'):,.1f} mm2",
         "hours of work": f"{seconds / 3600:,.2f}",
     }
-
-
-def _sum(rows: Sequence[Mapping[str, Any]], name: str) -> float:
-    return sum(float(row[name]) for row in rows if row.get(name, "") != "")

@@ -6,7 +6,6 @@ Nothing else is kept, so any number of processes on any number of machines can w
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,7 +17,7 @@ from lightmuseg.files import make_folder
 from lightmuseg.lock import locked
 from lightmuseg.slides.finished import is_changed, is_done
 from lightmuseg.slides.unfinished import ATTEMPTS, Unfinished, refuse_others
-from lightmuseg.text_files import write_json
+from lightmuseg.text_files import read_json, write_json
 
 from .cohort_slide import CohortSlide
 
@@ -27,10 +26,10 @@ LOCK_S = 60
 
 
 class CohortState:
-    """The state of a cohort on disk.
+    """The state of a cohort on disk: its folder, where what is no result is in a hidden folder .cohort.
 
     Args:
-        folder: of the cohort; what is no result is in its hidden folder .cohort.
+        folder: of the cohort.
         again: whether slides are done again that changed since.
     """
 
@@ -52,10 +51,7 @@ class CohortState:
             if not path.exists():
                 write_json(path, identity)
                 return
-            try:
-                kept = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise InputError(f"{path}: is damaged; delete it where the options are the same as before.") from error
+            kept = read_json(path, "delete it where the options are the same as before")
         try:
             refuse_others(self.folder, kept, identity)
         except InputError as error:
@@ -103,7 +99,7 @@ class CohortState:
         """Why the slide failed; None where it did not."""
         note = self._note(slide)
         try:
-            return str(json.loads(note.read_text(encoding="utf-8"))["message"])
+            return str(read_json(note, "delete it")["message"])
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError):

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lightmuseg.errors import InputError
-from lightmuseg.files import is_folder
+from lightmuseg.files import is_file, is_folder
 from lightmuseg.slides.finished import fault_of
 from lightmuseg.slides.outcome import CHANGED_SINCE, DONE, FAILED
 from lightmuseg.text_files import read_csv, read_json, unescaped, write_csv
@@ -27,25 +27,20 @@ class CohortTable:
 
     Results that the last table had keep their row, though their slide is gone or is not named: as are those of another
     command that works in the same folder at the same time, for which the table is read again before it is written.
-
-    Args:
-        slides: of the whole cohort.
-        state: of it.
     """
 
     def __init__(self, slides: Sequence[CohortSlide], state: CohortState) -> None:
-        self._slides, self._state = slides, state
+        self._slides, self._state, self._path = slides, state, state.folder / TABLE
         # results do not change once they are there
-        self._known: dict[str, dict[str, Any]] = {}
+        self._measured: dict[str, dict[str, Any]] = {}
         self._named = {slide.name for slide in slides}
         self._not_named: list[dict[str, str]] = []
-        self._read_at: int | None = None
+        self._read_at = 0.0
 
     def rows(self) -> list[dict[str, Any]]:
         """A row a slide in the order of their names; all have the same columns."""
         rows = [self._row(slide) for slide in self._slides]
-        self._read_again()
-        rows += [self._row_not_named(row) for row in self._not_named if is_folder(self._folder_of(row))]
+        rows += [row for last in self._rows_not_named() if (row := self._row_not_named(last))]
         rows.sort(key=lambda row: (row["results"], row["slide"]))
         middle = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in (*FIRST, *LAST)]
         # areas and ratios before seconds, whichever slide comes first
@@ -55,30 +50,27 @@ class CohortTable:
     def write(self) -> list[dict[str, Any]]:
         """Write cohort.csv, and return its rows."""
         rows = self.rows()
-        write_csv(self._state.folder / TABLE, rows)
+        write_csv(self._path, rows)
         return rows
 
-    def _read_again(self) -> None:
-        path = self._state.folder / TABLE
-        try:
-            written_at = path.stat().st_mtime_ns
-        except OSError:
-            written_at = None
+    def _rows_not_named(self) -> list[dict[str, str]]:
+        """Rows of the last table whose slides are not among these; it is read where another process wrote it."""
+        written_at = self._path.stat().st_mtime if is_file(self._path) else 0.0
         if written_at != self._read_at:
             self._read_at = written_at
-            self._not_named = [row for row in _written(path) if row["results"] not in self._named]
+            self._not_named = [row for row in _read(self._path) if row["results"] not in self._named]
+        return self._not_named
 
-    def _folder_of(self, row: dict[str, str]) -> Path:
-        return self._state.folder / row["results"]
-
-    def _row_not_named(self, row: dict[str, str]) -> dict[str, Any]:
-        folder = self._folder_of(row)
+    def _row_not_named(self, last: dict[str, str]) -> dict[str, Any] | None:
+        folder = self._state.folder / last["results"]
+        if not is_folder(folder):
+            return None
         fault = fault_of(folder)
         if fault is not None:
             message = f"{folder}: {fault}; give its slide again, or delete the folder."
-            return {**row, "status": FAILED, "message": message}
+            return {**last, "status": FAILED, "message": message}
         message = f"{folder}: its slide is not named any more; delete the folder where it is not wanted."
-        return {**row, **_measured(folder), "status": NOT_NAMED, "message": message}
+        return {**last, **_measured(folder), "status": NOT_NAMED, "message": message}
 
     def _row(self, slide: CohortSlide) -> dict[str, Any]:
         row: dict[str, Any] = {
@@ -86,23 +78,23 @@ class CohortTable:
         }  # fmt: skip
         if slide.fault:
             return {**row, "status": FAILED, "message": slide.fault}
-        if slide.name in self._known or self._state.is_done(slide):
-            if slide.name not in self._known:
-                measured = _measured(self._state.results(slide))
-                if self._state.is_changed(slide):
-                    measured |= {"status": CHANGED, "message": CHANGED_SINCE}
-                self._known[slide.name] = measured
-            return {**row, "status": DONE, **self._known[slide.name]}
+        if slide.name not in self._measured and self._state.is_done(slide):
+            measured = _measured(self._state.results(slide))
+            is_changed = self._state.is_changed(slide)
+            changed = {"status": CHANGED, "message": CHANGED_SINCE} if is_changed else {}
+            self._measured[slide.name] = {"status": DONE, **measured, **changed}
+        if slide.name in self._measured:
+            return {**row, **self._measured[slide.name]}
         failure = self._state.failure(slide)
         if failure is not None:
             return {**row, "status": FAILED, "message": failure}
         return {**row, "status": STARTED if self._state.is_started(slide) else WAITING}
 
 
-def _written(path: Path) -> list[dict[str, str]]:
-    """What the last table said of its slides; nothing where there is none, or one that others spoilt."""
+def _read(table: Path) -> list[dict[str, str]]:
+    """What a table says of its slides; nothing where there is none, or one that others spoilt."""
     try:
-        rows = read_csv(path)
+        rows = read_csv(table)
     except (OSError, InputError):
         return []
     about = [{name: unescaped(row.get(name, "")) for name in ("slide", "patient", "stain", "results")} for row in rows]

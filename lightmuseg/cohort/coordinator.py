@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,9 +47,9 @@ class CohortRun(NamedTuple):
 def segment_cohort(
     sources: Sequence[str],
     output: Path,
-    values: dict[str, Any] | None = None,
     bundle: Path | None = None,
-    overrides: Sequence[Path] = (),
+    override: Path | None = None,
+    values: dict[str, Any] | None = None,
     *,
     engine: str = "local",
     address: str = "",
@@ -63,7 +63,7 @@ def segment_cohort(
     Args:
         sources: folders, globs, tables of slides, or slides.
         output: folder of the results, which are called as the slides are below the folder that is searched.
-        values, bundle, overrides: of the model and the options, as :func:`.make_segmenter` takes them.
+        bundle, override, values: of the model and the options, as :func:`.make_segmenter` takes them.
         engine: "local", processes of this machine; or "ray".
         address: of a Ray cluster; "" to start one of this machine.
         slides_at_once: number of workers; None for one a device.
@@ -79,8 +79,7 @@ def segment_cohort(
     _check(engine, address, slides_at_once, gpus_per_worker, values)
     output = output.absolute()
     slides = work_list(sources, output)
-    configs = [*overrides, *([bundle / "configs" / CONFIG] if bundle else [])]
-    state = CohortState(output, _redoes_changed(values, configs))
+    state = CohortState(output, _redoes_changed(values, override, bundle and bundle / "configs" / CONFIG))
     tally = Tally(shard_of(slides, shard) if shard else slides, state)
     watch = _Watch(tally, CohortTable(slides, state), output, progress)
     watch.look()
@@ -89,15 +88,16 @@ def segment_cohort(
         return CohortRun(tally.done, len(tally.failed))
     proof = tuple(slide for slide in slides if not slide.fault)[:PROOF]
     task = Task(
-        output, values, bundle and bundle.absolute(), tuple(path.absolute() for path in overrides), proof,
-        tuple(tally.pending), tally.failures_before,
+        output, bundle and bundle.absolute(), override and override.absolute(), values, proof, tuple(tally.pending),
+        tally.failures_before,
     )  # fmt: skip
     workers = _workers(task, engine, address, slides_at_once, gpus_per_worker)
     is_loaded = False
     try:
-        for _ in work(task) if workers is None else supervise(workers, tally):
-            is_loaded = True
-            watch()
+        with closing(work(task) if workers is None else supervise(workers, tally)) as steps:
+            for _ in steps:
+                is_loaded = True
+                watch()
     finally:
         watch.look()
         # nothing is written before a worker has seen that the cohort is one of these options
@@ -115,12 +115,13 @@ class _Watch:
         self._look_due, self._table_due = 0.0, time.monotonic() + TABLE_S
 
     def __call__(self) -> None:
-        for due, call, every_s in (("_look_due", self.look, LOOK_S), ("_table_due", self.write, TABLE_S)):
-            started = time.monotonic()
-            if started >= getattr(self, due):
-                call()
-                ended = time.monotonic()
-                setattr(self, due, ended + every_s + 20 * (ended - started))
+        now = time.monotonic()
+        if now >= self._look_due:
+            self.look()
+            self._look_due = _due_after(now, LOOK_S)
+        if now >= self._table_due:
+            self.write()
+            self._table_due = _due_after(now, TABLE_S)
 
     def look(self) -> None:
         """Bring the tally up to date, log which slides failed since, and show it."""
@@ -142,13 +143,18 @@ class _Watch:
             logger.warning("%s: not written (%s)", self._output / TABLE, user_fault(error))
 
 
-def _redoes_changed(values: dict[str, Any], configs: Sequence[Path]) -> bool:
-    """Whether slides that changed are done again, as the command or the first config that says it has it.
+def _due_after(started: float, every_s: float) -> float:
+    ended = time.monotonic()
+    return ended + every_s + 20 * (ended - started)
+
+
+def _redoes_changed(values: dict[str, Any], *configs: Path | None) -> bool:
+    """Whether slides that changed are done again, as the command has it, or the first config that sets it.
 
     Only a config's text is read: to parse it a library would be loaded that takes longer than all else here.
     """
     contents: list[Any] = [values]
-    for path in configs:
+    for path in filter(None, configs):
         with suppress(InputError, OSError):
             contents.append(read_json(path, "correct it"))
     return next((one["changed"] is True for one in contents if isinstance(one, dict) and "changed" in one), False)

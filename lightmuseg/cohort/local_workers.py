@@ -25,9 +25,7 @@ _PROCESSES = multiprocessing.get_context("spawn")
 
 
 class LocalWorkers:
-    """:class:`.Workers` that are processes.
-
-    A pool of the standard library is broken for good when one of its processes dies.
+    """:class:`.Workers` that are processes; a pool of the standard library is broken for good when one of them dies.
 
     Args:
         task: what is to be done.
@@ -62,7 +60,7 @@ class LocalWorkers:
             if isinstance(news, Exception):
                 raise news
             if news in (DIED, ENDED):
-                process.join()
+                _end(process, STOP_S)
                 connection.close()
                 del self._running[connection]
             found.append((worker, news))
@@ -73,10 +71,14 @@ class LocalWorkers:
             connection.close()
         until = time.monotonic() + STOP_S
         for _, process in self._running.values():
-            process.join(max(0.0, until - time.monotonic()))
-            # their state is made to be killed, but a death counts against the slide
-            process.kill()
-            process.join()
+            _end(process, until - time.monotonic())
+
+
+def _end(process: BaseProcess, patience_s: float) -> None:
+    process.join(max(0.0, patience_s))
+    # which counts as a death at the slide that it has
+    process.kill()
+    process.join()
 
 
 def _run(task: Task, gpu: str | None, connection: Connection) -> None:

@@ -90,7 +90,7 @@ class RayWorkers:
 
 
 def _connected(address: str) -> ModuleType:
-    """Ray, joined to a cluster or begun here."""
+    """Ray, joined to a cluster or started here."""
     # before Ray is imported: it reports to its makers unless told not to
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if not address:

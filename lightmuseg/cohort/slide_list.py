@@ -24,7 +24,7 @@ MAX_BYTES = 50_000_000
 # between cells: a comma, or what Excel writes where a comma stands in numbers, and what other programs do
 DELIMITERS = ",;\t|"
 # Excel's word for it, alone in the first line
-_SAID = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
+_SEP_LINE = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
 # lines that a cell in quotes may have: behind one that is never closed only these are lost
 MAX_LINES = 50
 
@@ -48,24 +48,24 @@ def read_manifest(path: Path) -> list[CohortSlide]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is no text ({first_line(error)}); export it again as CSV.") from error
     lines = list(io.StringIO(text, newline=""))
-    said = _SAID.fullmatch(lines[0].strip(" \r\n")) if lines else None
-    lines[:1] = [] if said else lines[:1]
-    first = 2 if said else 1
-    delimiter, columns, start = _header(path, lines, said[1] if said else None)
+    sep_line = _SEP_LINE.fullmatch(lines[0].strip(" \r\n")) if lines else None
+    start = 1 if sep_line else 0
+    delimiter, columns, start = _header(path, lines, start, sep_line[1] if sep_line else DELIMITERS)
     rows = []
     for number, cells in _records(lines, start, delimiter):
         if isinstance(cells, csv.Error) or any(map(str.strip, cells)):
-            place = f"{path}, line {number + first}"
+            place = f"{path}, line {number + 1}"
             rows.append((place, _row(path, place, columns, cells)))
     return _without_repeats(rows)
 
 
-def _header(path: Path, lines: Sequence[str], said: str | None) -> tuple[str, list[str], int]:
-    """What stands between cells, the columns, and the index of the line behind them."""
-    start = next((index for index, line in enumerate(lines) if line.strip()), 0)
-    line = lines[start] if lines else ""
+def _header(path: Path, lines: Sequence[str], start: int, delimiters: str) -> tuple[str, list[str], int]:
+    """Which of the delimiters stands between cells, the columns, and the index of the line behind them."""
+    while start < len(lines) and not lines[start].strip():
+        start += 1
+    line = lines[start] if start < len(lines) else ""
     found = {}
-    for delimiter in said or DELIMITERS:
+    for delimiter in delimiters:
         try:
             names = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
         except csv.Error as error:

@@ -29,7 +29,7 @@ class Task:
 
     Attributes:
         output: the cohort's folder.
-        values, bundle, overrides: of the model and the options, as :func:`.make_segmenter` takes them.
+        bundle, override, values: of the model and the options, as :func:`.make_segmenter` takes them.
         proof: slides, on the first of which that can be read the runtime is proven.
         slides: to segment.
         failures: that were there before, as :meth:`.CohortState.failures` gives them; these slides are tried again.
@@ -37,9 +37,9 @@ class Task:
     """
 
     output: Path
-    values: dict[str, Any]
     bundle: Path | None
-    overrides: tuple[Path, ...]
+    override: Path | None
+    values: dict[str, Any]
     proof: tuple[CohortSlide, ...]
     slides: tuple[CohortSlide, ...]
     failures: dict[str, int]
@@ -77,7 +77,6 @@ def take_slides(
     Args:
         slides: in order; those that others process now, or at which a process died, come last.
         failures: of before, which are tried again; a slide that has failed since is not.
-        state: of the cohort.
         segment: segments a slide, and returns the status of its :class:`.Outcome`.
 
     Yields:
@@ -101,11 +100,7 @@ def take_slides(
 
 
 class SlideWorker:
-    """Segment slides of a cohort with one network.
-
-    Args:
-        task: what is to be done.
-    """
+    """Segment slides of a cohort with one network."""
 
     def __init__(self, task: Task) -> None:
         load_light_monai()
@@ -117,7 +112,7 @@ class SlideWorker:
         if task.threads is not None:
             torch.set_num_threads(task.threads)
             values.setdefault("workers", task.threads)
-        segmenter = make_segmenter(values, task.bundle, task.overrides)
+        segmenter = make_segmenter(values, task.bundle, [task.override] if task.override else [])
         self._runtime = segmenter.runtime([(slide.path, slide.mpp) for slide in task.proof])
         if not self._runtime.info.is_torch_on_cpu:
             keep_heap_small()
@@ -128,11 +123,7 @@ class SlideWorker:
         self.state.begin({**self._options.identity(), **written, **model})
 
     def __call__(self, slide: CohortSlide) -> str:
-        """Segment a slide, note where it failed, and return the status of its outcome.
-
-        Raises:
-            InputError: where the disk is full, which no other slide would get past.
-        """
+        """Segment a slide, note where it failed, and return the status of its outcome; a full disk is an error."""
         mpp = self._options.slide_mpp if slide.mpp is None else slide.mpp
         options = dataclasses.replace(self._options, output_dir=self.state.results(slide).parent, slide_mpp=mpp)
         outcome = attempt(slide.path, self._runtime, options, self._model, unattended=True)

@@ -24,11 +24,7 @@ News = CohortSlide | str | None
 
 
 class Workers(Protocol):
-    """Processes that run :func:`.work`.
-
-    Attributes:
-        size: number of workers; they are numbered from 0.
-    """
+    """Processes that run :func:`.work`: ``size`` of them, numbered from 0."""
 
     size: int
 
@@ -39,15 +35,11 @@ class Workers(Protocol):
         """What workers report, after ``timeout`` s at most; the error that one ended with is raised."""
 
     def stop(self) -> None:
-        """End all that still run, in order where they can, so that no slide is held for fatal."""
+        """End all that still run: in order where they can, so that no death is counted against a slide."""
 
 
 def supervise(workers: Workers, tally: Tally) -> Iterator[None]:
-    """Let workers work until no slide is pending.
-
-    Args:
-        workers: of which none is started yet.
-        tally: which the caller brings up to date.
+    """Start workers until no slide of ``tally``, which the caller brings up to date, is pending.
 
     Yields:
         At least each second, as soon as a worker has loaded the network.

@@ -12,19 +12,14 @@ from .cohort_state import CohortState
 
 
 class Tally:
-    """Slides that are done, have failed, or are still to do; ten thousand can be looked at again and again.
-
-    Args:
-        slides: of this command.
-        state: of the cohort; slides that failed before are still to do.
+    """Which of a command's slides are done or failed since; ten thousand can be looked at again and again.
 
     Attributes:
-        slides_total, bytes_total: of all.
-        pending: slides that are still to do, or in work.
+        pending: slides that are neither.
         done: number of slides whose results are there.
-        bytes_ended: of the slides that are done or failed.
         failed: messages by name; of slides that cannot be tried by path, for their names may be others'.
-        failures_before: the notes of failures when this was made.
+        bytes_ended: of the slides that are done or failed.
+        failures_before: the notes of failures when this was made; these slides are tried again.
     """
 
     def __init__(self, slides: Sequence[CohortSlide], state: CohortState) -> None:
@@ -33,10 +28,9 @@ class Tally:
         # by name, when the records of results were written that have been looked at
         self._seen: dict[str, tuple[int, int]] = {}
         self.slides_total, self.bytes_total = len(slides), sum(slide.size for slide in slides)
-        self.done, self.bytes_ended = 0, 0
-        self.failed = {str(slide.path): slide.fault for slide in slides if slide.fault}
-        self.bytes_ended = sum(slide.size for slide in slides if slide.fault)
         self.pending = [slide for slide in slides if not slide.fault]
+        self.failed = {str(slide.path): slide.fault for slide in slides if slide.fault}
+        self.done, self.bytes_ended = 0, self.bytes_total - sum(slide.size for slide in self.pending)
         self.look()
 
     def look(self) -> None:

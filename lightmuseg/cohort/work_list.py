@@ -1,10 +1,10 @@
-"""The slides of a cohort, each once, in the order in which they are worked at."""
+"""The slides of a cohort, each once, in the order in which they are segmented."""
 
 from __future__ import annotations
 
 import fnmatch
 import glob
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -18,7 +18,7 @@ from .slide_list import SUFFIXES, read_manifest
 
 
 def work_list(sources: Sequence[str], output: Path) -> list[CohortSlide]:
-    """The slides that are named, the largest first: begun last, a large one would keep all other workers waiting.
+    """The slides that are named, the largest first: started last, a large one would keep all other workers waiting.
 
     Args:
         sources: folders, globs, tables of slides, or slides.
@@ -62,45 +62,37 @@ def _is_manifest(source: str) -> bool:
 def _slides(source: str, output: Path, alone: bool) -> Iterator[CohortSlide]:
     """The slides of a source; of one that is not there it is a slide that failed, where it is not ``alone``."""
     path = Path(source)
-    unseen: list[CohortSlide] = []
+    faulty: list[CohortSlide] = []
 
     def note(folder: Path, fault: str) -> None:
-        unseen.append(CohortSlide(folder.absolute(), folder.name or str(folder), fault=fault))
+        faulty.append(CohortSlide(folder.absolute(), folder.name or str(folder), fault=fault))
+
+    def below(root: Path, pattern: Sequence[str] | None = None) -> Iterator[CohortSlide]:
+        for slide in find_slides(root, output, pictures=pattern is not None, unseen=note):
+            # a folder stands for the files of a slide in DICOM, and may be the root itself
+            files = [slide, *(slide.iterdir() if slide.is_dir() else ())]
+            if pattern is None or any(_matches(file.relative_to(root).parts, pattern) for file in files):
+                yield slide_at(slide, root.parent if slide == root else root)
 
     if is_folder(path):
-        path = path.resolve()
-        for slide in find_slides(path, output, unseen=note):
-            yield _found(slide, path)
+        yield from below(path.resolve())
     elif _is_manifest(source):
         yield from read_manifest(path)
     elif is_file(path):
         yield slide_at(path, path.parent)
     elif glob.has_magic(source):
-        parts = path.parts
-        fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-        root, pattern = Path(*parts[:fixed]), parts[fixed:]
+        fixed = next(index for index, part in enumerate(path.parts) if glob.has_magic(part))
+        root = Path(*path.parts[:fixed])
         if not is_folder(root):
             raise InputError(f"{source}: {root} is no folder; name one that is there.")
         # glob's own ** would follow a link to a folder above again and again
-        for slide in find_slides(root, output, pictures=True, unseen=note):
-            # a folder stands for the files of a slide in DICOM
-            if any(_matches(path.relative_to(root).parts, pattern) for path in (slide, *_inside(slide))):
-                yield _found(slide, root)
+        yield from below(root, path.parts[fixed:])
     else:
         fault = f"{source}: no such folder, glob, manifest or slide, or none that may be read; name one that is there."
         if alone:
             raise InputError(fault)
         note(path, fault)
-    yield from unseen
-
-
-def _found(path: Path, root: Path) -> CohortSlide:
-    """A slide that a search of ``root`` found, which may be that folder itself where it is a slide in DICOM."""
-    return slide_at(path, root.parent if path == root else root)
-
-
-def _inside(path: Path) -> Iterable[Path]:
-    return path.iterdir() if path.is_dir() else ()
+    yield from faulty
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:

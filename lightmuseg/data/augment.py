@@ -27,7 +27,6 @@ class RandSimilarityd(RandomizableTransform, MapTransform):
         scale_range: the scale is drawn from 1 - scale_range to 1 + scale_range; above 1 enlarges.
         translate_range: shifts along both axes are drawn from minus to plus this many pixels.
         flip_probability: of each axis.
-        allow_missing_keys: as in MONAI.
 
     Raises:
         ValueError: for ranges that make no sense.
@@ -42,9 +41,8 @@ class RandSimilarityd(RandomizableTransform, MapTransform):
         scale_range: float = 0.0,
         translate_range: float = 0.0,
         flip_probability: float = 0.0,
-        allow_missing_keys: bool = False,
     ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
+        MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, 1.0)
         if not 0 <= scale_range < 1:
             raise ValueError(f"scale_range={scale_range} must be in [0, 1).")

@@ -38,7 +38,7 @@ class DistributedBatchSampler(Sampler[list[int]]):
     def __init__(
         self, dataset: Sized, batch_size: int, seed: int, processes: int | None = None, rank: int | None = None
     ) -> None:
-        self.processes = dist.get_world_size() if processes is None else processes
+        self.processes = processes or dist.get_world_size()
         self.rank = dist.get_rank() if rank is None else rank
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: must be at least 1.")

@@ -22,7 +22,6 @@ class CodesToClassesd(MapTransform):
         ignored_codes: codes that say nothing about the tissue; they become 255, which losses and metrics leave out.
         merged_codes: codes that count as another one, such as ``{"19": 1}``; classes and ignored codes are looked up
             for that one.
-        allow_missing_keys: as in MONAI.
 
     Raises:
         ValueError: for a code outside 0..254, or one that is named twice.
@@ -34,9 +33,8 @@ class CodesToClassesd(MapTransform):
         classes: Mapping[str, Sequence[int]],
         ignored_codes: Sequence[int] = (),
         merged_codes: Mapping[str, int] | None = None,
-        allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
+        super().__init__(keys)
         named = [code for codes in classes.values() for code in codes] + list(ignored_codes)
         for code in named:
             if not 0 <= code < IGNORED or named.count(code) > 1:

@@ -14,7 +14,7 @@ import defusedxml.ElementTree
 import numpy as np
 import shapely
 
-from lightmuseg.areas.geojson import MAX_BYTES, MAX_VERTICES, polygons_of, read_geojson, ring_of
+from lightmuseg.areas.geojson import MAX_BYTES, MAX_VERTICES, polygons_of, ring_of
 from lightmuseg.areas.region_of_interest import refuse_tangle
 from lightmuseg.classes import palette_of
 from lightmuseg.errors import InputError, first_line
@@ -74,7 +74,7 @@ def _read_asap(path: Path, name: str) -> Iterator[Annotation]:
 
 
 def _read_geojson(path: Path, name: str) -> Iterator[Annotation]:
-    for class_name, polygon in polygons_of(read_geojson(path, name), name):
+    for class_name, polygon in polygons_of(path, name):
         if not class_name:
             raise InputError(f"{name}: holds an object without a class; set its class, or delete it.")
         yield Annotation(class_name, polygon)

@@ -32,12 +32,9 @@ class ImageMetric(CumulativeIterationMetric):
 
     @abstractmethod
     def _sums(self, probability: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """What the score needs to know of an image's pixels, [N, ...].
+        """What the score needs to know of an image's pixels, [N, ...]; all three are [N, H, W] of one dtype.
 
-        Args:
-            probability: [N, H, W], 0 where not annotated.
-            truth: 1 on foreground, else 0; [N, H, W] of probability's dtype.
-            valid: 1 where annotated, else 0; [N, H, W] of probability's dtype.
+        ``probability`` is 0 where nothing is annotated, ``truth`` 1 on foreground, ``valid`` 1 where annotated.
         """
 
     @abstractmethod
@@ -45,12 +42,7 @@ class ImageMetric(CumulativeIterationMetric):
         """One value an image, [N], from its sums; of no use where nothing is annotated."""
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **_: object) -> torch.Tensor:
-        """One value an image and channel, [B, C]; NaN where nothing is annotated.
-
-        Args:
-            y_pred: probabilities [B, C, H, W].
-            y: masks [B, C, H, W] of 0, 1 and ``ignore_index``.
-        """
+        """One value an image and channel, [B, C]; NaN where nothing is annotated."""
         if y is None or y_pred.shape != y.shape or y_pred.ndim != 4:
             raise ValueError(f"y_pred {tuple(y_pred.shape)} must be [B, C, H, W], and y of the same shape.")
         probability = convert_to_tensor(y_pred, track_meta=False).flatten(0, 1)

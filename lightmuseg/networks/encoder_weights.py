@@ -56,12 +56,8 @@ def start_encoder(
 ) -> nn.Module:
     """The encoder that ``make`` gives, started from ``weights`` as :func:`build_encoder` says.
 
-    Args:
-        backbone: its name, for the warning.
-        weights: "imagenet", "auto", a path or None.
-        make: gives the encoder; with ImageNet weights where its argument is true.
-        load: loads a weights file into an encoder.
-        remedy: what the warning of "auto" tells to do.
+    ``make(True)`` gives it with ImageNet weights, ``load`` loads a file into it; ``backbone`` and ``remedy`` are for
+    the warning of "auto".
     """
     if weights in ("imagenet", "auto"):
         try:

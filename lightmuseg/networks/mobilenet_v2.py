@@ -74,14 +74,11 @@ class MobileNetV2Encoder(nn.Module, RegisteredEncoder):
                 channels = out_channels
         self.features = nn.Sequential(*blocks)
         self.outputs = [*last_of_stride, len(blocks) - 1]
-        self._initialise()
-        if pretrained:
-            load_published(self, download_weights(self.imagenet_url))
-
-    def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        if pretrained:
+            load_published(self, download_weights(self.imagenet_url))
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Five maps of ``x`` [B, C, H, W], with 16, 24, 32, 96 and 320 channels at strides 2, 4, 8, 16 and 32."""

@@ -70,7 +70,10 @@ class UNet(nn.Module):
         def make(pretrained: bool) -> nn.Module:
             return _imagenet_encoder(library, backbone, in_channels) if pretrained else network.encoder
 
-        self.encoder = start_encoder(backbone, encoder_weights, make=make, load=_load_published, remedy=_remedy())
+        def load(encoder: nn.Module, path: str) -> None:
+            _load_published(encoder, read_state_dict(path), path)
+
+        self.encoder = start_encoder(backbone, encoder_weights, make, load, _remedy())
         for unused in ("_conv_head", "_bn1"):
             # EfficientNet's; distributed training waits for the gradient of every parameter that takes one
             if hasattr(self.encoder, unused):
@@ -102,6 +105,8 @@ def _segmentation_models() -> ModuleType:
 
 def _imagenet_encoder(library: ModuleType, backbone: str, in_channels: int) -> nn.Module:
     """The encoder with the weights of the Hugging Face hub, from its cache where they are there."""
+    from safetensors.torch import load_file
+
     encoder = library.encoders.get_encoder(backbone, in_channels=3, weights=None)
     if backbone.startswith("timm-"):
         repository, revision = encoder.model.pretrained_cfg["hf_hub_id"], None
@@ -109,9 +114,7 @@ def _imagenet_encoder(library: ModuleType, backbone: str, in_channels: int) -> n
         settings = library.encoders.encoders[backbone]["pretrained_settings"]["imagenet"]
         repository, revision = settings["repo_id"], settings["revision"]
     path = _from_hub(repository, revision, backbone)
-    from safetensors.torch import load_file
-
-    _load_into(encoder, load_file(path), path)
+    _load_published(encoder, load_file(path), path)
     if hasattr(encoder, "set_in_channels"):
         encoder.set_in_channels(in_channels, pretrained=True)
     elif in_channels != 3:
@@ -143,11 +146,7 @@ def _remedy() -> str:
     return f"give a weights file by encoder_weights=PATH, or fill {constants.HF_HUB_CACHE} where there is a connection"
 
 
-def _load_published(encoder: nn.Module, path: str) -> None:
-    _load_into(encoder, read_state_dict(path), path)
-
-
-def _load_into(encoder: nn.Module, weights: Mapping[str, torch.Tensor], path: str) -> None:
+def _load_published(encoder: nn.Module, weights: Mapping[str, torch.Tensor], path: str) -> None:
     """Load the encoder's own weights, or a classifier's published ones: their names lack the prefix of timm's."""
     own = encoder.state_dict()
     prefix = "model." if all(key.startswith("model.") for key in own) else ""

@@ -9,27 +9,15 @@ import numpy as np
 
 from lightmuseg.classes import indices_of
 
-
-@dataclass(frozen=True)
-class Tolerance:
-    """The most that a runtime may differ.
-
-    Attributes:
-        error: share of the largest logit; None where only the classes count.
-        changed: share of pixels of another class.
-    """
-
-    error: float | None
-    changed: float
-
-
+# The most that a runtime may differ, by its precision: by a share of the largest logit, None where only the classes
+# count, and in a share of pixels of another class.
 # float16 keeps 11 binary digits, bfloat16 8; the network has some sixty layers. INT8 is proven on labelled tiles, by
 # its Dice, when it is made; here only that it is the same network.
 TOLERANCES = {
-    "float32": Tolerance(1e-4, 1e-3),
-    "float16": Tolerance(2e-2, 5e-3),
-    "bfloat16": Tolerance(1e-1, 1e-2),
-    "int8": Tolerance(None, 5e-2),
+    "float32": (1e-4, 1e-3),
+    "float16": (2e-2, 5e-3),
+    "bfloat16": (1e-1, 1e-2),
+    "int8": (None, 5e-2),
 }
 
 
@@ -52,16 +40,16 @@ class Parity:
     @property
     def passes(self) -> bool:
         """Within the tolerance of its precision."""
-        tolerance = TOLERANCES[self.precision]
+        max_error, max_changed = TOLERANCES[self.precision]
         # not <= where a figure is no number
-        return self.changed <= tolerance.changed and (tolerance.error is None or self.error <= tolerance.error)
+        return self.changed <= max_changed and (max_error is None or self.error <= max_error)
 
     def __str__(self) -> str:
-        tolerance = TOLERANCES[self.precision]
-        most = "" if tolerance.error is None else f" (at most {tolerance.error:.2g})"
+        max_error, max_changed = TOLERANCES[self.precision]
+        most = "" if max_error is None else f" (at most {max_error:.2g})"
         return (
             f"logits differ by {self.error:.2g} of the largest{most}, {self.changed:.3%} of the pixels change class "
-            f"(at most {tolerance.changed:.1%}) on {self.tiles} tiles in {self.precision}"
+            f"(at most {max_changed:.1%}) on {self.tiles} tiles in {self.precision}"
         )
 
 

@@ -29,6 +29,7 @@ from .cache import weights_hash
 from .int8 import FILES, MODEL, RECORD, int8_folder
 from .openvino import converted, load, save
 from .parity import changed_share
+from .runtime import Runtime
 
 if TYPE_CHECKING:
     import openvino
@@ -85,7 +86,7 @@ def quantize(
     max_drop: float,
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Make a trained network in INT8 for OpenVINO and measure what its Dice loses.
+    """Make a trained network in INT8 for OpenVINO, measure what its Dice loses, and return the record of it.
 
     Convolutions that lose too much go back to float32 until the Dice on training and validation tiles is at most
     ``max_drop`` lower [1]_; the test tiles are looked at only in the end.
@@ -95,12 +96,9 @@ def quantize(
         splits: tiles of "train", "val" and "test", with the paths "image" and "label".
         coding: arguments of :class:`.CodesToClassesd`.
         tile_size: side of the tiles.
-        folder: of the result, made whole or not at all.
+        folder: of the result and its record, made whole or not at all.
         max_drop: Dice that may be lost, 0 to 1.
         about: plain values for the record.
-
-    Returns:
-        The record, which stands in the folder too.
 
     Raises:
         InputError: for a folder that is there, or tiles of another size.
@@ -134,18 +132,26 @@ def quantize(
             "calibration_tiles": len(calibration),
             "control_tiles": len(control),
             "test_tiles": len(test),
-            **{
-                f"dice_{runtime.info.precision}": {
-                    "control": pooled_dice(runtime, map(read, control), classes),
-                    "test": pooled_dice(runtime, map(read, test), classes),
-                }
-                for runtime in (before, after)
-            },
-            "agreement": 1 - float(np.mean([changed_share(before(one), after(one)) for one, _ in map(read, test)])),
+            **_measured(before, after, read, control, test, classes),
             "seconds": round(time.monotonic() - started, 1),
         }
         write_json(partial / RECORD, record)
     return record
+
+
+def _measured(
+    before: Runtime, after: Runtime, read: Reader, control: Sequence[Any], test: Sequence[Any], classes: int
+) -> dict[str, Any]:
+    """Dice of both on the tiles that controlled and the test tiles, and the share of pixels that keep their class."""
+    dice = {
+        f"dice_{runtime.info.precision}": {
+            "control": pooled_dice(runtime, map(read, control), classes),
+            "test": pooled_dice(runtime, map(read, test), classes),
+        }
+        for runtime in (before, after)
+    }
+    changed = [changed_share(before(pixels), after(pixels)) for pixels, _ in map(read, test)]
+    return {**dice, "agreement": 1 - float(np.mean(changed))}
 
 
 def _reader(coding: Mapping[str, Any], tile_size: int) -> Reader:

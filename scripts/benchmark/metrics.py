@@ -1,6 +1,6 @@
 """Time the package's metrics against PyPI's pysodmetrics: python scripts/benchmark/metrics.py MASKS [OPTIONS].
 
-Both measure the same 512x512 maps of tumor in turn, ours as one batch. MASKS is the folder of BCSS's masks; the
+Both measure the same 512x512 maps of tumor in turn, ours as one batch. MASKS is a folder of BCSS's masks; the
 probabilities are blurred masks with noise. Writes docs/benchmarks/metrics.*.
 """
 
@@ -34,7 +34,8 @@ def tumor_masks(folder: str, maps: int) -> np.ndarray:
     """Tiles of BCSS masks that hold both tumor and other tissue, bool [maps, 512, 512]."""
     tiles: list[np.ndarray] = []
     for path in sorted(Path(folder).glob("*.png")):
-        mask = np.asarray(Image.open(path)) == 1
+        # BCSS's code of tumor, or masks of tumor alone
+        mask = np.isin(np.asarray(Image.open(path)), (1, 255))
         corners = np.ndindex(mask.shape[0] // SIDE, mask.shape[1] // SIDE)
         cut = [mask[r * SIDE : (r + 1) * SIDE, c * SIDE : (c + 1) * SIDE] for r, c in corners]
         tiles += [tile for tile in cut if 0.05 < tile.mean() < 0.95]

@@ -175,7 +175,7 @@ def _cohort(slides: list[Path], output: Path) -> None:
 
     override = slides[0].with_name("override.json")
     override.write_text(json.dumps({"tissue_mask": False, "runtime": "$__import__('power_loss').Shades()"}))
-    run = segment_cohort([str(slides[0].parent / "*.tif")], output, None, BUNDLE, [override])
+    run = segment_cohort([str(slides[0].parent / "*.tif")], output, BUNDLE, override)
     if run.failed:
         raise SystemExit(1)
 

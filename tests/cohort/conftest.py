@@ -48,7 +48,7 @@ def cohort(tmp_path, root, override):
 
     def run(*sources, output=tmp_path / "out", values=None, runtime="Green()", **options):
         sources = [str(source) for source in sources or [tmp_path / "slides"]]
-        return segment_cohort(sources, output, values, root / "bundle", [override(runtime)], **options)
+        return segment_cohort(sources, output, root / "bundle", override(runtime), values, **options)
 
     return run
 

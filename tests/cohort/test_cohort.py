@@ -100,7 +100,7 @@ def test_broken_results_are_done_again_and_those_of_a_changed_slide_when_asked(c
     assert len(list((out / "p1").glob(".*.kept-*"))) == 2
 
 
-def test_a_slide_that_was_replaced_before_it_was_done_is_begun_again(cohort, make_slide, contents, tmp_path):
+def test_a_slide_that_was_replaced_before_it_was_done_is_started_again(cohort, make_slide, contents, tmp_path):
     out = tmp_path / "out"
     make_slide("a.tif", 1, 1000)
     cohort(slides_at_once=1)
@@ -196,12 +196,12 @@ def test_commands_with_other_slides_that_write_one_table_leave_each_others_rows(
 def test_changed_of_a_config_holds(make_slide, tmp_path, root, override):
     make_slide("a.tif")
     config = override(changed=True)
-    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", None, root / "bundle", [config])
+    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", root / "bundle", config)
     make_slide("a.tif", seed=3)
-    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", None, root / "bundle", [config])
+    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", root / "bundle", config)
     assert (tmp_path / "out" / ".a.kept-1").is_dir()
     make_slide("a.tif", seed=4)
-    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", {"changed": False}, root / "bundle", [config])
+    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", root / "bundle", config, {"changed": False})
     assert not (tmp_path / "out" / ".a.kept-2").exists()
 
 
@@ -260,14 +260,12 @@ def test_um_per_pixel_of_an_override_hold_where_the_manifest_says_nothing(make_s
     for name in "ab":
         make_slide(f"{name}.tif")
     (tmp_path / "slides" / "list.csv").write_text("slide,mpp\na.tif,0.3\nb.tif,\n")
-    segment_cohort(
-        [str(tmp_path / "slides" / "list.csv")], tmp_path / "out", None, root / "bundle", [override(slide_mpp=0.5)]
-    )
+    segment_cohort([str(tmp_path / "slides" / "list.csv")], tmp_path / "out", root / "bundle", override(slide_mpp=0.5))
     mpps = [json.loads((tmp_path / "out" / name / "run.json").read_text())["level0_mpp"] for name in "ab"]
     assert mpps == [0.3, 0.5]
 
 
-def test_a_cohort_begun_by_other_options_is_not_gone_on_with(cohort, make_slide, tmp_path):
+def test_a_cohort_started_with_other_options_is_not_gone_on_with(cohort, make_slide, tmp_path):
     make_slide("a.tif")
     cohort(values={"overlap": 0.25})
     make_slide("b.tif")
@@ -284,7 +282,7 @@ def test_a_cohort_begun_by_other_options_is_not_gone_on_with(cohort, make_slide,
 
 def test_an_overrides_um_per_pixel_hold(make_slide, tmp_path, root, override):
     make_slide("HE.tif")
-    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", None, root / "bundle", [override(slide_mpp=0.5)])
+    segment_cohort([str(tmp_path / "slides")], tmp_path / "out", root / "bundle", override(slide_mpp=0.5))
     assert json.loads((tmp_path / "out" / "HE" / "run.json").read_text())["level0_mpp"] == 0.5
 
 

@@ -198,9 +198,10 @@ def test_a_slide_at_which_every_worker_dies_is_given_up_and_the_others_go_on(eng
 
 
 @pytest.mark.parametrize(
-    ("engine", "stop"), [("local", signal.SIGINT), ("ray", signal.SIGINT), ("ray", signal.SIGTERM)]
+    ("engine", "stop"),
+    [("local", signal.SIGINT), ("local", signal.SIGKILL), ("ray", signal.SIGINT), ("ray", signal.SIGTERM)],
 )
-def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(engine, stop, real_slides, command, tmp_path):
+def test_a_stop_ends_all_processes_and_blames_no_slide(engine, stop, real_slides, command, tmp_path):
     real_slides(tmp_path / "slides", 6)
     words = (tmp_path / "slides", "--output", tmp_path / "out", "--engine", engine, "--slides-at-once", "2")
     process = command(*words, runtime="Green(0.5)")
@@ -213,7 +214,7 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(engine, stop, real_slid
     process.send_signal(stop)
     assert process.wait(LIMIT_S) != 0
     said = (tmp_path / "said.txt").read_text()
-    assert "the same command goes on" in said
+    assert ("the same command goes on" in said) == (stop != signal.SIGKILL)
     assert "Traceback" not in said
     while set(family) & set(ages()):
         assert time.monotonic() < until
