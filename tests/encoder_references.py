@@ -29,21 +29,21 @@ def filled_mobilenet() -> MobileNetV2Encoder:
     """Our encoder with known weights, whose batch norms are wide enough for ReLU6 to cut.
 
     From layer to layer they multiply a difference by a hundred, so in float32 the last map depends on how a processor
-    rounds; in float64 it does not.
+    rounds, the weights' own tanh included; in float64 it does not.
     """
-    encoder = MobileNetV2Encoder().eval()
+    encoder = MobileNetV2Encoder().eval().double()
     with torch.no_grad():
         for seed, module in enumerate(encoder.modules()):
             if isinstance(module, nn.Conv2d):
                 fan_in = module.weight[0].numel()
-                module.weight.copy_(numbers(*module.weight.shape, seed=seed) * (2 / fan_in) ** 0.5)
+                module.weight.copy_(numbers(*module.weight.shape, seed=seed).double() * (2 / fan_in) ** 0.5)
             elif isinstance(module, nn.BatchNorm2d):
-                weight, bias, mean, variance = numbers(4, module.num_features, seed=seed)
+                weight, bias, mean, variance = numbers(4, module.num_features, seed=seed).double()
                 module.weight.copy_(2.5 + weight.tanh() * 1.5)
                 module.bias.copy_(0.3 * bias)
                 module.running_mean.copy_(0.3 * mean)
                 module.running_var.copy_(1.25 + 0.75 * variance.tanh())
-    return encoder.double()
+    return encoder
 
 
 def picture(height: int, width: int) -> torch.Tensor:
