@@ -46,7 +46,9 @@ class _OneLine(logging.Handler):
 def main() -> None:
     """Run the command line; faults end in one line and exit status 1."""
     report_faults_in_one_line()
-    logging.getLogger("lightmuseg").addHandler(_OneLine(logging.WARNING))
+    logging.getLogger("lightmuseg").addHandler(_OneLine())
+    # which of them --runtime auto takes, and why
+    logging.getLogger("lightmuseg.runtimes").setLevel(logging.INFO)
     send_no_telemetry()
     # what is printed names files, and such a name may be no Unicode
     for stream in (sys.stdout, sys.stderr):
