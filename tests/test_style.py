@@ -84,6 +84,17 @@ def test_no_function_needs_scrolling(root):
     assert long == {}
 
 
+def test_library_code_prints_nothing(root):
+    # the command line, the reports of faults, and the label server's own processes do
+    printing = {
+        path.relative_to(root / "lightmuseg").as_posix()
+        for path in sources(root)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+    assert {name for name in printing if name.split("/")[0] not in ("cli", "errors.py", "label")} == set()
+
+
 def test_a_modules_name_is_met_once(root):
     counted = Counter(path.stem for path in sources(root) if path.stem not in ("__init__", "__main__"))
     assert [name for name, count in counted.items() if count > 1] == []
