@@ -10,7 +10,9 @@ import logging
 import math
 import os
 import secrets
+import signal
 import socket
+import threading
 import time
 from contextlib import suppress
 from types import ModuleType
@@ -104,6 +106,7 @@ def _connected(address: str) -> ModuleType:
         raise InputError("--engine ray: Ray is not installed; pip install 'lightmuseg[ray]'.") from error
     require_answer(address)
     own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address or "local", logging_level=logging.ERROR, log_to_driver=False, **({} if address else own)
@@ -111,6 +114,9 @@ def _connected(address: str) -> ModuleType:
     except (OSError, RuntimeError, ValueError) as error:
         what = f"--address {address}: cannot be joined" if address else "--engine ray: Ray cannot be started"
         raise InputError(f"{what} ({first_line(error)}); see 'ray status', or use --engine local.") from error
+    if threading.current_thread() is threading.main_thread():
+        # Ray puts its own handler there, which ends the process without a word
+        signal.signal(signal.SIGTERM, on_sigterm)
     return ray
 
 
