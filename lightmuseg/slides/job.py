@@ -154,7 +154,7 @@ class SlideJob:
                 shutil.rmtree(self.partial / "rows")
                 raise nothing_read(self.slide, damage.places)
             with self._timed("checking"):
-                warnings = warnings_of(view, area, plan, counts, entropies, store.mpp, damage, picture)
+                warnings = warnings_of(view, area, plan, counts, store.mpp, damage, picture)
             record = self._record(view, area, plan, store, counts, damage, warnings)
             with self._timed("writing"):
                 self.unfinished.require_held()

@@ -10,7 +10,6 @@ from skimage.measure import blur_effect
 
 from lightmuseg.areas.area import Area
 from lightmuseg.engine.counts import Counts
-from lightmuseg.engine.entropy import Entropies
 from lightmuseg.engine.plan import Plan
 from lightmuseg.wsi.low_power import LowPower
 from lightmuseg.wsi.model_view import ModelView, whole
@@ -39,7 +38,7 @@ BLURRED, BLURRED_SHARE = 0.6, 0.25
 
 
 def warnings_of(
-    view: ModelView, area: Area, plan: Plan, counts: Counts, entropies: Entropies, map_mpp: float, damage: Damage,
+    view: ModelView, area: Area, plan: Plan, counts: Counts, map_mpp: float, damage: Damage,
     low_power: LowPower | None = None,
 ) -> list[str]:  # fmt: skip
     """Everything that a reader of the results should know of the slide before he believes them.
@@ -48,7 +47,7 @@ def warnings_of(
         view: the slide at the model's um/px.
         area: what was analysed.
         plan: of the tiles.
-        counts, entropies: of the whole map.
+        counts: of the whole map.
         map_mpp: um per pixel of the map.
         damage: what could not be read.
         low_power: in which tissue was looked for.

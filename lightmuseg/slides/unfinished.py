@@ -94,10 +94,6 @@ class Unfinished:
         finally:
             path.unlink(missing_ok=True)
 
-    def forget_attempt(self) -> None:
-        """Count no death of a process that was ended on purpose."""
-        (self.path / ATTEMPTS).unlink(missing_ok=True)
-
     def require_held(self) -> None:
         """Refuse to go on where the folder is this process's no more.
 

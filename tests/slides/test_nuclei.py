@@ -11,7 +11,6 @@ from skimage.color import rgb_from_hed
 
 from lightmuseg.areas.tissue import tissue_of
 from lightmuseg.engine.counts import Counts
-from lightmuseg.engine.entropy import Entropies
 from lightmuseg.engine.plan import plan_tiles
 from lightmuseg.slides.damage import Damage
 from lightmuseg.slides.nuclei import fields_at, nuclei_um
@@ -45,7 +44,7 @@ def scale_warnings(path, mpp=None):
         view = ModelView(reader, 0.25)
         area = tissue_of(reader)
         plan = plan_tiles((view.width, view.height), view.scale, area, 512, 0.0, 2)
-        said = warnings_of(view, area, plan, Counts([1, 0], 0), Entropies.of(["tumor"]), 0.5, Damage())
+        said = warnings_of(view, area, plan, Counts([1, 0], 0), 0.5, Damage())
         return [line for line in said if line.startswith("scale: ") and "given by hand" not in line]
 
 
