@@ -8,12 +8,12 @@ import fastapi_offline
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
-from . import images, infer, pages, tasks
+from . import image_endpoints, infer, page_endpoints, tasks
 
 
 def add_own(app: FastAPI) -> None:
     """Give ``app`` all of these routes."""
-    for module in (infer, images, tasks, pages):
+    for module in (infer, image_endpoints, tasks, page_endpoints):
         app.include_router(module.router)
     files = Path(fastapi_offline.__file__).parent / "static"
-    app.mount(pages.DOCS_FILES, StaticFiles(directory=files), name="docs")
+    app.mount(page_endpoints.DOCS_FILES, StaticFiles(directory=files), name="docs")
