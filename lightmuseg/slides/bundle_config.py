@@ -31,11 +31,17 @@ def make_segmenter(values: Mapping[str, Any], bundle: Path | None = None, overri
         InputError: for a config that is not there, an output folder that cannot be written, and what
             :class:`.Segmenter` raises.
     """
+    if bundle or overrides:
+        segmenter = _declared(values, bundle, overrides)
+    else:
+        arguments = {"checkpoint": "tumor", **values}
+        segmenter = Segmenter(arguments.pop("checkpoint"), **arguments)
     if "output_dir" in values:
         require_space(values["output_dir"], NEEDED_BYTES)
-    if bundle is None and not overrides:
-        values = dict(values)
-        return Segmenter(values.pop("checkpoint", "tumor"), **values)
+    return segmenter
+
+
+def _declared(values: Mapping[str, Any], bundle: Path | None, overrides: Sequence[Path]) -> Segmenter:
     if bundle is None:
         from lightmuseg.models.packaged import bundle_folder
 

@@ -20,7 +20,7 @@ from lightmuseg import outputs
 from lightmuseg.cli import COMMANDS
 from lightmuseg.cli.arguments import checked
 from lightmuseg.errors import InputError
-from lightmuseg.runtimes import choice
+from lightmuseg.runtimes import RuntimeInfo, choice
 from lightmuseg.runtimes.quantization import quantize_model
 from lightmuseg.slides.bundle_config import configured, make_segmenter
 
@@ -208,7 +208,8 @@ def test_a_switch_is_as_the_override_says_unless_it_is_given(bundle, tmp_path, m
         config = configured([bundle / "configs" / "inference_wsi.json", *overrides], bundle, values)
         found.update({name: config.get_parsed_content(name) for name in SWITCHES})
         values["output_dir"].mkdir()
-        return SimpleNamespace(run=lambda *_: None)
+        runtime = SimpleNamespace(info=RuntimeInfo("torch", "cpu", "float32"))
+        return SimpleNamespace(run=lambda *_: None, runtime=lambda *_: runtime)
 
     monkeypatch.setattr("lightmuseg.slides.bundle_config.make_segmenter", make)
     line = ["segment", "a.png", "--output", str(tmp_path / "out"), "--bundle", str(folder), "--override", str(override)]
