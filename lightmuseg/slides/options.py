@@ -16,7 +16,7 @@ from lightmuseg.wsi.tiff import MPP_RANGE
 # of the output's um/px over the model's: those at which tiles and output pixels coincide
 MAX_FACTOR = 64
 # They change no row of the map, only where and how fast it is made, and what is written of it in the end.
-FREE = ("output_dir", "resume", "changed", "workers", "ome", "dicom_seg", "tolerance")
+WITHOUT_EFFECT_ON_ROWS = ("output_dir", "resume", "changed", "workers", "ome", "dicom_seg", "tolerance")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Options:
 
     def identity(self) -> dict[str, Any]:
         """The choices that a resumed run must have in common with the interrupted one."""
-        return {name: value for name, value in self.plain().items() if name not in FREE}
+        return {name: value for name, value in self.plain().items() if name not in WITHOUT_EFFECT_ON_ROWS}
 
 
 def _is_number(value: Any) -> bool:
