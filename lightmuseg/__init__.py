@@ -16,8 +16,10 @@ _MODULES = {
     "Segmenter": "lightmuseg.slides.segmenter",
     "SlideResult": "lightmuseg.slides.result",
     "Model": "lightmuseg.models.model",
+    "Options": "lightmuseg.slides.options",
+    "InputError": "lightmuseg.errors",
 }
-__all__ = ["Model", "Segmenter", "SlideResult", "__version__"]
+__all__ = ["InputError", "Model", "Options", "Segmenter", "SlideResult", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -25,3 +27,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

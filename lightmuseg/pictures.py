@@ -1,4 +1,4 @@
-"""Class maps as pictures: one colour a class, as in Fig. 4 of the paper."""
+"""Draws class maps over pictures; the colours are those of classes.py."""
 
 from __future__ import annotations
 

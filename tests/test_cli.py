@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from lightmuseg import __version__
-from lightmuseg.cli.slide_commands import engine_options
+from lightmuseg.cli.slide_commands import segment_options
 from lightmuseg.data.prepare import prepare_bcss
 
 CLI = ("python", "-m", "lightmuseg.cli")
@@ -247,7 +247,7 @@ def test_quantize_refuses_what_is_no_share(run, tmp_path, drop):
 
 
 def test_a_region_that_is_too_long_for_a_path_is_a_text():
-    assert engine_options(region="1," * 3000)[2]["region"] == "1," * 3000
+    assert segment_options(region="1," * 3000)[2]["region"] == "1," * 3000
 
 
 def test_info_says_what_works_here_and_what_is_missing(run):

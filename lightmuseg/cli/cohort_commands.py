@@ -11,10 +11,10 @@ from typing import Any
 from lightmuseg.errors import InputError
 
 from .arguments import given, takes_options_of
-from .slide_commands import OUTPUT, engine_options
+from .slide_commands import OUTPUT, segment_options
 
 
-@takes_options_of(engine_options)
+@takes_options_of(segment_options)
 def cohort(
     *slides: str,
     output: str = OUTPUT,
@@ -41,7 +41,7 @@ def cohort(
     """
     if not slides:
         raise InputError("lightmuseg cohort: no slide is given; name a folder, a glob or a table of slides.")
-    bundle, override, values = engine_options(**options)
+    bundle, override, values = segment_options(**options)
     values |= given(changed=changed)
     from lightmuseg.cohort import CohortBar, segment_cohort
 

@@ -14,7 +14,7 @@ from .arguments import given, takes_options_of
 OUTPUT = "lightmuseg_results"
 
 
-def engine_options(
+def segment_options(
     model: str = "",
     bundle: str = "",
     override: str = "",
@@ -74,7 +74,7 @@ def engine_options(
     return Path(bundle) if bundle else None, Path(override) if override else None, values
 
 
-@takes_options_of(engine_options)
+@takes_options_of(segment_options)
 def segment(
     *slides: str, output: str = OUTPUT, resume: bool | None = None, changed: bool | None = None, **options: Any
 ) -> None:
@@ -88,7 +88,7 @@ def segment(
     """
     if not slides:
         raise InputError("lightmuseg segment: no slide is given; name at least one.")
-    bundle, override, values = engine_options(**options)
+    bundle, override, values = segment_options(**options)
     values |= given(output_dir=Path(output), resume=resume, changed=changed)
     load_light_monai()
     from lightmuseg.progress import SlideBars

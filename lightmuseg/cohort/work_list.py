@@ -14,7 +14,7 @@ from lightmuseg.wsi.readers.dicom_series import one_of_each
 from lightmuseg.wsi.slide_search import find_slides
 
 from .cohort_slide import CohortSlide, slide_at
-from .slide_list import SUFFIXES, read_manifest
+from .slide_table import SUFFIXES, read_slide_table
 
 
 def work_list(sources: Sequence[str], output: Path) -> list[CohortSlide]:
@@ -77,7 +77,7 @@ def _slides(source: str, output: Path, alone: bool) -> Iterator[CohortSlide]:
     if is_folder(path):
         yield from below(path.resolve())
     elif _is_manifest(source):
-        yield from read_manifest(path)
+        yield from read_slide_table(path)
     elif is_file(path):
         yield slide_at(path, path.parent)
     elif glob.has_magic(source):

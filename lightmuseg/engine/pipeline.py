@@ -30,7 +30,7 @@ DEPTH = 2
 T = TypeVar("T")
 
 
-def segment_slide(
+def fill_rows(
     view: ModelView, area: Area, plan: Plan, runtime: Runtime, store: Rows, batch_size: int, probabilities: bool,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:  # fmt: skip
@@ -111,7 +111,7 @@ def _ahead(items: Iterable[T]) -> Iterator[T]:
 class RowWriter:
     """Make classes of merged logits and hand each finished row to the store.
 
-    The arguments are those of :func:`segment_slide`, and how many rows are finished.
+    The arguments are those of :func:`fill_rows`, and how many rows are finished.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from shapely import affinity
 from lightmuseg.areas.area import Area, RegionOfInterest, WholeSlide
 from lightmuseg.areas.tissue import tissue_of
 from lightmuseg.classes import UNREAD
-from lightmuseg.engine.pipeline import segment_slide
+from lightmuseg.engine.pipeline import fill_rows
 from lightmuseg.engine.plan import plan_tiles
 from lightmuseg.engine.rows import RowStore
 from lightmuseg.errors import InputError
@@ -166,7 +166,7 @@ def predicted(
             view = view.shifted(*corner)
             area = RegionOfInterest(box.polygon(-corner[0] * scale, -corner[1] * scale))
         store = RowStore(Path(folder), plan, network.mpp * FACTOR, scale * FACTOR, network.class_names)
-        segment_slide(view, area, plan, runtime, store, network.batch_size, False, progress)
+        fill_rows(view, area, plan, runtime, store, network.batch_size, False, progress)
         damage = Damage.of(store)
         if damage.total:
             raise nothing_read(path, damage.places)

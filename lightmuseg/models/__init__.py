@@ -11,15 +11,17 @@ if TYPE_CHECKING:
     from .model import Model
 
 
-def open_model(*words: Any, **values: Any) -> Model:
+def open_model(model: str, **values: Any) -> Model:
     """:meth:`.Model.open`, for configs."""
     from .model import Model
 
-    return Model.open(*words, **values)
+    return Model.open(model, **values)
 
 
 def card_for(network: nn.Module, **values: Any) -> ModelCard:
-    """The card of a network in training; of one that the package has not, its config must be given with the weights.
+    """The card of a network in training.
+
+    A network class that is not in this package is not named: whoever loads the weights must also give its config.
 
     Args:
         network: as it is trained.

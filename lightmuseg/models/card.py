@@ -39,7 +39,7 @@ class ModelCard:
         version: of the package that made it.
 
     Raises:
-        InputError: for a value that cannot be.
+        InputError: for an invalid value.
     """
 
     classes: Mapping[str, Sequence[int]]
@@ -61,7 +61,7 @@ class ModelCard:
         for name, passes in _TESTS.items():
             value = getattr(self, name)
             if not passes(value):
-                raise InputError(f"the model's card says {name}={value!r}, which cannot be")
+                raise InputError(f"the model's card says {name}={value!r}, which is invalid")
             # as a file gives it back
             object.__setattr__(self, name, _plain(value))
 
@@ -105,7 +105,7 @@ def card_of(weights: Mapping[str, Any], path: str | Path) -> ModelCard | None:
     """The card of a state dict that was read from ``path``; None where it has none.
 
     Raises:
-        InputError: for a card whose values cannot be.
+        InputError: for a card with invalid values.
     """
     plain = getattr(weights, "card", None)
     if plain is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,21 +47,34 @@ class Model:
         self.path, self.card, self.weights = path, card, weights
 
     @classmethod
-    def open(cls, model: str | Path = "tumor", **values: Any) -> Model:
+    def open(
+        cls,
+        model: str | Path = "tumor",
+        classes: Mapping[str, Sequence[int]] | None = None,
+        backbone: str | None = None,
+        msffm: bool | None = None,
+        mpp: float | None = None,
+        tile_size: int | None = None,
+    ) -> Model:
         """Read a model.
+
+        What a config states completes weights without a card, such as those of earlier versions; None states nothing.
+        Of a card that is there ``mpp`` and ``tile_size`` may be replaced, and the others must agree with it.
 
         Args:
             model: a name of ``lightmuseg models``, or the path of a ``model.pt``.
-            values: that a config states, None for what it does not. They complete weights without a card, such as those
-                of earlier versions. Of a card that is there, ``mpp`` and ``tile_size`` may be replaced; ``classes``,
-                ``backbone`` and ``msffm`` must agree with it.
+            classes: BCSS codes by class name.
+            backbone, msffm: of the network.
+            mpp: um/px.
+            tile_size: side of a tile in pixels.
 
         Raises:
             InputError: for a file that is no model, or values that contradict its card.
         """
         path = find_model(model)
         weights = read_state_dict(path)
-        given = {name: value for name, value in values.items() if value is not None}
+        stated = {"classes": classes, "backbone": backbone, "msffm": msffm, "mpp": mpp, "tile_size": tile_size}
+        given = {name: value for name, value in stated.items() if value is not None}
         card = card_of(weights, path)
         if card is None:
             return cls(path, _assumed(weights, path, given), weights)

@@ -75,7 +75,7 @@ def make(
         from .openvino import openvino_runtime
 
         return openvino_runtime(fold_for_bfloat16(network), tile_size, "bfloat16")
-    if kind.startswith("torch"):
+    if kind in ("torch", "torch_compile"):
         in_bfloat16 = amp and device.type == "cpu"
         folded = fold_for_bfloat16(network) if in_bfloat16 else fold(network)
         return torch_runtime(folded, tile_size, device, amp, compiled=kind == "torch_compile")
@@ -88,9 +88,11 @@ def make(
         from .onnx import onnx_runtime
 
         return onnx_runtime(folded, tile_size, batch_size, device)
-    from .tensorrt import tensorrt_runtime
+    if kind == "tensorrt":
+        from .tensorrt import tensorrt_runtime
 
-    return tensorrt_runtime(folded, tile_size, batch_size, device)
+        return tensorrt_runtime(folded, tile_size, batch_size, device)
+    raise ValueError(f"{kind} has no maker")
 
 
 def make_runtime(

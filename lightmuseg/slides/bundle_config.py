@@ -1,4 +1,4 @@
-"""The segmenter as a bundle declares it."""
+"""Makes the segmenter that a command line or a bundle's config asks for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make_segmenter(values: Mapping[str, Any], bundle: Path | None = None, overri
         values: by name of an argument of :class:`.Segmenter`, which is a key at the config's top too; the model is
             ``checkpoint``.
         bundle: its root, where its config decides what the values do not.
-        overrides: configs whose keys go before.
+        overrides: configs whose keys replace the bundle's.
 
     Raises:
         InputError: for a config that is not there, an output folder that cannot be written, and what
@@ -65,7 +65,7 @@ def configured(paths: Sequence[Path], bundle: Path, values: Mapping[str, Any] | 
     config holds an expression for each value, and what that gives is left as it is.
 
     Args:
-        paths: of the configs; the keys of later ones go before.
+        paths: of the configs; the keys of later ones replace those of earlier ones.
         bundle: the bundle's root.
         values: by key; of a path the config gets the text, absolute.
 

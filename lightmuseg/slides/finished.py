@@ -1,4 +1,4 @@
-"""The folder of results of a slide that is done: whether it is whole, of which slide it is, and its being kept."""
+"""A slide's folder of results: whether it is complete, which slide it belongs to, and how older results are kept."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from lightmuseg.areas.region_of_interest import read_region
 from lightmuseg.areas.tissue import find_tissue, seen
 from lightmuseg.engine.counts import Counts
 from lightmuseg.engine.entropy import Entropies
-from lightmuseg.engine.pipeline import segment_slide
+from lightmuseg.engine.pipeline import fill_rows
 from lightmuseg.engine.plan import Plan, plan_tiles
 from lightmuseg.engine.rows import FORMAT, RowStore
 from lightmuseg.errors import InputError
@@ -142,7 +142,7 @@ class SlideJob:
                 options.class_names,
             )  # fmt: skip
             with self._timed("segmenting"):
-                segment_slide(
+                fill_rows(
                     view, area, plan, self.runtime, store, options.batch_size, options.probabilities,
                     self._progress,
                 )  # fmt: skip

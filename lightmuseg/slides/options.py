@@ -15,6 +15,8 @@ from lightmuseg.wsi.tiff import MPP_RANGE
 
 # of the output's um/px over the model's: those at which tiles and output pixels coincide
 MAX_FACTOR = 64
+# what a user knows these values by
+LABELS = {"mpp": "the model's um per pixel", "slide_mpp": "--mpp (slide_mpp)"}
 # They change no row of the map, only where and how fast it is made, and what is written of it in the end.
 WITHOUT_EFFECT_ON_ROWS = ("output_dir", "resume", "changed", "workers", "ome", "dicom_seg", "tolerance")
 
@@ -43,7 +45,7 @@ class Options:
         dicom_seg: also ``classes.dcm``, for slides in DICOM.
         tolerance: um by which ``regions.geojson`` may differ from the map.
         resume: go on with slides that were interrupted, leave out those that are done, do broken results again.
-        changed: with ``resume`` do slides again that are others than those that their results are of.
+        changed: with ``resume`` do slides again whose file changed since their results were made.
 
     Raises:
         InputError: for a value that cannot be, or whose package is not installed.
@@ -90,10 +92,10 @@ class Options:
             value = getattr(self, name)
             optional = value is None and name.endswith("_mpp")
             if not optional and not (_is_number(value) and math.isfinite(value) and value >= 0):
-                raise InputError(f"--{name} {value}: give a number, 0 or more.")
+                raise InputError(f"{LABELS.get(name, f'--{name}')} {value}: give a number, 0 or more.")
         check_overlap(self.overlap)
         if not MPP_RANGE[0] <= self.mpp <= MPP_RANGE[1]:
-            raise InputError(f"--mpp {self.mpp}: is outside {MPP_RANGE[0]} to {MPP_RANGE[1]} um per pixel.")
+            raise InputError(f"{LABELS['mpp']} {self.mpp}: is outside {MPP_RANGE[0]} to {MPP_RANGE[1]} um per pixel.")
         # refuses packages that are not installed
         wanted_formats(self)
         self.factor  # noqa: B018 - refuses an output_mpp that cannot be

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lightmuseg.errors import InputError
 from lightmuseg.text_files import read_csv, read_json
 
 from .finished import MAPS, MEASUREMENTS, MOST_RECORD_BYTES, RECORD
@@ -27,6 +28,11 @@ class SlideResult:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.record: dict[str, Any] = read_json(self.folder / RECORD, "segment the slide again", MOST_RECORD_BYTES)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Of the map's indices from 1."""
+        return list(self.record["options"]["class_names"])
 
     @property
     def warnings(self) -> list[str]:
@@ -50,7 +56,9 @@ class SlideResult:
         """The map, class indices uint8 [H, W] at ``record["map_mpp"]`` um/px; 255 could not be read."""
         import tifffile
 
-        path = next(path for name in MAPS if (path := self.folder / name).is_file())
+        path = next((path for name in MAPS if (path := self.folder / name).is_file()), None)
+        if path is None:
+            raise InputError(f"{self.folder}: holds no {' or '.join(MAPS)}; segment the slide again.")
         classes: np.ndarray = tifffile.imread(path, level=0)
         return classes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from lightmuseg.areas.area import WholeSlide
 from lightmuseg.areas.region_of_interest import check_region
-from lightmuseg.engine.pipeline import segment_slide
+from lightmuseg.engine.pipeline import fill_rows
 from lightmuseg.engine.plan import plan_tiles
 from lightmuseg.engine.rows import MemoryRows
 from lightmuseg.errors import InputError
@@ -22,7 +22,8 @@ from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers.image import ArrayReader
 
 from .batch import Progress, require_fit, segment_slides
-from .job import SlideJob
+from .finished import DONE, state_of
+from .job import SlideJob, result_name
 from .options import Options
 from .result import SlideResult
 from .sample_tiles import sample_tiles, tiles_with_structure
@@ -39,8 +40,8 @@ OUTPUT = "lightmuseg_results"
 class Segmenter:
     """Segment slides with a trained model.
 
-    What can be known to fail is refused before the network is loaded; that is when the first slide is given, on whose
-    pixels the runtime is proven against PyTorch.
+    Invalid options are refused at once. The network is loaded with the first slide or picture, and its runtime is
+    compared with PyTorch on pixels of that.
 
     Args:
         model: a name of ``lightmuseg models``, the path of a ``model.pt``, or a :class:`.Model`.
@@ -49,10 +50,10 @@ class Segmenter:
         runtime: what runs the network, see :func:`.make_runtime`; or one that is made already.
         amp: mixed precision; by default on a GPU.
         int8: folder of the network in INT8; by default beside the model.
-        options: as of :class:`.Options`.
+        options: those of :class:`.Options`, but for ``class_names`` and ``mpp``, which the model gives.
 
     Raises:
-        InputError: for a model that cannot be read, a device or runtime that is not here, or an option that cannot be.
+        InputError: for a model that cannot be read, a device or runtime that is not here, or an invalid option.
 
     Example::
 
@@ -95,13 +96,15 @@ class Segmenter:
         self._int8 = Path(int8) if int8 else int8_folder(self.model.path)
         if runtime is not None and self._kind is None:
             self._runtime = runtime
+        # a runtime that is given made its proof elsewhere
+        self._is_proven = self._runtime is not None
         self._require_possible()
 
     def __call__(
         self, slide: str | Path, output: str | Path | None = None, mpp: float | None = None,
         progress: Progress | None = None,
     ) -> SlideResult:  # fmt: skip
-        """Segment one slide.
+        """Segment one slide; with the option ``resume`` results that are there already are returned as they are.
 
         Args:
             slide: its file, or the folder of a DICOM series.
@@ -115,14 +118,27 @@ class Segmenter:
         slide = Path(slide).absolute()
         changes = {"output_dir": output and Path(output).absolute(), "slide_mpp": mpp}
         options = dataclasses.replace(self.options, **{k: v for k, v in changes.items() if v is not None})
+        folder = options.output_dir / result_name(slide)
+        if options.resume and state_of(folder, slide)[0] == DONE:
+            return SlideResult(folder)
         runtime = self.runtime([slide], options)
         show = progress and functools.partial(progress, slide)
-        job = SlideJob(slide, runtime, options, self.describe(), progress=show)
-        job.run()
-        return SlideResult(job.folder)
+        SlideJob(slide, runtime, options, self.describe(), progress=show).run()
+        return SlideResult(folder)
 
     def run(self, slides: str | Sequence[str | Path], progress: Progress | None = None) -> list[dict[str, Any]]:
-        """Segment slides, one after the other; see :func:`.segment_slides`."""
+        """Segment slides, one after the other; a slide that fails does not stop the others.
+
+        Args:
+            slides: files, or folders of DICOM series.
+            progress: as above.
+
+        Returns:
+            The rows of ``report.csv`` on these slides.
+
+        Raises:
+            InputError: after all slides, where one failed.
+        """
         paths = [Path(slide).absolute() for slide in ([slides] if isinstance(slides, str) else slides)]
         runtime = self.runtime(paths)
         return segment_slides(paths, runtime, self.options, self.model.describe(), progress)
@@ -140,14 +156,12 @@ class Segmenter:
         reader = ArrayReader(pixels, mpp)
         view, factor = ModelView(reader, self.options.mpp), self.options.factor
         size, tile = (view.width, view.height), self.model.card.tile_size
-        if self._runtime is None:
-            self._load(tiles_with_structure(view, tile))
-        assert self._runtime is not None
+        runtime = self._proven(lambda: tiles_with_structure(view, tile))
         area = WholeSlide(reader.levels[0].width, reader.levels[0].height)
-        plan = plan_tiles(size, view.scale, area, self._runtime.tile_size, self.options.overlap, factor)
+        plan = plan_tiles(size, view.scale, area, runtime.tile_size, self.options.overlap, factor)
         step0 = view.scale * factor
         rows = MemoryRows(plan, self.options.mpp * factor, step0, self.options.class_names)
-        segment_slide(view, area, plan, self._runtime, rows, self.options.batch_size, probabilities=False)
+        fill_rows(view, area, plan, runtime, rows, self.options.batch_size, probabilities=False)
         classes = np.concatenate([band.copy() for band in rows.bands(1024)])
         nearest = [
             np.minimum(((np.arange(side) + 0.5) / step0).astype(np.intp), most - 1)
@@ -157,14 +171,21 @@ class Segmenter:
 
     def runtime(self, slides: Sequence[Any] = (), options: Options | None = None) -> Runtime:
         """The network, loaded when it is first asked for, and proven on the first of ``slides`` that can be read."""
-        if self._runtime is None:
-            self._load(sample_tiles(slides, options or self.options, self.model.card.tile_size))
-        assert self._runtime is not None
-        return self._runtime
+        return self._proven(lambda: sample_tiles(slides, options or self.options, self.model.card.tile_size))
 
     def describe(self) -> dict[str, Any]:
         """What a record of results says of the model and of what runs it."""
         return {**self.model.describe(), **self.runtime().info.plain()}
+
+    def _proven(self, sample: Callable[[], np.ndarray | None]) -> Runtime:
+        """The runtime, made where there is none, or none that was proven, which is tried again on these tiles."""
+        if self._runtime is None or not self._is_proven:
+            tiles = sample()
+            self._is_proven = tiles is not None and len(tiles) > 0
+            if self._runtime is None or self._is_proven:
+                self._load(tiles)
+        assert self._runtime is not None
+        return self._runtime
 
     def _load(self, sample: np.ndarray | None) -> None:
         from lightmuseg.runtimes import make_runtime

@@ -444,13 +444,13 @@ def test_slides_in_dicom_fail_each_alone(cohort, data, tmp_path):
 def test_a_dicom_segmentation_that_cannot_be_fails_before_the_slides_work(
     cohort, data, make_slide, tmp_path, monkeypatch
 ):
-    segmented, segment_slide = [], lightmuseg.slides.job.segment_slide
+    segmented, fill_rows = [], lightmuseg.slides.job.fill_rows
 
     def noted(view, *rest):
         segmented.append(view.reader.path.name)
-        return segment_slide(view, *rest)
+        return fill_rows(view, *rest)
 
-    monkeypatch.setattr(lightmuseg.slides.job, "segment_slide", noted)
+    monkeypatch.setattr(lightmuseg.slides.job, "fill_rows", noted)
     make_slide("plain.tif")
     nowhere = pydicom.dcmread(data / "slide_cases" / "dicom_two_slides" / "b_tissue.dcm")
     del nowhere.FrameOfReferenceUID

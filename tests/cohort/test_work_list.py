@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from lightmuseg.cohort import slide_list as manifest
+from lightmuseg.cohort import slide_table as manifest
 from lightmuseg.cohort.work_list import shard_of, work_list
 from lightmuseg.errors import InputError
 

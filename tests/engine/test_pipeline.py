@@ -8,7 +8,7 @@ from monai.inferers import SlidingWindowInferer
 from scipy.ndimage import gaussian_filter
 
 from lightmuseg.areas.area import TissueMask, WholeSlide
-from lightmuseg.engine.pipeline import UNREAD, segment_slide
+from lightmuseg.engine.pipeline import UNREAD, fill_rows
 from lightmuseg.engine.plan import plan_tiles
 from lightmuseg.engine.rows import MemoryRows, RowStore
 from lightmuseg.networks import LightMuSeg
@@ -78,7 +78,7 @@ def segmented(
         plan = plan_tiles((view.width, view.height), view.scale, area, runtime.tile_size, overlap, factor)
         about = plan, 0.25 * factor, view.scale * factor, names
         store = RowStore(folder, *about) if folder else MemoryRows(*about)
-        segment_slide(view, area, plan, runtime, store, batch_size, True, progress)
+        fill_rows(view, area, plan, runtime, store, batch_size, True, progress)
     whole = np.concatenate(list(store.bands(1000)))
     return whole, np.concatenate(list(store.bands(1000, "probabilities")), axis=1), list(store.records())
 

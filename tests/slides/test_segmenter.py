@@ -381,7 +381,7 @@ def test_network_of_other_classes_is_refused(slide, tmp_path):
     ("options", "named"),
     [({"overlap": 0.9}, "--overlap 0.9"), ({"batch_size": 0}, "--batch_size 0"), ({"resume": "true"}, "--resume true"),
      ({"tolerance": -1}, "--tolerance -1"), ({"workers": 1.5}, "--workers 1.5"), ({"mpp": 0}, "--mpp 0"),
-     ({"overlap": "a"}, "--overlap a"), ({"slide_mpp": float("nan")}, "--slide_mpp nan"),
+     ({"overlap": "a"}, "--overlap a"), ({"slide_mpp": float("nan")}, "--mpp (slide_mpp) nan"),
      ({"backend": "vips"}, "vips"), ({"region": "1,2,3"}, "--region")],
 )  # fmt: skip
 def test_option_that_cannot_be_is_refused_with_its_value(slide, tmp_path, options, named):

@@ -14,8 +14,8 @@ import tifffile
 
 from lightmuseg.errors import InputError
 
+from ..tiff_choice import opened, reading_tags
 from ..tiff_pictures import MAX_PAGES
-from ..tiff_slide import opened, reading_tags
 from ..tile_grid import JPEG2000, MAX_TILE_PIXELS
 from .tile_checks import CheckedTiles, mark_tiles, refuse_cut_short
 

@@ -12,8 +12,8 @@ from lightmuseg.errors import InputError
 
 from ..jpeg import jpeg_colours
 from ..tiff import check_pixels, is_contiguous, size_of, stated_mpps
+from ..tiff_choice import choose_picture, lies_first, opened, reading_tags
 from ..tiff_pictures import Pages
-from ..tiff_slide import chosen, lies_first, opened, reading_tags
 from .reader import WHITE, Level, NotForThisReader, SlideReader, paste
 from .tile_checks import EMPTY, CheckedTiles, check_compression, mark_tiles, refuse_cut_short
 
@@ -77,7 +77,7 @@ class TiffReader(SlideReader):
         """Set what the tags say: ``levels``, ``stated_mpps`` and ``picture``; InputError where they cannot be."""
         self._file = self._open.enter_context(opened(self.path))
         with reading_tags(self.path):
-            picture, self.picture = chosen(self.path, self._file, self._series)
+            picture, self.picture = choose_picture(self.path, self._file, self._series)
             self._lies_first, self.stated_mpps = lies_first(picture, self._file), stated_mpps(picture.base, picture.ome)
             self.levels = tuple(self._level(number, pages, picture.base) for number, pages in enumerate(picture.levels))
             tiles = [plane for level in self.levels for plane in level.planes]

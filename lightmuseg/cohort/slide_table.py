@@ -29,7 +29,7 @@ _SEP_LINE = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
 MAX_LINES = 50
 
 
-def read_manifest(path: Path) -> list[CohortSlide]:
+def read_slide_table(path: Path) -> list[CohortSlide]:
     """The slides of a table with a column ``slide``, and ``mpp``, ``patient`` and ``stain`` where it has them.
 
     It is read as spreadsheets write it: with commas, semicolons or tabs, with a line ``sep=``, in any encoding of

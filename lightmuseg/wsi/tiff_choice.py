@@ -48,7 +48,7 @@ def reading_tags(path: Path, fault: str = "its tags cannot be read") -> Iterator
         raise InputError(f"{path}: {fault} ({first_line(error)}); export it again.") from error
 
 
-def chosen(path: Path, file: tifffile.TiffFile, series: int | None = None) -> tuple[Picture, dict[str, Any]]:
+def choose_picture(path: Path, file: tifffile.TiffFile, series: int | None = None) -> tuple[Picture, dict[str, Any]]:
     """The picture of a TIFF that is the slide: the one numbered ``series``, else the largest that is no label or such.
 
     Returns:
