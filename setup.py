@@ -18,14 +18,15 @@ LINUX_X86 = "platform_system == 'Linux' and platform_machine == 'x86_64'"
 
 
 class BuildWithBundle(build_py):
-    """Add the bundle to the package."""
+    """Add the bundle to the package; an editable installation finds it beside the package."""
 
     def run(self):
         super().run()
-        # an editable installation finds the bundle beside the package
-        for path in (
-            [] if self.editable_mode else [path for kind in BUNDLE for path in sorted(Path("bundle").glob(kind))]
-        ):
+        files = {kind: sorted(Path("bundle").glob(kind)) for kind in BUNDLE}
+        missing = [kind for kind, paths in files.items() if not paths]
+        if missing:
+            raise FileNotFoundError(f"bundle/{missing[0]}: is missing; build from a whole source tree")
+        for path in [] if self.editable_mode else (path for paths in files.values() for path in paths):
             target = Path(self.build_lib, "lightmuseg", path)
             self.mkpath(str(target.parent))
             self.copy_file(str(path), str(target))

@@ -19,7 +19,8 @@ fail() { echo "slurm.sh: error: $1" >&2; exit 1; }
 first=${SLURM_ARRAY_TASK_MIN:?} last=${SLURM_ARRAY_TASK_MAX:?} tasks=${SLURM_ARRAY_TASK_COUNT:?}
 [ "$first" -eq 1 ] && [ "$last" -eq "$tasks" ] || fail "--array $first to $last, $tasks tasks: give 1-N, whole."
 
-# Slurm runs a copy of this file; the bundle's folder is where sbatch was called, unless LIGHTMUSEG_HOME names it.
+# Slurm runs a copy of this file; relative paths are seen from where sbatch was called, unless LIGHTMUSEG_HOME names
+# another folder.
 cd "${LIGHTMUSEG_HOME:-$SLURM_SUBMIT_DIR}"
 slides=$1 output=$2
 shift 2

@@ -1,7 +1,7 @@
 """Models as they are released: half the size, in 16-bit floating point, with a card that says what they learned from.
 
 python scripts/release_weights.py bundle/output/reference/model.pt bundle/models/model.pt --name tumor \
-    --dataset "BCSS (one region)" --licence "CC-BY-4.0" --figures "pooled_dice=0.691,mean_dice=0.653"
+    --dataset "BCSS (one region)" --licence Apache-2.0 --figures "pooled_dice=0.691,mean_dice=0.653"
 """
 
 from __future__ import annotations

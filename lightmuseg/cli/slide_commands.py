@@ -105,8 +105,8 @@ def quantize(dataset: str, model: str = "tumor", max_drop: float | None = None) 
     """Make the model in INT8 for --runtime openvino_int8, beside its weights, and print what its Dice loses.
 
     Args:
-        dataset: what 'lightmuseg prepare' wrote; INT8 is calibrated on its training tiles, controlled on its validation
-            tiles, and measured on its test tiles.
+        dataset: what 'lightmuseg prepare' wrote; INT8 is calibrated on its training tiles, controlled on its training and
+            validation tiles, and measured on its test tiles.
         model: the model.pt of a training, or a name of 'lightmuseg models'.
         max_drop: Dice that may be lost on the tiles that control, 0 to 1; by default 0.002.
     """

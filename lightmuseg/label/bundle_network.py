@@ -23,8 +23,8 @@ class BundleNetwork:
     Args:
         bundle: the bundle's root.
         weights: a ``model.pt``.
-        variants: names of configs that go before, such as ``multiclass``; of weights that carry no card, those that
-            they were trained with.
+        variants: names of configs that replace keys, such as ``multiclass``: those that the weights were trained with,
+            whose loss a further training takes.
 
     Attributes:
         class_names: of the indices from 1.
@@ -50,9 +50,12 @@ class BundleNetwork:
     def _configs(self, names: Sequence[str]) -> list[Path]:
         return [self.bundle / "configs" / f"{name}.json" for name in names]
 
-    def configured(self, *names: str, **values: Any) -> ConfigParser:
-        """The bundle's configs of these names, with the variants', and values of keys at the top."""
-        return configured(self._configs((*names, *self.variants)), self.bundle, values)
+    def training(self, **values: Any) -> ConfigParser:
+        """The bundle's train.json with the variants, of what the network is, with values of keys at the top."""
+        card = self._model.card
+        own = {name: getattr(card, name) for name in ("ignored_codes", "merged_codes", "mpp", "tile_size")}
+        own |= {"classes": self.codes, **{k: v for k, v in card.network.items() if k in ("backbone", "msffm")}}
+        return configured(self._configs(("train", *self.variants)), self.bundle, {**own, **values})
 
     @cached_property
     def runtime(self) -> Runtime:

@@ -161,7 +161,7 @@ def _write_region(region: Region, view: ModelView, part: _Part, truth: GroundTru
 
 def dice_on_held_out(network: BundleNetwork, weights: Path, dataset: Path, output: Path) -> float:
     """Pooled Dice, 0 to 1, of weights on a dataset's held-out tiles."""
-    config = network.configured("train", dataset_dir=str(dataset), output_dir=str(output), encoder_weights=None)
+    config = network.training(dataset_dir=str(dataset), output_dir=str(output), encoder_weights=None)
     evaluator = config.get_parsed_content("validate#evaluator")
     load_weights(config.get_parsed_content("network"), weights)
     evaluator.run()
@@ -177,8 +177,8 @@ def fine_tune(network: BundleNetwork, dataset: Path, output: Path, **options: An
         output: folder of the training's files.
         options: keys of train.json, such as ``max_epochs`` and ``learning_rate``.
     """
-    config = network.configured(
-        "train", dataset_dir=str(dataset), output_dir=str(output), initial_weights=str(network.weights), **options
+    config = network.training(
+        dataset_dir=str(dataset), output_dir=str(output), initial_weights=str(network.weights), **options
     )
     config.get_parsed_content("training")
     return output / "model.pt"

@@ -41,10 +41,7 @@ def require_int8(folder: Path, tile_size: int, output_stride: int | None) -> dic
     except _BROKEN as error:
         raise InputError(f"{folder}: holds no network in INT8; {AGAIN}.") from error
     if made_for != tile_size:
-        raise InputError(
-            f"{folder}: was made for tiles of {made_for} pixels, not {tile_size}; delete it and {AGAIN}, with the same "
-            "--override as here."
-        )
+        raise InputError(f"{folder}: was made for tiles of {made_for} pixels, not {tile_size}; delete it and {AGAIN}.")
     _require_stride(folder, stride, output_stride)
     return record
 
@@ -53,7 +50,7 @@ def _require_stride(folder: Path, made_at: int | None, wanted: int | None) -> No
     if None not in (made_at, wanted) and made_at != wanted:
         raise InputError(
             f"{folder}: was made at an output stride of {made_at} pixels, and this --output_mpp needs {wanted}; give "
-            f"another --output_mpp or --runtime, or delete it and {AGAIN}, with an --override that sets output_mpp."
+            "another --output_mpp or --runtime."
         )
 
 

@@ -29,6 +29,12 @@ def copied(steps):
     return [name for words in of(steps, "COPY") for name in words.split()[:-1]]
 
 
+def test_the_bundle_is_there_when_the_package_is_built(steps):
+    names = [name for name, _ in steps]
+    install = next(i for i, (name, words) in enumerate(steps) if name == "RUN" and "pip install" in words)
+    assert "bundle bundle" in [words for name, words in steps[:install] if name == "COPY"], names
+
+
 def test_hadolint_finds_nothing(root):
     done = subprocess.run(
         [Path(sys.executable).with_name("hadolint"), root / "deploy" / "Dockerfile"], capture_output=True, text=True

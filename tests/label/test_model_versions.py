@@ -193,6 +193,6 @@ def test_patch_of_another_size_lies_around_it_on_the_slide():
 
 @pytest.mark.parametrize("name", ["a#b", "@##lr", "$os.getcwd()", "%train.json#seed", "a::b"])
 def test_a_folder_of_slides_may_be_called_anything(name, network):
-    config = network.configured("train", dataset_dir=f"/slides/{name}", max_epochs=3)
+    config = network.training(dataset_dir=f"/slides/{name}", max_epochs=3)
     assert config.get_parsed_content("dataset_dir") == f"/slides/{name}"
     assert config.get_parsed_content("max_epochs") == 3
