@@ -275,4 +275,4 @@ def test_wheel_alone_is_all_that_a_newcomer_needs(data, call, installed, root):
     assert f"bundle: {bundle}" in info
     configs = bundle / "configs"
     files = ("--meta_file", configs / "metadata.json", "--config_file", configs / "inference.json")
-    call("python", "-m", "monai.bundle", "verify_net_in_out", "network_def", *files)
+    call("python", "-m", "monai.bundle", "verify_net_in_out", "network_def", *files, "--bundle_root", bundle)

@@ -42,6 +42,7 @@ def _arguments(words: list[str], options: Mapping[str, inspect.Parameter], comma
         for name, option in options.items()
         if option.kind is not inspect.Parameter.VAR_POSITIONAL
     }
+    positional = [name for name, one in options.items() if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     rest = deque(words)
     while rest:
         word = rest.popleft()
@@ -51,7 +52,8 @@ def _arguments(words: list[str], options: Mapping[str, inspect.Parameter], comma
         if word in ("--", "--help", "-h"):
             yield word
         elif not word.startswith("--"):
-            yield repr(word)
+            name = positional.pop(0) if positional else ""
+            yield repr(_value(name, word, kinds.get(name, "str")))
         elif positive != option and not equals and kinds.get(positive) == "bool":
             yield f"--{positive}=False"
         elif option not in kinds:

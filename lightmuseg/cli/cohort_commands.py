@@ -51,7 +51,8 @@ def cohort(
         try:
             run = segment_cohort(
                 slides, Path(output), bundle, override, values, engine=engine, address=address,
-                slides_at_once=slides_at_once, gpus_per_worker=gpus_per_worker, shard=shard, progress=bar,
+                slides_at_once=slides_at_once, gpus_per_worker=gpus_per_worker, shard=shard, owns_process=True,
+                progress=bar,
             )  # fmt: skip
         except KeyboardInterrupt:
             print(f"\n{output}: stopped; the same command goes on where it was", file=sys.stderr)
@@ -60,5 +61,9 @@ def cohort(
         raise InputError(
             f"{run.failed} of {run.done + run.failed} slides failed; see {Path(output) / 'cohort.csv'}; the same "
             "command tries them again."
+        )
+    if run.pending:
+        raise InputError(
+            f"{output}: {run.pending} slides are neither done nor failed; the same command tries them again."
         )
     print(f"{output}: {run.done} slides; see cohort.csv and cohort.html")

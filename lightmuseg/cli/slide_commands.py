@@ -101,15 +101,18 @@ def segment(
     print(f"{output}: {', '.join(sorted(path.name for path in Path(output).iterdir() if path.name[0] != '.'))}")
 
 
-def quantize(dataset: str, model: str = "tumor", max_drop: float | None = None) -> None:
+def quantize(
+    dataset: str, model: str = "tumor", max_drop: float | None = None, output_mpp: float | None = None
+) -> None:
     """Make the model in INT8 for --runtime openvino_int8, beside its weights, and print what its Dice loses.
 
     Args:
-        dataset: what 'lightmuseg prepare' wrote; INT8 is calibrated on its training tiles, controlled on its training and
-            validation tiles, and measured on its test tiles.
+        dataset: what 'lightmuseg prepare' wrote; INT8 is calibrated on its training tiles, controlled on its
+            training and validation tiles, and measured on its test tiles.
         model: the model.pt of a training, or a name of 'lightmuseg models'.
         max_drop: Dice that may be lost on the tiles that control, 0 to 1; by default 0.002.
+        output_mpp: um per pixel of the maps that it will make; by default twice the model's.
     """
     from lightmuseg.runtimes.quantization import quantize_model
 
-    print(quantize_model(model, Path(dataset), **given(max_drop=max_drop)))
+    print(quantize_model(model, Path(dataset), **given(max_drop=max_drop, output_mpp=output_mpp)))

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,10 +38,11 @@ ENGINES = ("local", "ray")
 
 
 class CohortRun(NamedTuple):
-    """How many of a command's slides are done, those of before too, and how many failed."""
+    """How many of a command's slides are done, those of before too, how many failed, and how many are neither."""
 
     done: int
     failed: int
+    pending: int
 
 
 def segment_cohort(
@@ -56,6 +57,7 @@ def segment_cohort(
     slides_at_once: int | None = None,
     gpus_per_worker: float | None = None,
     shard: str = "",
+    owns_process: bool = False,
     progress: Callable[[Tally], None] = lambda tally: None,
 ) -> CohortRun:
     """Segment slides that have no results yet, and write cohort.csv and cohort.html of all, regularly and at the end.
@@ -69,6 +71,7 @@ def segment_cohort(
         slides_at_once: number of workers; None for one a device.
         gpus_per_worker: share of a GPU that one of Ray's workers gets; None for a whole one.
         shard: "i/n" to do only the i-th of n parts.
+        owns_process: whether this process does nothing else; see :class:`.Task`.
         progress: is called before the work, about each second, and at the end.
 
     Raises:
@@ -85,25 +88,15 @@ def segment_cohort(
     watch.look()
     if not tally.pending:
         watch.write()
-        return CohortRun(tally.done, len(tally.failed))
+        return CohortRun(tally.done, len(tally.failed), len(tally.pending))
     proof = tuple(slide for slide in slides if not slide.fault)[:PROOF]
     task = Task(
         output, bundle and bundle.absolute(), override and override.absolute(), values, proof, tuple(tally.pending),
-        tally.failures_before,
+        tally.failures_before, owns_process=owns_process,
     )  # fmt: skip
     workers = _workers(task, engine, address, slides_at_once, gpus_per_worker)
-    is_loaded = False
-    try:
-        with closing(work(task) if workers is None else supervise(workers, tally)) as steps:
-            for _ in steps:
-                is_loaded = True
-                watch()
-    finally:
-        watch.look()
-        # nothing is written before a worker has seen that the cohort is one of these options
-        if is_loaded:
-            watch.write()
-    return CohortRun(tally.done, len(tally.failed))
+    watch.follow(work(task) if workers is None else supervise(workers, tally))
+    return CohortRun(tally.done, len(tally.failed), len(tally.pending))
 
 
 class _Watch:
@@ -114,6 +107,20 @@ class _Watch:
         self._logged: set[str] = set()
         self._look_due, self._table_due = 0.0, time.monotonic() + TABLE_S
 
+    def follow(self, steps: Generator[Any, None, None]) -> None:
+        """Look on while ``steps`` are taken, and once more at the end, whatever that is."""
+        is_loaded = False
+        try:
+            with closing(steps):
+                for _ in steps:
+                    is_loaded = True
+                    self()
+        finally:
+            self.look(anew=True)
+            # nothing is written before a worker has seen that the cohort is one of these options
+            if is_loaded:
+                self.write()
+
     def __call__(self) -> None:
         now = time.monotonic()
         if now >= self._look_due:
@@ -123,9 +130,9 @@ class _Watch:
             self.write()
             self._table_due = _due_after(now, TABLE_S)
 
-    def look(self) -> None:
+    def look(self, anew: bool = False) -> None:
         """Bring the tally up to date, log which slides failed since, and show it."""
-        self._tally.look()
+        self._tally.look(anew)
         new = [message for name, message in self._tally.failed.items() if name not in self._logged]
         if not self._logged and len(new) > MOST_LOGGED:
             new[MOST_LOGGED:] = [f"{len(new) - MOST_LOGGED} more; see {self._output / TABLE}"]
@@ -180,14 +187,15 @@ def _workers(
     task: Task, engine: str, address: str, slides_at_once: int | None, gpus: float | None
 ) -> Workers | None:  # fmt: skip
     """What runs the task; None for this process alone."""
+    theirs = dataclasses.replace(task, owns_process=True)
     if engine == "ray":
-        return RayWorkers(task, address, slides_at_once, gpus)
+        return RayWorkers(theirs, address, slides_at_once, gpus)
     devices = [None] if "device" in task.values else _gpus() or [None]
     count = min(slides_at_once or len(devices), len(task.slides))
     if count == 1 and len(devices) == 1:
         return None
     threads = max(1, (os.cpu_count() or 1) // count)
-    return LocalWorkers(dataclasses.replace(task, threads=threads), [devices[n % len(devices)] for n in range(count)])
+    return LocalWorkers(dataclasses.replace(theirs, threads=threads), [devices[n % len(devices)] for n in range(count)])
 
 
 def _gpus() -> list[str]:

@@ -34,6 +34,7 @@ class Task:
         slides: to segment.
         failures: that were there before, as :meth:`.CohortState.failures` gives them; these slides are tried again.
         threads: of a worker; None for as many as the machine has.
+        owns_process: whether its process does nothing else, and may be set up for that; see :mod:`lightmuseg.process`.
     """
 
     output: Path
@@ -44,6 +45,7 @@ class Task:
     slides: tuple[CohortSlide, ...]
     failures: dict[str, int]
     threads: int | None = None
+    owns_process: bool = False
 
 
 def work(task: Task) -> Iterator[CohortSlide | None]:
@@ -103,8 +105,9 @@ class SlideWorker:
     """Segment slides of a cohort with one network."""
 
     def __init__(self, task: Task) -> None:
-        load_light_monai()
-        send_no_telemetry()
+        if task.owns_process:
+            load_light_monai()
+            send_no_telemetry()
         import torch
 
         # results that are there are left, whatever a config says
@@ -114,7 +117,7 @@ class SlideWorker:
             values.setdefault("workers", task.threads)
         segmenter = make_segmenter(values, task.bundle, [task.override] if task.override else [])
         self._runtime = segmenter.runtime([(slide.path, slide.mpp) for slide in task.proof])
-        if not self._runtime.info.is_torch_on_cpu:
+        if task.owns_process and not self._runtime.info.is_torch_on_cpu:
             keep_heap_small()
         self._options, self._model = segmenter.options, segmenter.describe()
         self.state = CohortState(task.output, self._options.changed)

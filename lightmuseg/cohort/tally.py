@@ -33,8 +33,10 @@ class Tally:
         self.done, self.bytes_ended = 0, self.bytes_total - sum(slide.size for slide in self.pending)
         self.look()
 
-    def look(self) -> None:
-        """Look at the folder again."""
+    def look(self, anew: bool = False) -> None:
+        """Look at the folder again; ``anew`` also at results that were found wanting, as of a disk that was away."""
+        if anew:
+            self._seen.clear()
         failures = self._state.failures()
         is_new, self._failures = failures != self._failures, failures
         pending = []

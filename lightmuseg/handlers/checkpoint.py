@@ -7,7 +7,6 @@ import io
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from lightmuseg.errors import InputError
 from lightmuseg.files import write_whole
 from lightmuseg.models.card import ModelCard, card_of, save_model
 from lightmuseg.networks.saved import read_saved
-from lightmuseg.networks.weights import check_fit, load_state, read_state_dict
+from lightmuseg.networks.weights import check_fit, load_weights, read_state_dict
 from lightmuseg.text_files import write_csv
 
 from .processes import by_first
@@ -40,25 +39,16 @@ class WeightsLoader:
     Args:
         path: a state dict, such as the ``model.pt`` of a training.
         network: to load it into; left-out side heads of deep supervision are no fault.
-        classes: BCSS codes by class, which those of the weights' card must be; None to take any.
     """
 
-    def __init__(
-        self, path: str | Path, network: torch.nn.Module, classes: Mapping[str, Sequence[int]] | None = None
-    ) -> None:
-        self.path, self.network, self.classes = path, network, classes
+    def __init__(self, path: str | Path, network: torch.nn.Module) -> None:
+        self.path, self.network = path, network
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine | None = None) -> None:
-        weights = read_state_dict(self.path)
-        load_state(self.network, weights, self.path)
-        card = card_of(weights, self.path)
-        if self.classes is not None and card is not None and card.classes != self.classes:
-            raise InputError(
-                f"{self.path}: its card says classes={card.classes}, not {self.classes}; leave them out of the config."
-            )
+        load_weights(self.network, self.path)
 
 
 class TrainingCheckpoint:
@@ -160,7 +150,11 @@ class TrainingCheckpoint:
         fault = f"{path}: is gone"
         if path.is_file():
             try:
-                check_fit(self.network.state_dict(), read_state_dict(path), path)
+                weights = read_state_dict(path)
+                check_fit(self.network.state_dict(), weights, path)
+                if self.card is not None and card_of(weights, path) is None:
+                    # of an earlier version, which wrote none
+                    save_model(path, weights, self.card)
                 return
             except InputError as error:
                 fault = str(error).removesuffix(".")

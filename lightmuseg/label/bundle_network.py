@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # share of channels, for Monte Carlo dropout in a network that was trained without
 DROPOUT = 0.2
+# what a card says of the training, beside classes and network
+TRAINED_BY = ("ignored_codes", "merged_codes", "mpp", "tile_size", "image_mean", "image_deviation")
 
 
 class BundleNetwork:
@@ -53,7 +55,7 @@ class BundleNetwork:
     def training(self, **values: Any) -> ConfigParser:
         """The bundle's train.json with the variants, of what the network is, with values of keys at the top."""
         card = self._model.card
-        own = {name: getattr(card, name) for name in ("ignored_codes", "merged_codes", "mpp", "tile_size")}
+        own = {name: getattr(card, name) for name in TRAINED_BY}
         own |= {"classes": self.codes, **{k: v for k, v in card.network.items() if k in ("backbone", "msffm")}}
         return configured(self._configs(("train", *self.variants)), self.bundle, {**own, **values})
 
@@ -65,7 +67,7 @@ class BundleNetwork:
     @cached_property
     def stochastic(self) -> NormalisedNetwork:
         """A copy of the network whose dropout can be left on: that of its card, 0.2 where it has none."""
-        network = self._model.network(dropout=self._model.card.network.get("dropout") or DROPOUT)
+        network = self._model.network(by_imagenet=True, dropout=self._model.card.network.get("dropout") or DROPOUT)
         return NormalisedNetwork(network).to(self._segmenter.device).eval()
 
     def describe(self) -> Mapping[str, Any]:

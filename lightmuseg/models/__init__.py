@@ -33,4 +33,5 @@ def card_for(network: nn.Module, **values: Any) -> ModelCard:
     name = type(network).__name__
     known = ARCHITECTURES.get(name) is type(network)
     about = {"architecture": name, "network": network.arguments} if known else {"architecture": ""}
-    return ModelCard(**about, **values)
+    merged = {str(code): other for code, other in values.pop("merged_codes", {}).items()}
+    return ModelCard(**about, **values, merged_codes=merged)

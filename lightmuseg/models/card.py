@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -124,7 +126,7 @@ def _plain(value: Any) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_codes(value: Any) -> bool:
@@ -136,7 +138,11 @@ def _is_triple(value: Any) -> bool:
 
 
 def _is_table(value: Any, test: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(key, str) and test(one) for key, one in value.items())
+    return isinstance(value, Mapping) and all(_is_name(key) and test(one) for key, one in value.items())
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[\w .+()-]{1,64}", value) is not None
 
 
 def _is_text(value: Any) -> bool:

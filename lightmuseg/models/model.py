@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class Model:
         msffm: bool | None = None,
         mpp: float | None = None,
         tile_size: int | None = None,
+        assumed: Mapping[str, Any] | None = None,
     ) -> Model:
         """Read a model.
 
@@ -67,6 +69,7 @@ class Model:
             backbone, msffm: of the network.
             mpp: um/px.
             tile_size: side of a tile in pixels.
+            assumed: any of these, and of a card's other values, that hold only for weights without a card.
 
         Raises:
             InputError: for a file that is no model, or values that contradict its card.
@@ -77,10 +80,10 @@ class Model:
         given = {name: value for name, value in stated.items() if value is not None}
         card = card_of(weights, path)
         if card is None:
-            return cls(path, _assumed(weights, path, given), weights)
+            return cls(path, _assumed(weights, path, {**(assumed or {}), **given}), weights)
         known = {"classes": card.classes, **card.network}
         for name, value in given.items():
-            if name in known and known[name] != value:
+            if name in known and _ordered(known[name]) != _ordered(value):
                 raise InputError(
                     f"{path}: its card says {name}={known[name]!r}, not {value!r}; leave {name} out of the config."
                 )
@@ -92,12 +95,15 @@ class Model:
         """Of the file."""
         return sha256_of(self.path)
 
-    def network(self, own: nn.Module | None = None, **changes: Any) -> nn.Module:
-        """The network with its weights, on the CPU in evaluation mode: ImageNet-normalised [B, 3, H, W] to logits.
+    def network(self, own: nn.Module | None = None, by_imagenet: bool = False, **changes: Any) -> nn.Module:
+        """The network with its weights, on the CPU in evaluation mode: normalised [B, 3, H, W] to logits.
 
         Args:
             own: a network of another architecture, to load the weights into.
-            changes: arguments of the architecture's constructor, such as ``output_stride`` or ``dropout``.
+            by_imagenet: whether the input will be normalised by ImageNet's mean and deviation, as runtimes do, and not
+                by the card's.
+            changes: arguments of the architecture's constructor, such as ``output_stride`` or ``dropout``; those that
+                it does not have are left out.
 
         Raises:
             InputError: where the weights do not fit.
@@ -110,20 +116,19 @@ class Model:
             )
         if own is None:
             make = ARCHITECTURES[card.architecture]
+            changes = {name: value for name, value in changes.items() if name in signature(make).parameters}
             try:
                 own = make(out_channels=card.channels, encoder_weights=None, **{**card.network, **changes})
             except (TypeError, ValueError) as error:
                 raise InputError(f"{self.path}: its card's network cannot be made ({error}).") from error
         load_state(own, self.weights, self.path)
         own.eval()
-        if (card.image_mean, card.image_deviation) != (list(IMAGENET_MEAN), list(IMAGENET_DEVIATION)):
-            own = Renormalised(own, card)
-        return own
+        is_imagenet = (card.image_mean, card.image_deviation) == (list(IMAGENET_MEAN), list(IMAGENET_DEVIATION))
+        return Renormalised(own, card) if by_imagenet and not is_imagenet else own
 
     def describe(self) -> dict[str, Any]:
         """What a record of results says of it."""
         return {
-            "name": self.card.name,
             "weights_sha256": self.sha256,
             "network": self.card.architecture,
             **{key: value for key, value in self.card.network.items() if key in ("backbone", "msffm")},
@@ -148,6 +153,11 @@ class Renormalised(nn.Module):
         return logits
 
 
+def _ordered(value: Any) -> Any:
+    """What tells classes in another order apart: the order is that of the map's indices."""
+    return list(value.items()) if isinstance(value, Mapping) else value
+
+
 def _assumed(weights: Mapping[str, torch.Tensor], path: Path, given: dict[str, Any]) -> ModelCard:
     """The card of weights that have none: what a config gives, else the paper's network of as many channels."""
     is_unet = "segmentation_head.0.weight" in weights
@@ -157,8 +167,9 @@ def _assumed(weights: Mapping[str, torch.Tensor], path: Path, given: dict[str, A
         raise InputError(f"{path}: does not say its classes; give the config that it was trained with by --override.")
     given = {"backbone": "mobilenet_v2", **given}
     network = {"backbone": given.pop("backbone")}
+    msffm = given.pop("msffm", None)
     if not is_unet:
-        network["msffm"] = given.pop("msffm", any(name.startswith("msffm.") for name in weights))
+        network["msffm"] = any(name.startswith("msffm.") for name in weights) if msffm is None else msffm
     architecture = "UNet" if is_unet else "LightMuSeg"
     classes = given.pop("classes", None)
     about = {**given, "architecture": architecture, "network": network}

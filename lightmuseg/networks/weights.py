@@ -6,6 +6,7 @@ import errno
 import http.client
 import shutil
 import urllib.request
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,13 +31,17 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such weights file; give the path of a .pth or .pt file.")
     content = read_saved(path, "copy or download it again")
-    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+    # methods of dict, since attributes that the file gives a dict may hide its own
+    if isinstance(content, dict) and isinstance(dict.get(content, "model"), dict):
         content = content["model"]
     if not isinstance(content, dict) or not all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in dict.items(content)
     ):
         raise InputError(f"{path}: holds no state dict (tensors by name); save network.state_dict() alone.")
-    return content
+    weights = OrderedDict(dict.items(content))
+    # what models.card.save_model adds
+    weights.card = getattr(content, "__dict__", {}).get("card")  # type: ignore[attr-defined]
+    return weights
 
 
 def check_fit(own: dict[str, torch.Tensor], given: dict[str, torch.Tensor], path: str | Path) -> None:

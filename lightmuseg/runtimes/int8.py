@@ -50,7 +50,7 @@ def _require_stride(folder: Path, made_at: int | None, wanted: int | None) -> No
     if None not in (made_at, wanted) and made_at != wanted:
         raise InputError(
             f"{folder}: was made at an output stride of {made_at} pixels, and this --output_mpp needs {wanted}; give "
-            "another --output_mpp or --runtime."
+            f"another --output_mpp or --runtime, or delete it and {AGAIN}, with this --output_mpp."
         )
 
 

@@ -13,12 +13,7 @@ from lightmuseg.classes import indices_of
 # count, and in a share of pixels of another class.
 # float16 keeps 11 binary digits, bfloat16 8; the network has some sixty layers. INT8 is proven on labelled tiles, by
 # its Dice, when it is made; here only that it is the same network.
-TOLERANCES = {
-    "float32": (1e-4, 1e-3),
-    "float16": (2e-2, 5e-3),
-    "bfloat16": (1e-1, 1e-2),
-    "int8": (None, 5e-2),
-}
+TOLERANCES = {"float32": (1e-4, 1e-3), "float16": (2e-2, 5e-3), "bfloat16": (1e-1, 1e-2), "int8": (None, 5e-2)}
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,14 @@ Tile = tuple[np.ndarray, np.ndarray]
 Reader = Callable[[Mapping[str, Any]], Tile]
 
 
-def quantize_model(model: str | Path, dataset: Path, max_drop: float = 0.002) -> str:
+def quantize_model(model: str | Path, dataset: Path, max_drop: float = 0.002, output_mpp: float | None = None) -> str:
     """Make a model in INT8, beside its weights; its card says the classes and which codes count.
 
     Args:
         model: as of :meth:`.Model.open`.
         dataset: what 'lightmuseg prepare' wrote.
         max_drop: Dice that may be lost on the tiles that control.
+        output_mpp: um/px of the maps to come; None for twice the model's.
 
     Returns:
         What was made, and what it loses.
@@ -68,7 +69,8 @@ def quantize_model(model: str | Path, dataset: Path, max_drop: float = 0.002) ->
     splits = {split: load_tiles(dataset, split) for split in ("train", "val", "test")}
     folder = int8_folder(opened.path)
     about = {"weights_sha256": opened.sha256, "dataset": manifest_hash(dataset)}
-    network = opened.network(output_stride=2)
+    stride = 1 if output_mpp is not None and output_mpp < 1.5 * card.mpp else 2
+    network = opened.network(by_imagenet=True, output_stride=stride)
     record = quantize(network, splits, coding, card.tile_size, folder, max_drop, about)
     before, after = (100 * record[name]["test"] for name in ("dice_float32", "dice_int8"))
     return (

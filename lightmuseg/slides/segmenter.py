@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,9 +23,10 @@ from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers.image import ArrayReader
 
 from .batch import Progress, require_fit, segment_slides
-from .finished import DONE, state_of
+from .finished import CHANGED, DONE, state_of
 from .job import SlideJob, result_name
 from .options import Options
+from .outcome import CHANGED_SINCE
 from .result import SlideResult
 from .sample_tiles import sample_tiles, tiles_with_structure
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
     from lightmuseg.models.model import Model
     from lightmuseg.runtimes import Runtime
+
+logger = logging.getLogger(__name__)
 
 OUTPUT = "lightmuseg_results"
 
@@ -85,7 +89,7 @@ class Segmenter:
             "output_dir": OUTPUT, "batch_size": 16 if on_gpu else 4, "workers": os.cpu_count() or 1,
             **{name: value for name, value in options.items() if value is not None},
         }  # fmt: skip
-        if is_file(values.get("region") or ""):
+        if isinstance(values.get("region"), (str, Path)) and is_file(values["region"]):
             values["region"] = str(Path(values["region"]).absolute())
         values["output_dir"] = Path(values["output_dir"]).absolute()
         self.options = Options(class_names=card.class_names, mpp=card.mpp, **values)
@@ -119,14 +123,17 @@ class Segmenter:
         changes = {"output_dir": output and Path(output).absolute(), "slide_mpp": mpp}
         options = dataclasses.replace(self.options, **{k: v for k, v in changes.items() if v is not None})
         folder = options.output_dir / result_name(slide)
-        if options.resume and state_of(folder, slide)[0] == DONE:
+        state = state_of(folder, slide)[0] if options.resume else None
+        if state == CHANGED and not options.changed:
+            logger.warning("%s: %s", slide, CHANGED_SINCE)
+        if state == DONE or (state == CHANGED and not options.changed):
             return SlideResult(folder)
         runtime = self.runtime([slide], options)
         show = progress and functools.partial(progress, slide)
         SlideJob(slide, runtime, options, self.describe(), progress=show).run()
         return SlideResult(folder)
 
-    def run(self, slides: str | Sequence[str | Path], progress: Progress | None = None) -> list[dict[str, Any]]:
+    def run(self, slides: str | Path | Sequence[str | Path], progress: Progress | None = None) -> list[dict[str, Any]]:
         """Segment slides, one after the other; a slide that fails does not stop the others.
 
         Args:
@@ -139,9 +146,9 @@ class Segmenter:
         Raises:
             InputError: after all slides, where one failed.
         """
-        paths = [Path(slide).absolute() for slide in ([slides] if isinstance(slides, str) else slides)]
+        paths = [Path(slide).absolute() for slide in ([slides] if isinstance(slides, (str, Path)) else slides)]
         runtime = self.runtime(paths)
-        return segment_slides(paths, runtime, self.options, self.model.describe(), progress)
+        return segment_slides(paths, runtime, self.options, self._describe_model(), progress)
 
     def predict(self, pixels: np.ndarray, mpp: float) -> np.ndarray:
         """The classes of a picture; no files are written.
@@ -175,7 +182,14 @@ class Segmenter:
 
     def describe(self) -> dict[str, Any]:
         """What a record of results says of the model and of what runs it."""
-        return {**self.model.describe(), **self.runtime().info.plain()}
+        return {**self._describe_model(), **self.runtime().info.plain()}
+
+    def _describe_model(self) -> dict[str, Any]:
+        about = self.model.describe()
+        if self._network is None:
+            return about
+        known = {name: about[name] for name in ("weights_sha256", "tile_size")}
+        return {**known, "network": type(self._network).__name__}
 
     def _proven(self, sample: Callable[[], np.ndarray | None]) -> Runtime:
         """The runtime, made where there is none, or none that was proven, which is tried again on these tiles."""
@@ -191,7 +205,7 @@ class Segmenter:
         from lightmuseg.runtimes import make_runtime
 
         stride = {} if self._network is not None else {"output_stride": self.output_stride}
-        network = self.model.network(self._network, **stride)
+        network = self.model.network(self._network, by_imagenet=True, **stride)
         runtime = make_runtime(
             network, self._kind, self.model.card.tile_size, self.options.batch_size, self.device, self.amp, self._int8,
             sample,

@@ -2,16 +2,19 @@
 
 import dataclasses
 import re
+from collections import OrderedDict
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
 
 from lightmuseg.errors import InputError
+from lightmuseg.models import card_for
 from lightmuseg.models.card import ModelCard, card_of, save_model
 from lightmuseg.models.model import Model
 from lightmuseg.models.packaged import bundle_folder, find_model
-from lightmuseg.networks import LightMuSeg
+from lightmuseg.networks import LightMuSeg, UNet
 
 FOUR = {"tumor": [1], "stroma": [2], "lymphocytic_infiltrate": [3], "necrosis_or_debris": [4]}
 
@@ -106,7 +109,8 @@ def test_weights_of_other_classes_want_their_config(tmp_path):
     [
         {"classes": {}}, {"classes": {"tumor": "1"}}, {"classes": {1: [1]}}, {"mpp": 0}, {"mpp": float("nan")},
         {"tile_size": 100}, {"tile_size": "512"}, {"network": {"a": []}}, {"image_mean": [1, 2]}, {"name": 3},
-        {"image_deviation": [1, 0, 1]}, {"figures": {"dice": "high"}}, "text", 7,
+        {"image_deviation": [1, 0, 1]}, {"figures": {"dice": "high"}}, {"image_mean": [float("nan")] * 3},
+        {"classes": {"../x": [1]}}, "text", 7,
     ],
 )  # fmt: skip
 def test_a_card_that_cannot_be_is_refused(tmp_path, change):
@@ -141,7 +145,40 @@ def test_another_normalisation_is_that_of_the_card(saved, four):
 
     given = normalised([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     expected = four(normalised(mean, deviation))
-    torch.testing.assert_close(Model(model.path, card, model.weights).network()(given), expected, rtol=1e-3, atol=1e-3)
+    own = Model(model.path, card, model.weights)
+    torch.testing.assert_close(own.network(by_imagenet=True)(given), expected, rtol=1e-3, atol=1e-3)
+    assert torch.equal(own.network()(normalised(mean, deviation)), expected)
+
+
+def test_the_order_of_classes_is_part_of_the_card(saved):
+    with refused(str(saved), "card says", "classes"):
+        Model.open(saved, classes=dict(reversed(FOUR.items())))
+
+
+def test_what_is_assumed_holds_for_weights_without_a_card_alone(saved, tmp_path):
+    assumed = {"classes": {"fat": [9], "glass": [0]}, "merged_codes": {"19": 1}, "tile_size": 224}
+    assert Model.open(saved, assumed=assumed).card.class_names == tuple(FOUR)
+    torch.save(network_of(2).state_dict(), tmp_path / "old.pt")
+    card = Model.open(tmp_path / "old.pt", assumed=assumed).card
+    assert (card.class_names, card.merged_codes, card.tile_size) == (("fat", "glass"), {"19": 1}, 224)
+
+
+def test_a_unet_of_a_card_is_made_again(tmp_path):
+    if find_spec("segmentation_models_pytorch") is None:
+        pytest.skip("segmentation-models-pytorch is not installed")
+    network = UNet(out_channels=1, backbone="mobilenet_v2", encoder_weights=None).eval()
+    save_model(tmp_path / "unet.pt", network.state_dict(), card_for(network, classes={"tumor": [1]}))
+    model = Model.open(tmp_path / "unet.pt")
+    tile = torch.rand(1, 3, 64, 64)
+    # which has no output at half the resolution
+    assert torch.equal(model.network(output_stride=2)(tile), network(tile))
+
+
+def test_attributes_of_a_file_hide_nothing(tmp_path, four):
+    state = OrderedDict(four.state_dict())
+    state.get = "hidden"
+    torch.save(state, tmp_path / "hostile.pt")
+    assert Model.open(tmp_path / "hostile.pt", msffm=False).card.class_names == tuple(FOUR)
 
 
 def test_the_packages_own_model_is_described(root):

@@ -28,6 +28,25 @@ def test_results_are_there_in_memory_as_in_the_files(segmenter, tmp_path, write_
     assert seen[-1][1] == seen[-1][2] > 0
 
 
+def test_results_that_are_there_are_returned_where_a_run_is_resumed(tmp_path, write_plain_slide, caplog):
+    slide = write_plain_slide(tmp_path / "a.tif", seed=3)
+    batches = []
+    segmenter = Segmenter(runtime=Dark(at=batches.append), tissue_mask=False, resume=True, output_dir=tmp_path)
+    first, count = segmenter(slide), len(batches)
+    assert segmenter(slide).record == first.record
+    assert len(batches) == count
+    write_plain_slide(slide, seed=4)
+    assert segmenter(slide).record == first.record
+    assert "the slide changed since it was done" in caplog.text
+
+
+def test_a_runtime_that_could_not_be_proven_is_proven_on_the_next_slide(tmp_path, write_plain_slide):
+    segmenter = Segmenter(runtime="torch", tissue_mask=False, region=(0, 0, 400, 400))
+    assert segmenter.runtime().parity is None
+    result = segmenter(write_plain_slide(tmp_path / "a.tif", seed=3), tmp_path / "results")
+    assert result.record["parity"]["error"] < 1e-4
+
+
 def test_a_picture_is_segmented_without_files(segmenter, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pixels = np.full((700, 500, 3), 240, np.uint8)

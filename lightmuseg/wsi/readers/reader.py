@@ -62,10 +62,7 @@ class Level:
         """Rows and columns of the tiles that a box touches; of parts where the tiles are not known."""
         return tuple(
             range(start // side, -(-(start + length) // side))
-            for start, length, side in (
-                (yl, height, self.tile_height or PART),
-                (xl, width, self.tile_width or PART),
-            )
+            for start, length, side in ((yl, height, self.tile_height or PART), (xl, width, self.tile_width or PART))
         )
 
 
