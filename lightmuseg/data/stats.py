@@ -84,7 +84,7 @@ def draw(rows: list[dict[str, Any]], figure: Any) -> None:
     colours = dict(enumerate(colormaps["tab20b"].colors + colormaps["Set2"].colors)) | dict(
         zip(UNANNOTATED, ("0.9", "0.75"))
     )
-    colours |= {CODES[name]: tuple(part / 255 for part in colour) for name, colour in COLOURS.items()}
+    colours |= {CODES[name]: tuple(part / 255 for part in colour) for name, colour in COLOURS.items() if name in CODES}
     axes = figure.subplots()
     splits = {row["split"]: row for row in rows}
     names = [f"{split}\n{row['tiles']:,} tiles\n{row['patients']:,} patients" for split, row in splits.items()]

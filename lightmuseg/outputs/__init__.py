@@ -1,7 +1,7 @@
 """A segmented slide as files that other tools open, one format a module.
 
-A new format is a module with ``write(path, slide)`` and a line in ``FORMATS``; one that is only made on request has an
-option in :class:`lightmuseg.slides.Options` too.
+A new format is a module with ``write(path, slide)`` and a line in ``FORMATS``; docs/architecture.md says where the option
+of one that is only made on request is named.
 """
 
 from __future__ import annotations
