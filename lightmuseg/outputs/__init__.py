@@ -1,7 +1,7 @@
 """A segmented slide as files that other tools open, one format a module.
 
-A new format is a module with ``write(path, slide)`` and a line in ``FORMATS``; docs/architecture.md says where the option
-of one that is only made on request is named.
+A new format is a module with ``write(path, slide)`` and a line in ``FORMATS``; docs/architecture.md says where to name
+the option of one that is only made on request.
 """
 
 from __future__ import annotations
