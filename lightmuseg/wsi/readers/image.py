@@ -47,7 +47,7 @@ class ArrayReader(ImageReader):
         pixels: uint8 [H, W, 3], not copied.
         mpp: um/px.
         workers: threads of :meth:`read_batch`.
-        path: what messages call it.
+        name: what messages call it.
 
     Raises:
         InputError: where the pixels are not such, or the um/px are missing or absurd.
@@ -59,7 +59,8 @@ class ArrayReader(ImageReader):
 
     backend = "array"
 
-    def __init__(self, pixels: np.ndarray, mpp: float, workers: int = 1, path: Path = Path("pixels")) -> None:
+    def __init__(self, pixels: np.ndarray, mpp: float, workers: int = 1, name: str = "pixels") -> None:
+        path = Path(name)
         self._pixels = np.asarray(pixels)
         self.mpp = checked_mpp(path, mpp, "mpp")
         super().__init__(path, workers)
