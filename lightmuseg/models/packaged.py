@@ -35,7 +35,7 @@ def find_model(name: str | Path) -> Path:
         return Path(name).absolute()
     if str(name) not in NAMED:
         raise InputError(
-            f"--model {name}: is neither a file nor one of the models {', '.join(NAMED)}; see 'lightmuseg models'."
+            f"{name}: no such weights file, and none of the models {', '.join(NAMED)}; see 'lightmuseg models'."
         )
     path = bundle_folder() / "models" / NAMED[str(name)]
     if not is_file(path):

@@ -189,6 +189,6 @@ def with_tables(page: str, tables: Callable[[Row], list[str]], sessions: Sequenc
     for session in sessions:
         options = ", ".join(f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}"
                             for name, value in session["options"].items())  # fmt: skip
-        about = f"{session['date']}, lightmuseg {session['lightmuseg']} (`{session['commit'][:7]}`); {options}."
+        about = f"{session['date']}, lightmuseg {session['lightmuseg']} (`{str(session['commit'])[:7]}`); {options}."
         parts += [f"## {session['machine']}", about, *tables(session)]
     return "\n\n".join(parts) + "\n"

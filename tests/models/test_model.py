@@ -191,5 +191,5 @@ def test_the_packages_own_model_is_described(root):
 
 
 def test_a_model_that_nobody_knows_is_refused():
-    with refused("--model tumour", "neither a file nor one of the models tumor", "lightmuseg models"):
+    with refused("tumour: no such weights file", "none of the models tumor", "lightmuseg models"):
         find_model("tumour")

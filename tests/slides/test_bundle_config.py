@@ -220,7 +220,7 @@ def test_a_switch_is_as_the_override_says_unless_it_is_given(bundle, tmp_path, m
 
 def test_weights_to_quantize_are_those_that_are_named(tmp_path):
     pytest.importorskip("nncf")
-    with pytest.raises(InputError, match=r"/a@##b.pt: is neither a file nor one of the models"):
+    with pytest.raises(InputError, match=r"/a@##b.pt: no such weights file"):
         quantize_model(tmp_path / "a@##b.pt", tmp_path)
 
 

@@ -380,7 +380,7 @@ def test_network_of_other_classes_is_refused(slide, tmp_path):
 @pytest.mark.parametrize(
     ("options", "named"),
     [({"overlap": 0.9}, "--overlap 0.9"), ({"batch_size": 0}, "--batch_size 0"), ({"resume": "true"}, "--resume true"),
-     ({"tolerance": -1}, "--tolerance -1"), ({"workers": 1.5}, "--workers 1.5"), ({"mpp": 0}, "--mpp 0"),
+     ({"tolerance": -1}, "--tolerance -1"), ({"workers": 1.5}, "--workers 1.5"), ({"mpp": 0}, "um per pixel 0"),
      ({"overlap": "a"}, "--overlap a"), ({"slide_mpp": float("nan")}, "--mpp (slide_mpp) nan"),
      ({"backend": "vips"}, "vips"), ({"region": "1,2,3"}, "--region")],
 )  # fmt: skip
