@@ -80,7 +80,8 @@ def test_what_is_no_picture_is_refused(segmenter):
     ("values", "words"),
     [
         ({"device": "gpu"}, "--device gpu"), ({"runtime": "fast"}, "--runtime fast"), ({"overlap": 0.9}, "--overlap"),
-        ({"region": "1,2"}, "--region 1,2"), ({"amp": "yes"}, "--amp yes"), ({"model": "tumour"}, "tumour: no such weights file"),
+        ({"region": "1,2"}, "--region 1,2"), ({"amp": "yes"}, "--amp yes"),
+        ({"model": "tumour"}, "tumour: no such weights file"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_before_the_network_is_loaded(monkeypatch, values, words):
