@@ -123,7 +123,7 @@ def contradicts(path, mpp):
         return bool(nuclei_warning(mpp, *fields_at(view, tissue_corners(view, area, plan), 512)))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_so_many_wrong_scales_are_contradicted_as_the_documentation_says(data):
     """All 67 images, by how many times the um/px that is given is the true one."""
     fields = [(path, mpp) for name, mpp in FIELDS.items() for path in sorted((data / name / "images").iterdir())]
