@@ -140,7 +140,7 @@ def test_small_picture_of_a_scale_that_is_wrong_by_four_is_told(data):
     assert len(mistaken(data / "camelyon/images/10671.png", 0.125)) == 1
 
 
-# the smaller ones of other patients; the slow test does all
+# the smaller ones of other patients; the nightly test does all
 @pytest.mark.parametrize("index", [2, 3])
 @pytest.mark.parametrize("times", [1 / 3, 4])
 def test_scale_that_is_wrong_by_three_or_more_is_told_with_a_better_one(data, index, times):
