@@ -61,7 +61,7 @@ class SlideJob:
         runtime: the network.
         options: of the run.
         model: what is recorded of the network, and must be the same when a run is resumed.
-        unattended: one of very many, at which nobody looks: a state of other options is begun again, and a slide at
+        unattended: one of very many, at which nobody looks: a state of other options is started again, and a slide at
             which one process after the other dies is refused.
         progress: is called with the tiles that are done and all tiles.
     """

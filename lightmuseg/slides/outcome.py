@@ -61,7 +61,8 @@ def attempt(
 
 
 def _run(job: SlideJob) -> Outcome:
-    if job.options.resume and (before := _done_before(job)):
+    before = done_before(job.folder, job.slide, job.options)
+    if before is not None:
         if before.message != CHANGED_SINCE:
             # of a run that was killed after its last step; else it may be what is to replace the results
             shutil.rmtree(job.partial, ignore_errors=True)
@@ -69,18 +70,22 @@ def _run(job: SlideJob) -> Outcome:
     try:
         record = job.run()
     except AlreadyThere:
-        if job.options.resume and (before := _done_before(job)):
+        # another process may have ended meanwhile
+        before = done_before(job.folder, job.slide, job.options)
+        if before is not None:
             return before
         raise
     return Outcome(DONE, " ".join(record["notes"]), record)
 
 
-def _done_before(job: SlideJob) -> Outcome | None:
-    """How a slide ended whose results are there; None where it is to be done."""
-    state, _ = state_of(job.folder, job.slide)
+def done_before(folder: Path, slide: Path, options: Options) -> Outcome | None:
+    """How a slide ended whose folder of results a resumed run leaves as it is; None where it is to be done."""
+    if not options.resume:
+        return None
+    state, _ = state_of(folder, slide)
     if state == finished.DONE:
         return Outcome(DONE, "was done before")
-    return Outcome(DONE, CHANGED_SINCE) if state == finished.CHANGED and not job.options.changed else None
+    return Outcome(DONE, CHANGED_SINCE) if state == finished.CHANGED and not options.changed else None
 
 
 def is_disk_full(error: BaseException | None, folder: Path) -> bool:

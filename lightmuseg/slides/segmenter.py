@@ -23,10 +23,9 @@ from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers.image import ArrayReader
 
 from .batch import Progress, require_fit, segment_slides
-from .finished import CHANGED, DONE, state_of
 from .job import SlideJob, result_name
 from .options import Options
-from .outcome import CHANGED_SINCE
+from .outcome import CHANGED_SINCE, done_before
 from .result import SlideResult
 from .sample_tiles import sample_tiles, tiles_with_structure
 
@@ -123,10 +122,10 @@ class Segmenter:
         changes = {"output_dir": output and Path(output).absolute(), "slide_mpp": mpp}
         options = dataclasses.replace(self.options, **{k: v for k, v in changes.items() if v is not None})
         folder = options.output_dir / result_name(slide)
-        state = state_of(folder, slide)[0] if options.resume else None
-        if state == CHANGED and not options.changed:
-            logger.warning("%s: %s", slide, CHANGED_SINCE)
-        if state == DONE or (state == CHANGED and not options.changed):
+        before = done_before(folder, slide, options)
+        if before is not None:
+            if before.message == CHANGED_SINCE:
+                logger.warning("%s: %s", slide, CHANGED_SINCE)
             return SlideResult(folder)
         runtime = self.runtime([slide], options)
         show = progress and functools.partial(progress, slide)
