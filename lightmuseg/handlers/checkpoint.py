@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import logging
 import math
 import time
@@ -15,9 +14,8 @@ import torch
 from ignite.engine import Engine, Events
 
 from lightmuseg.errors import InputError
-from lightmuseg.files import write_whole
 from lightmuseg.models.card import ModelCard, card_of, save_model
-from lightmuseg.networks.saved import read_saved
+from lightmuseg.networks.saved import read_saved, write_saved
 from lightmuseg.networks.weights import check_fit, load_weights, read_state_dict
 from lightmuseg.text_files import write_csv
 
@@ -217,12 +215,12 @@ class TrainingCheckpoint:
         }
         # the table first: what last.pt holds is written out already when a kill falls between the two
         write_csv(self.output_dir / "metrics.csv", self.history)
-        _write_checkpoint(self.output_dir / "last.pt", state)
+        write_saved(self.output_dir / "last.pt", state)
 
     def _write_model(self, weights: dict[str, torch.Tensor], history: list[dict[str, Any]]) -> None:
         path = self.output_dir / "model.pt"
         if self.card is None:
-            _write_checkpoint(path, weights)
+            write_saved(path, weights)
             return
         value = history[-1].get(self.metric, math.nan)
         figures = {self.metric: value} if math.isfinite(value) else {}
@@ -230,13 +228,6 @@ class TrainingCheckpoint:
 
     def _validated(self, engine: Engine) -> bool:
         return getattr(self.evaluator.state, "epoch", 0) == engine.state.epoch
-
-
-def _write_checkpoint(path: Path, content: Any) -> None:
-    # through memory: torch.save turns a full disk into an error that does not say so
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_whole(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 import re
 from collections import OrderedDict
@@ -15,7 +14,6 @@ from typing import Any
 from lightmuseg import __version__
 from lightmuseg.classes import ANY_TISSUE, CONCEPTS, UNREAD, channels_of, palette_of
 from lightmuseg.errors import InputError
-from lightmuseg.files import write_whole
 from lightmuseg.wsi.tiff import MPP_RANGE
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -93,14 +91,11 @@ def save_model(path: str | Path, weights: Mapping[str, Any], card: ModelCard) ->
     The file is a state dict like any other, for every program that reads such: the card is an attribute of the dict,
     which PyTorch keeps, and reads as data alone.
     """
-    import torch
+    from lightmuseg.networks.saved import write_saved
 
     state = OrderedDict(weights)
     state.card = card.plain()  # type: ignore[attr-defined]
-    # through memory: torch.save turns a full disk into an error that does not say so
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_whole(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+    write_saved(path, state)
 
 
 def card_of(weights: Mapping[str, Any], path: str | Path) -> ModelCard | None:

@@ -1,7 +1,8 @@
-"""A file of torch.save, read whole and as data alone."""
+"""A file of torch.save: written whole, read whole and as data alone."""
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import zipfile
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from lightmuseg.errors import InputError, first_line
+from lightmuseg.files import write_whole
 
 _BLOCK = 1 << 20
 _BROKEN = (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -60,6 +62,14 @@ def read_saved(path: str | Path, remedy: str) -> Any:
         # what torch says of a pickle is advice to trust it
         reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({first_line(error)})"
         raise InputError(f"{path}: is no file of torch.save, or damaged{reason}; {remedy}.") from error
+
+
+def write_saved(path: str | Path, content: Any) -> None:
+    """Write ``content`` by torch.save, whole."""
+    # through memory: torch.save turns a full disk into an error that does not say so
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_whole(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
 
 def _check_archive(path: Path, remedy: str) -> None:
