@@ -159,6 +159,8 @@ def _source(region: Region) -> dict[str, Any]:
     width, height = image_size(region.image or region.mask)
     source = {"roi": region.name} | {name: getattr(region, name) for name in ("patient", "x0", "y0", "mpp")}
     source |= {"width": width, "height": height}
+    if region.source:
+        source["source"] = region.source
     for kind, path in region.files.items():
         source |= {kind: path.name, f"{kind}_sha256": sha256_of(path)}
     return source
