@@ -2,15 +2,16 @@
 
 python scripts/make_reference_data.py DATA OUTPUT [--mpp 0.5] [--hold_out TCGA-A2-A1G6] [--demo bundle/data/demo-source]
 
-DATA holds bcss/, bcss_05um/, camelyon/, brecahad/ and slides/; the demo's pictures are those of 'lightmuseg prepare demo'.
+DATA holds bcss/, bcss_05um/, camelyon/, brecahad/ and slides/; the demo's pictures are those of 'lightmuseg prepare
+demo'. By source:
 
-| source | pictures | what is known of a pixel | patients |
-|---|---|---|---|
-| bcss | A0D2 and A1G6 at 0.30 um/px, AA15 at 0.5 (CC0; AA15's picture: TCGA) | A0D2, AA15: official BCSS codes; A1G6: tumor or not | 3 |
-| camelyon | 32 tiles of lymph nodes at 0.5 (CC0) | tumor or not | of each tile another |
-| brecahad | 27 fields at 0.22 (CC BY 4.0, Aksac et al. 2019) | tumor, stroma or fat, derived from nuclei; else unknown | 3 |
-| histolytics | two fields of ovarian carcinoma at 0.25 (BSD-3), without what the demo tests on | derived from nuclei | 1 |
-| glass | places of CMU-1-Small-Region (CC0) and TCGA-CR-7395 (TCGA) that hold glass alone | other | 2 |
+- bcss: A0D2 and A1G6 at 0.30 um/px and AA15 at 0.5 (masks CC0; AA15's picture from TCGA). A0D2 and AA15 have official
+  BCSS codes; of A1G6 is known what is tumor and what is not.
+- camelyon: 32 tiles of lymph nodes at 0.5 um/px (CC0), tumor or not; each counts as a patient.
+- brecahad: 27 fields of three patients at 0.22 um/px (CC BY 4.0, Aksac et al. 2019); tumor, stroma and fat derived from
+  nuclei, else unknown.
+- histolytics: two fields of ovarian carcinoma at 0.25 um/px (BSD-3) without what the demo tests on; derived from nuclei.
+- glass: places of CMU-1-Small-Region (CC0) and TCGA-CR-7395 (TCGA) that hold glass alone.
 
 Where only is known that a pixel is not tumor, its code is "not_tumor". Training: all but the patients of --hold_out,
 who are the split test. AA10 is the split val, for the record alone: nothing is to be chosen by it (keep=last), and
@@ -32,7 +33,7 @@ from lightmuseg.data.demo import BOXES
 from lightmuseg.data.tiles import Cut, Tiling, write_dataset
 from lightmuseg.errors import InputError, report_faults_in_one_line
 from lightmuseg.files import write_whole
-from lightmuseg.wsi.images import files_by_stem, read_codes, read_rgb
+from lightmuseg.wsi.images import files_by_stem, read_codes
 from lightmuseg.wsi.readers.opening import open_slide
 
 OFFICIAL = MASK_CODINGS["bcss"]
@@ -77,7 +78,7 @@ def make(
         _mosaic(folder / "bcss_05um", "AA15", AA15, made),
         *_pictures(folder / "camelyon", "camelyon", TUMOR_OR_NOT, CAMELYON_MPP, made),
         *_pictures(folder / "brecahad", "brecahad", BRECAHAD, BRECAHAD_MPP, made),
-        *(_demo_field(Path(demo), name, made) for name in DEMO_FIELDS),
+        *(_demo_field(Path(demo), name) for name in DEMO_FIELDS),
         *_glass(folder / "slides", made),
     ]
     held_out = [name.strip() for name in hold_out.split(",") if name.strip()]
@@ -86,7 +87,7 @@ def make(
         if name not in patients:
             raise InputError(f"--hold_out {name}: no patient of this name; there are {', '.join(patients)}.")
     cuts = [
-        Cut(region, "test") if region.patient in held_out else Cut(region, "train", overlap=TRAIN_OVERLAP)
+        Cut(region, "test") if region.patient in held_out else Cut(region, "train", _box_of(region), TRAIN_OVERLAP)
         for region in regions
     ]
     cuts.append(Cut(_mosaic(folder / "bcss_05um", "AA10", AA10, made), "val"))
@@ -121,7 +122,7 @@ def _mosaic(folder: Path, patient: str, table: Mapping[int, int], made: Path) ->
 
 
 def _pictures(folder: Path, source: str, table: Mapping[int, int], mpp: float, made: Path) -> list[Region]:
-    """Images with masks of the same stems; BreCaHAD's stems begin with the patient's, CAMELYON's patients are unknown."""
+    """Images with masks of the same stems; BreCaHAD's stems begin with the patient."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; it is to hold images/ and masks/.")
     masks = files_by_stem(folder / "masks")
@@ -135,17 +136,16 @@ def _pictures(folder: Path, source: str, table: Mapping[int, int], mpp: float, m
     return regions
 
 
-def _demo_field(folder: Path, name: str, made: Path) -> Region:
+def _demo_field(folder: Path, name: str) -> Region:
     image, mask = folder / f"{name}.jpg", folder / f"{name}_labels.png"
     if not mask.is_file():
         raise InputError(f"{mask}: is not there; run 'lightmuseg prepare demo' first, or name its folder with --demo.")
-    x, y, width, height = BOXES["train"]
-    inside = slice(y, y + height), slice(x, x + width)
-    files = (
-        _written(made / f"{name}.png", read_rgb(image)[inside]),
-        _written(made / f"{name}_mask.png", read_codes(mask)[inside]),
-    )
-    return Region(f"{name}_train", "histolytics-hgsc", *files, None, None, DEMO_MPP, source="histolytics")
+    return Region(name, "histolytics-hgsc", image, mask, None, None, DEMO_MPP, source="histolytics")
+
+
+def _box_of(region: Region) -> tuple[int, int, int, int] | None:
+    """What may be trained on: not what the demo validates and tests on."""
+    return BOXES["train"] if region.source == "histolytics" else None
 
 
 def _glass(folder: Path, made: Path) -> list[Region]:
@@ -182,5 +182,4 @@ def _written(path: Path, pixels: np.ndarray) -> Path:
 
 if __name__ == "__main__":
     report_faults_in_one_line()
-    # a patient's name is no number
     fire.Fire(make)

@@ -69,8 +69,9 @@ class ClassMapsd(MapTransform):
 
     With one class, ``pred`` and ``label`` become binary maps [1, H, W], the label with 255 where nothing is annotated.
     With C classes they become one-hot [1 + C, H, W] with the background first, the label all zero where nothing is
-    annotated, or nothing but what it is not: MONAI's metrics leave those pixels out in both forms (``ignore_index=255``). Two more keys hold the
-    classes without the background: ``probability`` [C, H, W], and ``mask`` [C, H, W] of 0, 1 and 255.
+    annotated, or nothing but what it is not: MONAI's metrics leave those pixels out in both forms
+    (``ignore_index=255``). Two more keys hold the classes without the background: ``probability`` [C, H, W], and
+    ``mask`` [C, H, W] of 0, 1 and 255.
 
     Args:
         pred: key of the logits, [1, H, W] or [1 + C, H, W].
