@@ -10,7 +10,7 @@ demo'. By source:
 - camelyon: 32 tiles of lymph nodes at 0.5 um/px (CC0), tumor or not; each counts as a patient.
 - brecahad: 27 fields of three patients at 0.22 um/px (CC BY 4.0, Aksac et al. 2019); tumor, stroma and fat derived from
   nuclei, else unknown.
-- histolytics: two fields of ovarian carcinoma at 0.25 um/px (BSD-3) without what the demo tests on; derived from nuclei.
+- histolytics: two fields of ovarian carcinoma at 0.25 um/px (BSD-3), but for what the demo tests on; derived likewise.
 - glass: places of CMU-1-Small-Region (CC0) and TCGA-CR-7395 (TCGA) that hold glass alone.
 
 Where only is known that a pixel is not tumor, its code is "not_tumor". Training: all but the patients of --hold_out,
@@ -103,14 +103,14 @@ def _bcss(folder: Path, made: Path) -> list[Region]:
     """A0D2 with its official mask, A1G6 with its mask of tumor."""
     regions = []
     for patient, masks, table in ("A0D2", "masks", OFFICIAL), ("A1G6", "tumor_masks", TUMOR_OR_NOT):
-        found = [region for region in find_regions(folder, masks, images=False) if region.patient.endswith(patient)]
+        found = [region for region in find_regions(folder, masks, False, BCSS_MPP) if region.patient.endswith(patient)]
         if len(found) != 1:
             raise InputError(f"{folder / masks}: holds {len(found)} masks of {patient}; one is needed.")
         image = files_by_stem(folder / "rgbs").get(found[0].name)
         if image is None:
             raise InputError(f"{folder / 'rgbs'}: has no picture {found[0].name}; add it.")
         mask = _recoded(found[0].mask, table, made / f"{found[0].name}_mask.png")
-        regions.append(replace(found[0], image=image, mask=mask, mpp=BCSS_MPP, source="bcss"))
+        regions.append(replace(found[0], image=image, mask=mask, source="bcss"))
     return regions
 
 

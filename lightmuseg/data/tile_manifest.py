@@ -148,8 +148,8 @@ def load_tiles(dataset_dir: str | Path, split: str, source: str | None = None) -
     """The tiles of one split as MONAI data dictionaries with the paths ``image`` and ``label``.
 
     Each also has ``patient``, ``source``, ``roi``, ``x`` and ``y`` (the tile's left upper corner in pixels of its
-    region), ``region_width`` and ``region_height``, by which predictions can be put together again. Tiles of a region stand
-    together, row by row.
+    region), ``region_width`` and ``region_height``, by which predictions can be put together again. Tiles of a region
+    stand together, row by row.
 
     Every file is read once and compared with the size and the CRC-32 that it was written with, so that a broken
     dataset shows before training starts. Manifests that ``prepare`` wrote before it noted CRC-32 have sizes alone.
