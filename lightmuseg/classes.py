@@ -2,7 +2,7 @@
 
 One channel is one class against everything else, by a sigmoid. Several are everything else and the classes, by a
 softmax. A map holds 0 (everything else), the classes from 1 in their order, and 255 where the slide could not be read;
-a label holds 255 where nobody annotated.
+a label holds 255 where nobody annotated, and 255 - i where all that is known is that it is not class i.
 """
 
 from __future__ import annotations

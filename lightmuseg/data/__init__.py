@@ -8,7 +8,9 @@ _MODULES = {
     "ClassMapsd": ".transforms",
     "CodesToClassesd": ".transforms",
     "LabelMapWriter": ".label_maps",
+    "RandGlassd": ".glass",
     "RandSimilarityd": ".augment",
+    "RandStaind": ".stain",
     "as_codes": "lightmuseg.wsi.images",
     "as_rgb": "lightmuseg.wsi.images",
     "dataset_mpp": ".tile_manifest",
@@ -16,6 +18,7 @@ _MODULES = {
     "load_tiles": ".tile_manifest",
     "manifest_hash": ".tile_manifest",
     "output_ending": ".label_maps",
+    "tile_sampler": ".patient_sampling",
     "warn_of_absent_classes": ".tile_manifest",
 }
 __all__ = list(_MODULES)

@@ -18,20 +18,21 @@ from lightmuseg.wsi.images import IMAGE_SUFFIXES, files_by_stem, read_codes, rea
 
 logger = logging.getLogger(__name__)
 
-# meta/gtruth_codes.tsv of the dataset, in the order of its codes 0 to 21.
+# meta/gtruth_codes.tsv of the dataset, in the order of its codes 0 to 21, and one of our own: not tumor, else unknown.
 CODE_NAMES = (
     "outside_roi", "tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris", "glandular_secretions", "blood",
     "exclude", "metaplasia_NOS", "fat", "plasma_cells", "other_immune_infiltrate", "mucoid_material",
     "normal_acinus_or_duct", "lymphatics", "undetermined", "nerve", "skin_adnexa", "blood_vessel", "angioinvasion",
-    "dcis", "other",
+    "dcis", "other", "not_tumor",
 )  # fmt: skip
 CODES = {name: code for code, name in enumerate(CODE_NAMES)}
 UNANNOTATED = (CODES["outside_roi"], CODES["exclude"])
 
 # How a folder's masks are to be read: value in the file -> BCSS code.
 MASK_CODINGS: dict[str, dict[int, int]] = {
-    "bcss": {code: code for code in CODES.values()},
-    "tumor": {0: CODES["other"], 1: CODES["tumor"], 255: CODES["tumor"]},
+    "bcss": {code: code for code in range(CODES["not_tumor"])},
+    "codes": {code: code for code in CODES.values()},
+    "tumor": {0: CODES["not_tumor"], 1: CODES["tumor"], 255: CODES["tumor"]},
     "bcss-wsss": {
         0: CODES["tumor"],
         1: CODES["stroma"],
@@ -55,7 +56,8 @@ class Region:
 
     ``image`` is None where the pixels are to come from the slide. ``x0``, ``y0`` are the level-0 pixel of the slide
     at the image's left upper corner, None where nobody says; ``mpp`` is what the files' pixels truly have, in um/px.
-    ``image_label`` holds the codes that a label of the whole image says are there, None where it has no such label.
+    ``image_label`` holds the codes that a label of the whole image says are there, None where it has no such label;
+    ``source`` names the collection that it is of, by which training samples.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Region:
     y0: int | None
     mpp: float
     image_label: tuple[int, ...] | None = None
+    source: str = ""
 
     @property
     def files(self) -> dict[str, Path]:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, WeightedRandomSampler
 
 from lightmuseg.errors import InputError
 
@@ -30,19 +30,27 @@ class DistributedBatchSampler(Sampler[list[int]]):
         batch_size: tiles of one process in a step.
         seed: of epoch 0.
         processes, rank: of the process group; None asks it.
+        sampler: draws the tiles of an epoch, in place of each tile once.
 
     Raises:
         InputError: where there are fewer tiles than processes, or ``batch_size`` is below 1.
     """
 
     def __init__(
-        self, dataset: Sized, batch_size: int, seed: int, processes: int | None = None, rank: int | None = None
+        self,
+        dataset: Sized,
+        batch_size: int,
+        seed: int,
+        processes: int | None = None,
+        rank: int | None = None,
+        sampler: WeightedRandomSampler | None = None,
     ) -> None:
         self.processes = processes or dist.get_world_size()
         self.rank = dist.get_rank() if rank is None else rank
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: must be at least 1.")
-        self.tiles = len(enough_for_all(dataset, self.processes))
+        self.sampler = sampler
+        self.tiles = len(enough_for_all(dataset if sampler is None else sampler, self.processes))
         self.seed = seed
         self.epoch = 0
         self.steps = min(-(-self.tiles // (batch_size * self.processes)), self.tiles // self.processes)
@@ -55,7 +63,12 @@ class DistributedBatchSampler(Sampler[list[int]]):
         return self.steps
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = torch.randperm(self.tiles, generator=torch.Generator().manual_seed(self.seed + self.epoch)).tolist()
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        if self.sampler is None:
+            order = torch.randperm(self.tiles, generator=generator).tolist()
+        else:
+            self.sampler.generator = generator
+            order = list(self.sampler)
         batches = self.steps * self.processes
         for batch in range(self.rank, batches, self.processes):
             yield order[batch * self.tiles // batches : (batch + 1) * self.tiles // batches]

@@ -87,6 +87,8 @@ def _check(manifest: dict[str, Any]) -> None:
     sizes = {}
     for number, source in enumerate(manifest["sources"]):
         _check_types(f"source {number}", source, SOURCE)
+        if "source" in source:
+            _check_types(f"source {number}", source, {"source": str})
         _check_scale(f"source {number}", source["mpp"], source["picture_mpp"])
         sizes[source["roi"]] = source["width"], source["height"]
     has_files = any(isinstance(tile, dict) and "image" in tile for tile in manifest["tiles"])
@@ -142,12 +144,12 @@ def tiles_by_region(tiles: Sequence[dict[str, Any]]) -> dict[str, list[dict[str,
     return found
 
 
-def load_tiles(dataset_dir: str | Path, split: str) -> list[dict[str, Any]]:
+def load_tiles(dataset_dir: str | Path, split: str, source: str | None = None) -> list[dict[str, Any]]:
     """The tiles of one split as MONAI data dictionaries with the paths ``image`` and ``label``.
 
-    Each also has ``patient``, ``roi``, ``x`` and ``y`` (the tile's left upper corner in pixels of its region),
-    ``region_width`` and ``region_height``, by which predictions can be put together again. Tiles of a region stand
-    together, row by row.
+    Each also has ``patient``, ``source``, ``roi``, ``x`` and ``y`` (the tile's left upper corner in pixels of its
+    region), ``region_width`` and ``region_height``, by which predictions can be put together again. Tiles of a region
+    stand together, row by row.
 
     Every file is read once and compared with the size and the CRC-32 that it was written with, so that a broken
     dataset shows before training starts. Manifests that ``prepare`` wrote before it noted CRC-32 have sizes alone.
@@ -155,6 +157,7 @@ def load_tiles(dataset_dir: str | Path, split: str) -> list[dict[str, Any]]:
     Args:
         dataset_dir: what ``lightmuseg prepare`` wrote.
         split: "train", "val" or "test".
+        source: of whose regions alone the tiles are wanted, which may be none.
 
     Raises:
         InputError: where there is no manifest or no tile in the split, the dataset was prepared without tile files,
@@ -162,12 +165,14 @@ def load_tiles(dataset_dir: str | Path, split: str) -> list[dict[str, Any]]:
     """
     root = Path(dataset_dir)
     manifest, tiles = tiles_of_split(root, split)
-    if "image" not in tiles[0]:
+    sources = {entry["roi"]: entry for entry in manifest["sources"]}
+    if source is not None:
+        tiles = [tile for tile in tiles if sources[tile["roi"]].get("source") == source]
+    if tiles and "image" not in tiles[0]:
         raise InputError(f"{root}: holds no tile files (--tile_files none); train on it with train_wsi.json.")
     # side by side, since a network's disk answers slowly
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(partial(check_tile, root), tiles))
-    sources = {source["roi"]: source for source in manifest["sources"]}
     return [
         {"image": str(root / tile["image"]), "label": str(root / tile["mask"]), **place_of(tile, sources[tile["roi"]])}
         for tile in tiles
@@ -176,7 +181,7 @@ def load_tiles(dataset_dir: str | Path, split: str) -> list[dict[str, Any]]:
 
 def place_of(tile: dict[str, Any], source: dict[str, Any]) -> dict[str, Any]:
     """Where a tile of the manifest lies, in pixels of its region; ``source`` is the region's entry."""
-    place = {key: tile[key] for key in ("patient", "roi", "x", "y")}
+    place = {key: tile[key] for key in ("patient", "roi", "x", "y")} | {"source": source.get("source", "")}
     return place | {"region_width": source["width"], "region_height": source["height"]}
 
 

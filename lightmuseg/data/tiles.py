@@ -36,11 +36,15 @@ SCALE_TOLERANCE = 1.05
 
 @dataclass(frozen=True)
 class Cut:
-    """A rectangle of a region that goes into one split whole; ``box`` is (x, y, width, height) in its files' pixels."""
+    """A rectangle of a region that goes into one split whole; ``box`` is (x, y, width, height) in its files' pixels.
+
+    ``overlap``, where it is not None, stands for that of the tiling.
+    """
 
     region: Region
     split: str
     box: tuple[int, int, int, int] | None = None
+    overlap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,12 @@ class Tiling:
     ending: str = ".png"
     mpp: float | None = None
 
-    def corners(self, box: tuple[int, int, int, int]) -> Iterator[tuple[int, int]]:
+    def corners(self, box: tuple[int, int, int, int], overlap: float | None = None) -> Iterator[tuple[int, int]]:
         """The left upper corners (x, y) of the tiles that cover a box (x, y, width, height), row by row."""
         x, y, width, height = box
-        for y_tile in even_tile_starts(height, self.tile_size, self.overlap):
-            for x_tile in even_tile_starts(width, self.tile_size, self.overlap):
+        overlap = self.overlap if overlap is None else overlap
+        for y_tile in even_tile_starts(height, self.tile_size, overlap):
+            for x_tile in even_tile_starts(width, self.tile_size, overlap):
                 yield x + x_tile, y + y_tile
 
 
@@ -175,8 +180,8 @@ def _is_denied(tile: dict[str, Any]) -> bool:
 def _needed_bytes(cuts: Sequence[Cut], sources: list[dict[str, Any]], tiling: Tiling) -> int:
     """The dataset's size were its tiles not compressed."""
     size_of = {source["roi"]: (source["width"], source["height"]) for source in sources}
-    boxes = [_box(cut, size_of[cut.region.name], tiling.mpp) for cut in cuts]
-    tiles = sum(1 for box in boxes for _ in tiling.corners(box))
+    boxes = [(_box(cut, size_of[cut.region.name], tiling.mpp), cut.overlap) for cut in cuts]
+    tiles = sum(1 for box in boxes for _ in tiling.corners(*box))
     rgb_and_mask = 0 if cuts[0].region.image is None else 4 * tiling.tile_size**2
     return tiles * (rgb_and_mask + BYTES_PER_ENTRY)
 
@@ -196,6 +201,8 @@ def _source(region: Region, mpp: float | None) -> dict[str, Any]:
     width, height = region_size(region, mpp)
     source = {"roi": region.name} | {name: getattr(region, name) for name in ("patient", "x0", "y0")}
     source |= {"mpp": region.mpp if mpp is None else mpp, "picture_mpp": region.mpp, "width": width, "height": height}
+    if region.source:
+        source["source"] = region.source
     for kind, path in region.files.items():
         source |= {kind: path.name, f"{kind}_sha256": sha256_of(path)}
     return source
@@ -228,7 +235,7 @@ def _cut(cut: Cut, output: Path, tiling: Tiling) -> list[dict[str, Any]]:
     image, codes = read_region(region, tiling.mask_coding, tiling.mpp)
     left, top, width, height = box = _box(cut, codes.shape[::-1], tiling.mpp)
     tiles = []
-    for x, y in tiling.corners(box):
+    for x, y in tiling.corners(box, cut.overlap):
         inside = slice(y, min(y + size, top + height)), slice(x, min(x + size, left + width))
         tile_codes = filled(codes[inside], size, 0)
         counts = np.bincount(tile_codes.ravel(), minlength=len(CODE_NAMES))

@@ -12,9 +12,14 @@ from monai.utils import convert_to_dst_type
 
 from lightmuseg.classes import IGNORED, probabilities_of
 
+from .bcss import CODES
+
 
 class CodesToClassesd(MapTransform):
     """Turn dataset codes [1, H, W] into class indices: 0 for everything else, then the classes in their order.
+
+    The code "not_tumor", where no class or ignored code names it, is 0 where tumor is the only class. Where it is
+    class i of several, it becomes 255 - i, "not class i", and 255 where no class is tumor.
 
     Args:
         keys: of the masks.
@@ -42,6 +47,9 @@ class CodesToClassesd(MapTransform):
         self.lookup = np.zeros(256, dtype=np.float32)
         for index, codes in enumerate(classes.values(), start=1):
             self.lookup[list(codes)] = index
+        if CODES["not_tumor"] not in named:
+            tumor = next((i for i, codes in enumerate(classes.values(), start=1) if CODES["tumor"] in codes), 0)
+            self.lookup[CODES["not_tumor"]] = 0 if tumor and len(classes) == 1 else IGNORED - tumor
         self.lookup[list(ignored_codes)] = IGNORED
         for code, other in (merged_codes or {}).items():
             if int(code) in named:
@@ -61,8 +69,9 @@ class ClassMapsd(MapTransform):
 
     With one class, ``pred`` and ``label`` become binary maps [1, H, W], the label with 255 where nothing is annotated.
     With C classes they become one-hot [1 + C, H, W] with the background first, the label all zero where nothing is
-    annotated: MONAI's metrics leave those pixels out in both forms (``ignore_index=255``). Two more keys hold the
-    classes without the background: ``probability`` [C, H, W], and ``mask`` [C, H, W] of 0, 1 and 255.
+    annotated, or nothing but what it is not: MONAI's metrics leave those pixels out in both forms
+    (``ignore_index=255``). Two more keys hold the classes without the background: ``probability`` [C, H, W], and
+    ``mask`` [C, H, W] of 0, 1 and 255.
 
     Args:
         pred: key of the logits, [1, H, W] or [1 + C, H, W].
@@ -78,7 +87,7 @@ class ClassMapsd(MapTransform):
         result = dict(data)
         pred, label = self.keys
         logits, indices = result[pred].float(), result[label]
-        ignored = indices == IGNORED
+        ignored = indices >= IGNORED - len(logits)
         if len(logits) == 1:
             probability, mask = probabilities_of(logits), indices
             result[pred] = (probability >= self.threshold).float()

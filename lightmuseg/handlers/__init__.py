@@ -1,6 +1,7 @@
 """Ignite handlers that MONAI does not have."""
 
 from .checkpoint import TrainingCheckpoint, WeightsLoader
+from .learning_rate import CosineSchedule
 from .per_class import PerClassMetric
 from .processes import SharedBuffers, report_faults_once, synchronised
 from .region_maps import RegionMaps
@@ -8,8 +9,10 @@ from .run_record import RunRecord
 from .seed import EpochSeed
 from .trainable import FiniteLoss, require_trainable
 from .training_progress import Progress
+from .weight_average import WeightAverage
 
 __all__ = [
+    "CosineSchedule",
     "EpochSeed",
     "FiniteLoss",
     "PerClassMetric",
@@ -18,6 +21,7 @@ __all__ = [
     "RunRecord",
     "SharedBuffers",
     "TrainingCheckpoint",
+    "WeightAverage",
     "WeightsLoader",
     "report_faults_once",
     "require_trainable",

@@ -20,6 +20,7 @@ from lightmuseg.networks.weights import check_fit, load_weights, read_state_dict
 from lightmuseg.text_files import write_csv
 
 from .processes import by_first
+from .weight_average import WeightAverage
 
 logger = logging.getLogger(__name__)
 KEEP = ("best", "last")
@@ -65,6 +66,7 @@ class TrainingCheckpoint:
         metric: the name, among the evaluator's metrics, that "best" means the highest of.
         keep: "best": ``model.pt`` holds the epoch with the highest metric; "last": the latest epoch.
         card: what ``model.pt`` says of itself; the metric of its epoch is added.
+        average: of the network's weights, which ``model.pt`` then holds and ``last.pt`` keeps beside them.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class TrainingCheckpoint:
         metric: str,
         keep: str = "best",
         card: ModelCard | None = None,
+        average: WeightAverage | None = None,
     ) -> None:
         if keep not in KEEP:
             raise InputError(f"keep={keep!r} is not known; one of {', '.join(KEEP)}.")
@@ -88,6 +91,7 @@ class TrainingCheckpoint:
         self.metric = metric
         self.keep = keep
         self.card = card
+        self.average = average or WeightAverage(network, 0)
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, float] = {"value": -math.inf, "epoch": 0}
         self._losses: list[float] = []
@@ -110,6 +114,7 @@ class TrainingCheckpoint:
             return
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state.get("average", {}))
         if state["scaler"] is not None and getattr(engine, "scaler", None) is not None:
             engine.scaler.load_state_dict(state["scaler"])
         self.history, self.best = state["history"], state["best"]
@@ -129,7 +134,8 @@ class TrainingCheckpoint:
         state = _read_checkpoint(path)
         for name in sorted(state["options"].keys() | self.options.keys()):
             before, now = state["options"].get(name), self.options.get(name)
-            if before != now:
+            # what a later version brought and is off
+            if before != now and (before or now):
                 raise InputError(
                     f"{self.output_dir}: holds a training with {name}={before}, not {now}; "
                     "choose another --output_dir, or give the same options to resume it."
@@ -166,7 +172,7 @@ class TrainingCheckpoint:
             state["best"] = {"value": -math.inf, "epoch": 0}
             fault += f" with the best weights, of epoch {best['epoch']}"
         logger.warning("%s; written anew with the weights of epoch %d, from last.pt.", fault, state["epoch"])
-        self._write_model(state["network"], state["history"])
+        self._write_model(self.average.weights_in(state), state["history"])
 
     def _start_epoch(self, engine: Engine) -> None:
         self._losses = []
@@ -202,7 +208,7 @@ class TrainingCheckpoint:
 
     def _write(self, engine: Engine, to_use: bool) -> None:
         if to_use:
-            self._write_model(self.network.state_dict(), self.history)
+            self._write_model(self.average.averaged.state_dict(), self.history)
         scaler = getattr(engine, "scaler", None)
         state = {
             "network": self.network.state_dict(),
@@ -213,6 +219,8 @@ class TrainingCheckpoint:
             "best": self.best,
             "options": self.options,
         }
+        if self.average.state_dict():
+            state["average"] = self.average.state_dict()
         # the table first: what last.pt holds is written out already when a kill falls between the two
         write_csv(self.output_dir / "metrics.csv", self.history)
         write_saved(self.output_dir / "last.pt", state)

@@ -13,10 +13,11 @@ from lightmuseg.classes import IGNORED
 class DiceCrossEntropyLoss(nn.Module):
     """MONAI's Dice loss over softmax probabilities plus cross-entropy, without the pixels that are not annotated.
 
-    MONAI's own ``DiceCELoss`` cannot leave pixels out.
+    A pixel of which only is known that it is not class i counts in that class alone: in its Dice as a pixel without
+    it, and in the mean cross-entropy with -log(1 - p_i). MONAI's own ``DiceCELoss`` cannot leave pixels out.
 
     Args:
-        ignore_index: pixels of the target with this value count in nothing.
+        ignore_index: pixels of the target with this value count in nothing; ``ignore_index`` - i means "not class i".
 
     Example:
         >>> loss = DiceCrossEntropyLoss()
@@ -28,24 +29,34 @@ class DiceCrossEntropyLoss(nn.Module):
     def __init__(self, ignore_index: int = IGNORED) -> None:
         super().__init__()
         self.ignore_index = ignore_index
-        self.dice = DiceLoss(softmax=True, to_onehot_y=True, ignore_index=ignore_index)
+        self.dice = DiceLoss()
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The mean loss of a batch, a scalar.
 
         Args:
             logits: [B, C, H, W], C at least 2.
-            target: class indices [B, 1, H, W], and ``ignore_index``.
+            target: [B, 1, H, W], class indices, ``ignore_index``, and ``ignore_index`` - i for "not class i".
 
         Raises:
             ValueError: where the shapes do not match.
         """
-        if logits.shape[1] < 2 or target.shape != (logits.shape[0], 1, *logits.shape[2:]):
+        channels = logits.shape[1]
+        if channels < 2 or target.shape != (logits.shape[0], 1, *logits.shape[2:]):
             raise ValueError(f"logits {tuple(logits.shape)} [B, C, H, W] need a target [B, 1, H, W] and C > 1.")
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
-        indices = target[:, 0].long()
+        classes = torch.arange(channels, device=logits.device).reshape(1, -1, 1, 1)
+        truth, denied = target == classes, target == self.ignore_index - classes
+        # of index 0 that means "ignored"
+        denied[:, 0] = False
+        annotated = truth.any(dim=1, keepdim=True)
+        dice = self.dice(logits.softmax(dim=1) * (annotated | denied), truth.to(logits.dtype))
+
+        indices = target.masked_fill(~annotated, self.ignore_index)[:, 0].long()
+        cross_entropy = F.cross_entropy(logits, indices, ignore_index=self.ignore_index, reduction="sum")
+        # log(1 - p_i), which is 0 where nothing is denied
+        log_others = logits.masked_fill(denied, -torch.inf).logsumexp(dim=1) - logits.logsumexp(dim=1)
         # a mean over no pixels would be NaN
-        annotated = (indices != self.ignore_index).sum().clamp(min=1)
-        cross_entropy = F.cross_entropy(logits, indices, ignore_index=self.ignore_index, reduction="sum") / annotated
-        return self.dice(logits, target) + cross_entropy
+        known = (annotated | denied).any(dim=1).sum().clamp(min=1)
+        return dice + (cross_entropy - log_others.sum()) / known

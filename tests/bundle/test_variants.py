@@ -17,6 +17,13 @@ SEVERAL = {
     "classes": {"tumor": [1], "stroma": [2], "lymphocytic_infiltrate": [3], "necrosis_or_debris": [4]},
     "scale_range": 0.0, "translate_range": 0.0, "flip_probability": 0.0, "colour_range": 0.2, "blur_probability": 0.5,
 }  # fmt: skip
+RECIPE = {
+    "cosine_epochs": 12, "warm_up": 0.08, "weight_average": 0.99, "epoch_tiles": 400,
+    "sample_weights": {"bcss": 1.0, "camelyon": 0.3, "brecahad": 0.0, "histolytics": 0.1, "glass": 0.1},
+    "scale_range": 0.25, "translate_range": 8.0, "flip_probability": 0.5, "brightness_range": 0.15, "colour_range": 0.0,
+    "blur_probability": 0.2, "noise_deviation": 0.02, "stain_range": 0.15, "stain_shift": 0.03,
+    "glass_probability": 0.2, "amp": True, "keep": "last",
+}  # fmt: skip
 # Overrides, options beside them, what of the training's options they change, and the network's trainable parameters
 # where the paper or its library says them.
 VARIANTS = {
@@ -28,6 +35,8 @@ VARIANTS = {
     "multiclass": (["multiclass.json"], {}, SEVERAL, None),
     "weak": (["multiclass.json", "weak.json"], {}, SEVERAL, None),
     "v3 of several classes": (["multiclass.json", "v3.json"], {}, {**SEVERAL, "deep_supervision": True}, None),
+    "reference": (["reference.json"], {}, RECIPE, 6_640_221),
+    "reference of several classes": (["multiclass.json", "reference.json"], {}, {**SEVERAL, **RECIPE}, None),
     "efficientnet_b0": (["efficientnet_b0.json"], {}, {"backbone": "efficientnet_b0"}, None),
     "vit": (["vit.json"], {}, {"backbone": "vit"}, None),
     "baseline": (["baseline.json"], {"backbone": "mobilenet_v2"}, {}, 6_628_945),

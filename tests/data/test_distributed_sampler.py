@@ -1,6 +1,8 @@
 from collections import Counter
 
 import pytest
+import torch
+from torch.utils.data import WeightedRandomSampler
 
 from lightmuseg.data.distributed_sampler import DistributedBatchSampler, enough_for_all
 from lightmuseg.errors import InputError
@@ -34,6 +36,26 @@ def test_each_tile_is_taken_once_in_steps_that_all_processes_take(case):
     assert max(sizes) - min(sizes) <= 1
     # a greater batch only where another step would leave a process without a tile
     assert max(sizes) <= batch_size or processes * (max(steps) + 1) > tiles
+
+
+def test_processes_share_what_a_sampler_draws():
+    drawn = []
+    for processes in 1, 2, 3:
+        ranks = []
+        for rank in range(processes):
+            sampler = WeightedRandomSampler([0.0, 1.0, 3.0, 0.0], 24)
+            ranks.append(DistributedBatchSampler(range(4), 2, 42, processes, rank, sampler))
+            ranks[-1].set_epoch(3)
+            # whatever was drawn elsewhere in the process
+            torch.rand(rank + 1)
+        batches = [list(rank) for rank in ranks]
+        assert len({len(rank) for rank in batches}) == 1
+        drawn.append([tile for step in zip(*batches) for batch in step for tile in batch])
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert set(drawn[0]) == {1, 2}
+    assert len(drawn[0]) == 24
+    ranks[0].set_epoch(4)
+    assert [tile for batch in ranks[0] for tile in batch] != [tile for batch in batches[0] for tile in batch]
 
 
 def test_order_of_the_tiles_is_the_same_for_every_number_of_processes():

@@ -22,10 +22,29 @@ def dataset(bcss, tmp_path):
 
 def test_tiles_name_files_patient_and_region(bcss, dataset):
     (tile,) = load_tiles(dataset, "val")
-    assert set(tile) == {"image", "label", "patient", "roi", "x", "y", "region_width", "region_height"}
+    assert set(tile) == {"image", "label", "patient", "source", "roi", "x", "y", "region_width", "region_height"}
     assert tile["patient"] == "TCGA-B2-BBBB"
     assert np.array_equal(np.array(Image.open(tile["image"])), bcss.images[tile["roi"]])
     assert np.array_equal(np.array(Image.open(tile["label"])), bcss.masks[tile["roi"]])
+
+
+def test_tiles_know_their_source_and_can_be_chosen_by_it(bcss, dataset):
+    place = dataset / "manifest.json"
+    content = json.loads(place.read_text())
+    before = load_tiles(dataset, "train")
+    assert {tile["source"] for tile in before} == {""}
+    marked = before[0]["roi"]
+    for entry in content["sources"]:
+        entry |= {"source": "glass"} if entry["roi"] == marked else {}
+    place.write_text(json.dumps(content))
+    tiles = load_tiles(dataset, "train")
+    assert {tile["roi"] for tile in tiles if tile["source"] == "glass"} == {marked}
+    assert load_tiles(dataset, "train", "glass") == [tile for tile in tiles if tile["roi"] == marked]
+    assert load_tiles(dataset, "train", "camelyon") == []
+    content["sources"][0]["source"] = 5
+    place.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="source 0 has the source '5'"):
+        load_tiles(dataset, "train")
 
 
 def test_tiles_say_where_they_lie_in_a_region_of_what_size(bcss, dataset):

@@ -20,6 +20,9 @@ def slow_classes(codes, classes, ignored):
         for index, members in enumerate(classes.values(), start=1):
             if codes[place] in members:
                 result[place] = index
+            # not tumor: here class 1 of several
+            if codes[place] == 22:
+                result[place] = 0 if len(classes) == 1 else 254
         if codes[place] in ignored:
             result[place] = 255
     return result
@@ -153,6 +156,28 @@ def test_merged_codes_take_the_class_of_the_other():
     merged = {"19": 1, "20": 1, "10": 3, "11": 3}
     transform = CodesToClassesd("label", {"tumor": [1], "lymphocytic_infiltrate": [3]}, [0], merged)
     assert transform({"label": codes})["label"].tolist() == [[[1, 1, 1, 2, 2, 2, 0]]]
+
+
+@pytest.mark.parametrize(
+    ("classes", "value"),
+    [
+        ({"tumor": [1]}, 0), ({"tumor": [1, 19]}, 0), ({"stroma": [2]}, 255),
+        ({"tumor": [1], "stroma": [2]}, 254), ({"stroma": [2], "tumor": [20, 1]}, 253),
+        ({"stroma": [2], "necrosis": [4]}, 255), ({"stroma": [2], "benign": [22]}, 2),
+    ],
+)  # fmt: skip
+def test_not_tumor_says_as_much_as_is_known(classes, value):
+    assert CodesToClassesd("label", classes)({"label": torch.tensor([[[22]]])})["label"].tolist() == [[[value]]]
+
+
+def test_not_tumor_can_be_ignored():
+    assert CodesToClassesd("label", {"tumor": [1]}, [22])({"label": torch.tensor([[[22]]])})["label"].item() == 255
+
+
+def test_what_a_pixel_is_not_is_left_out_of_metrics():
+    maps = ClassMapsd()({"pred": torch.randn(4, 1, 2), "label": torch.tensor([[[254.0, 2.0]]])})
+    assert maps["label"][:, 0].T.tolist() == [[0, 0, 0, 0], [0, 0, 1, 0]]
+    assert maps["mask"][:, 0].T.tolist() == [[255, 255, 255], [0, 1, 0]]
 
 
 def test_code_merged_and_named_is_refused():

@@ -14,9 +14,19 @@ from monai.metrics import DiceMetric
 from monai.transforms import Activationsd, AsDiscreted, Compose, RandFlipd, RandGaussianNoised
 from monai.utils import set_determinism
 from torch import nn
+from torch.utils.data import WeightedRandomSampler
 
 from lightmuseg.errors import InputError
-from lightmuseg.handlers import EpochSeed, FiniteLoss, Progress, TrainingCheckpoint, WeightsLoader, require_trainable
+from lightmuseg.handlers import (
+    CosineSchedule,
+    EpochSeed,
+    FiniteLoss,
+    Progress,
+    TrainingCheckpoint,
+    WeightAverage,
+    WeightsLoader,
+    require_trainable,
+)
 from lightmuseg.losses import StructureLoss
 
 OPTIONS = {"learning_rate": 0.01, "seed": 42, "classes": {"tumor": [1]}}
@@ -25,7 +35,9 @@ OPTIONS = {"learning_rate": 0.01, "seed": 42, "classes": {"tumor": [1]}}
 class Training:
     """A tiny training with the handlers of the bundle's train.json; ``scores`` replaces what validation measures."""
 
-    def __init__(self, folder, epochs, keep="best", options=OPTIONS, interval=1, scores=None, channels=4, workers=0):
+    def __init__(
+        self, folder, epochs, keep="best", options=OPTIONS, interval=1, scores=None, channels=4, workers=0, recipe=False
+    ):
         set_determinism(seed=42)
         generator = torch.Generator().manual_seed(7)
         images = torch.rand(8, 1, 8, 8, generator=generator)
@@ -36,10 +48,11 @@ class Training:
             nn.Conv2d(1, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.Dropout2d(0.3), nn.Conv2d(channels, 1, 1)
         )
         optimizer = torch.optim.Adam(self.network.parameters(), lr=0.01, weight_decay=1e-4)
+        self.average = WeightAverage(self.network, 0.9 if recipe else 0)
         self.evaluator = SupervisedEvaluator(
             device=torch.device("cpu"),
             val_data_loader=DataLoader(Dataset(items[5:]), batch_size=1),
-            network=self.network,
+            network=self.average.averaged,
             postprocessing=Compose([Activationsd("pred", sigmoid=True), AsDiscreted("pred", threshold=0.5)]),
             key_val_metric={
                 "val_mean_dice": IgniteMetricHandler(DiceMetric(), output_transform=from_engine(["pred", "label"]))
@@ -48,18 +61,24 @@ class Training:
         if scores is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self.set_score, scores)
         self.checkpoint = TrainingCheckpoint(
-            folder, self.network, optimizer, self.evaluator, options, "val_mean_dice", keep
+            folder, self.network, optimizer, self.evaluator, options, "val_mean_dice", keep, average=self.average
         )
+        # as epoch_tiles draws them
+        sampler = WeightedRandomSampler([1.0, 1, 1, 3, 3], 6) if recipe else None
         self.trainer = SupervisedTrainer(
             device=torch.device("cpu"),
             max_epochs=epochs,
-            train_data_loader=DataLoader(dataset, batch_size=2, shuffle=True, num_workers=workers),
+            train_data_loader=DataLoader(
+                dataset, batch_size=2, shuffle=not recipe, sampler=sampler, num_workers=workers
+            ),
             network=self.network,
             optimizer=optimizer,
             loss_function=StructureLoss(window=3),
             train_handlers=[
                 EpochSeed(42, dataset),
+                *([CosineSchedule(optimizer, 0.2)] if recipe else []),
                 FiniteLoss(self.network, optimizer),
+                self.average,
                 ValidationHandler(interval=interval, validator=self.evaluator, epoch_level=True),
                 self.checkpoint,
                 Progress("training", self.evaluator),
@@ -100,6 +119,7 @@ def contents(folder):
 def assert_equal_trainings(folder, other):
     last, expected = load(folder / "last.pt"), load(other / "last.pt")
     assert same(last["network"], expected["network"])
+    assert same(last.get("average", {}), expected.get("average", {}))
     assert last["best"] == expected["best"]
     assert last["epoch"] == expected["epoch"]
     torch.testing.assert_close(last["optimizer"], expected["optimizer"], rtol=0, atol=0)
@@ -175,6 +195,52 @@ def test_resuming_with_worker_processes_ends_as_in_one_go(tmp_path):
     Training(tmp_path / "halves", 1, workers=1).run()
     Training(tmp_path / "halves", 2, workers=1).run()
     assert_equal_trainings(tmp_path / "halves", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("stop", [4, 6, 8])
+def test_training_with_average_schedule_and_sampling_resumes_bit_for_bit(tmp_path, stop):
+    """Killed in its second or third epoch of three steps, or between them."""
+    Training(tmp_path / "whole", 4, keep="last", recipe=True).run()
+    killed = Training(tmp_path / "killed", 4, keep="last", recipe=True)
+
+    @killed.trainer.on(Events.ITERATION_COMPLETED(once=stop))
+    def kill(engine):
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        killed.run()
+    resumed = Training(tmp_path / "killed", 4, keep="last", recipe=True).run()
+    assert_equal_trainings(tmp_path / "killed", tmp_path / "whole")
+    rates = [float(row["learning_rate"]) for row in history(tmp_path / "killed")]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.1 * rates[0]
+    assert same(load(tmp_path / "killed" / "model.pt"), resumed.average.averaged.state_dict())
+    assert not same(load(tmp_path / "killed" / "model.pt"), load(tmp_path / "killed" / "last.pt")["network"])
+
+
+def test_validation_is_of_the_average(tmp_path):
+    training = Training(tmp_path, 2, recipe=True)
+    for bias, share in (20.0, 1), (-20.0, 0):
+        with torch.no_grad():
+            training.average.averaged[3].bias.fill_(bias)
+            training.network[3].bias.fill_(-bias)
+        training.evaluator.run()
+        assert all(item["pred"].mean() == share for item in training.evaluator.state.output)
+
+
+def test_a_damaged_model_is_written_anew_with_the_average(tmp_path):
+    Training(tmp_path, 2, keep="last", recipe=True).run()
+    weights = load(tmp_path / "model.pt")
+    (tmp_path / "model.pt").unlink()
+    Training(tmp_path, 2, keep="last", recipe=True).run()
+    assert same(load(tmp_path / "model.pt"), weights)
+
+
+def test_options_of_a_later_version_that_are_off_are_no_fault(tmp_path):
+    Training(tmp_path, 1).run()
+    Training(tmp_path, 2, options={**OPTIONS, "weight_average": 0.0, "epoch_tiles": None, "sample_weights": {}}).run()
+    with pytest.raises(InputError, match=r"weight_average=0.0, not 0.9"):
+        Training(tmp_path, 2, options={**OPTIONS, "weight_average": 0.9}).run()
 
 
 def test_finished_training_run_again_changes_nothing(tmp_path):
