@@ -63,9 +63,9 @@ def seen(reader: SlideReader) -> LowPower:
     return thumbnail(reader, THUMBNAIL_MPP, THUMBNAIL_SIDE)
 
 
-def tissue_of(reader: SlideReader) -> TissueMask:
-    """Tissue of a slide, as :func:`find_tissue` sees it."""
-    picture = seen(reader)
+def tissue_of(reader: SlideReader, picture: LowPower | None = None) -> TissueMask:
+    """Tissue of a slide, as :func:`find_tissue` sees it; ``picture`` is what :func:`seen` gives, where it is at hand."""
+    picture = picture or seen(reader)
     return find_tissue(picture.pixels, picture.factor, reader.mpp, picture.unread)
 
 
@@ -95,17 +95,17 @@ def find_tissue(thumbnail: np.ndarray, step0: float, mpp0: float, unread: np.nda
     um = step0 * mpp0
     if unread is None:
         unread = np.zeros(thumbnail.shape[:2], bool)
-    white = _white(thumbnail, unread)
-    magenta, ink = _magenta_and_ink(thumbnail, white)
+    white = glass_colour(thumbnail, unread)
+    magenta, ink = magenta_and_ink(thumbnail, white)
     _smooth(magenta, SIGMA_UM / um, unread)
-    ink = _grown(_without_specks(ink, INK_MM2, um), INK_MARGIN_UM, um)
+    ink = grown(_without_specks(ink, INK_MM2, um), INK_MARGIN_UM, um)
     tissue = ((magenta > THRESHOLD) & ~ink) | unread
-    tissue = _shrunk(_grown(tissue, CLOSING_UM, um), CLOSING_UM, um)
+    tissue = _shrunk(grown(tissue, CLOSING_UM, um), CLOSING_UM, um)
     tissue = ndimage.binary_propagation(_shrunk(tissue, FRINGE_UM, um), mask=tissue)
     tissue = _without_specks(tissue, SPECK_MM2, um)
     tissue = _without_holes(tissue, HOLE_MM2, um)
     # what is unread needs no margin: it has one where tissue is seen beside it
-    return TissueMask((_grown(tissue & ~unread, MARGIN_UM, um) & ~ink) | unread, step0)
+    return TissueMask((grown(tissue & ~unread, MARGIN_UM, um) & ~ink) | unread, step0)
 
 
 def _smooth(magenta: np.ndarray, sigma: float, unread: np.ndarray) -> None:
@@ -119,7 +119,7 @@ def _smooth(magenta: np.ndarray, sigma: float, unread: np.ndarray) -> None:
     np.divide(magenta, weight, out=magenta, where=~unread)
 
 
-def _magenta_and_ink(thumbnail: np.ndarray, white: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def magenta_and_ink(thumbnail: np.ndarray, white: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each pixel: magenta above ``white``, float32 [h, w]; whether it is red or violet ink, bool [h, w]."""
     magenta, ink = np.empty(thumbnail.shape[:2], np.float32), np.empty(thumbnail.shape[:2], bool)
     for start in range(0, len(thumbnail), BAND):
@@ -133,12 +133,12 @@ def _magenta_and_ink(thumbnail: np.ndarray, white: np.ndarray) -> tuple[np.ndarr
     return magenta, ink
 
 
-def _white(thumbnail: np.ndarray, unread: np.ndarray) -> np.ndarray:
+def glass_colour(thumbnail: np.ndarray, unread: np.ndarray) -> np.ndarray:
     """Colour of the slide's glass, float64 [3]; white where it shows none."""
     thumbnail, unread = (
         array[:: 1 + len(array) // SAMPLES, :: 1 + array.shape[1] // SAMPLES] for array in (thumbnail, unread)
     )
-    magenta, _ = _magenta_and_ink(thumbnail, np.full(3, 255.0))
+    magenta, _ = magenta_and_ink(thumbnail, np.full(3, 255.0))
     mean = ndimage.uniform_filter(magenta, 5)
     smooth = ndimage.uniform_filter(magenta**2, 5) - mean**2 < GLASS_ROUGHNESS**2
     least, most = thumbnail.min(axis=2), thumbnail.max(axis=2)
@@ -161,7 +161,7 @@ def _without_holes(mask: np.ndarray, mm2: float, um: float) -> np.ndarray:
     return mask | (holes & ~remove_small_objects(holes, round(mm2 * 1e6 / um**2)))
 
 
-def _grown(mask: np.ndarray, by_um: float, um: float) -> np.ndarray:
+def grown(mask: np.ndarray, by_um: float, um: float) -> np.ndarray:
     """By a disc; beyond the thumbnail's edge there is nothing to grow from."""
     radius = round(by_um / um)
     for part, times in disk(radius, decomposition="sequence") if radius else ():
@@ -171,4 +171,4 @@ def _grown(mask: np.ndarray, by_um: float, um: float) -> np.ndarray:
 
 def _shrunk(mask: np.ndarray, by_um: float, um: float) -> np.ndarray:
     """By a disc; what lies beyond the thumbnail's edge takes nothing away."""
-    return ~_grown(~mask, by_um, um)
+    return ~grown(~mask, by_um, um)

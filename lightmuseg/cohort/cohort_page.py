@@ -51,6 +51,6 @@ def _totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         **({"not named any more": f"{statuses[NOT_NAMED]:,}"} if statuses[NOT_NAMED] else {}),
         "tiles": f"{total('tiles'):,.0f}",
         "unread tiles": f"{total('unread_tiles'):,.0f}",
-        "tissue": f"{total('analysed_tissue_area'):,.1f} mm2",
+        "tissue": f"{total('tissue_area'):,.1f} mm2",
         "hours of work": f"{seconds / 3600:,.2f}",
     }

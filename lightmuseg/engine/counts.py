@@ -15,30 +15,42 @@ class Counts:
     """Pixels of each class, gathered block by block; ``dataclasses.asdict`` keeps them, ``Counts(**kept)`` is back.
 
     Attributes:
-        analysed: by index, from 0 (other tissue), of the analysed pixels that could be read.
-        unread: pixels whose slide is corrupt there, analysed or not.
+        tissue: by index, from 0 (other tissue), of the pixels of tissue that could be read.
+        unread: pixels whose slide is corrupt there.
+        analysed: pixels of tissue and of glass beside it, but those.
 
     >>> counts = Counts.of(["tumor"])
-    >>> counts.add(np.array([[0, 1, 255]], np.uint8), np.array([[True, True, True]]))
+    >>> analysed, tissue = np.array([[True, True, True, True]]), np.array([[False, True, True, True]])
+    >>> counts.add(np.array([[0, 0, 1, 255]], np.uint8), analysed, tissue)
     >>> counts
-    Counts(analysed=[1, 1], unread=1)
+    Counts(tissue=[1, 1], unread=1, analysed=3)
     """
 
-    analysed: list[int] = field(default_factory=list)
+    tissue: list[int] = field(default_factory=list)
     unread: int = 0
+    analysed: int = 0
 
     @classmethod
     def of(cls, class_names: Sequence[str]) -> Counts:
         """Nothing counted yet of these classes."""
         return cls([0] * (len(class_names) + 1))
 
-    def add(self, classes: np.ndarray, analysed: np.ndarray) -> None:
-        """Count a block: class indices uint8 [H, W], and bool [H, W], True inside tissue and region of interest."""
-        for index in range(len(self.analysed)):
-            self.analysed[index] += int(np.count_nonzero((classes == index) & analysed))
-        self.unread += int(np.count_nonzero(classes == UNREAD))
+    def add(self, classes: np.ndarray, analysed: np.ndarray, tissue: np.ndarray) -> None:
+        """Count a block.
+
+        Args:
+            classes: class indices uint8 [H, W].
+            analysed: bool [H, W], what the network looked at.
+            tissue: bool [H, W], what of that is no glass.
+        """
+        for index in range(len(self.tissue)):
+            self.tissue[index] += int(np.count_nonzero((classes == index) & tissue))
+        unread = classes == UNREAD
+        self.unread += int(np.count_nonzero(unread))
+        self.analysed += int(np.count_nonzero(analysed & ~unread))
 
     def merge(self, other: Counts) -> None:
         """Count what ``other`` counted."""
-        self.analysed = [mine + theirs for mine, theirs in zip(self.analysed, other.analysed)]
+        self.tissue = [mine + theirs for mine, theirs in zip(self.tissue, other.tissue)]
         self.unread += other.unread
+        self.analysed += other.analysed

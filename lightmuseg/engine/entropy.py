@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Output pixels from one sample to the next, along both axes, and to one of the map: entropy of every pixel would cost
 # more than all else of the map does, and 16 pixels are 8 um, a nucleus, at the resolution that maps have by default.
 STEP, BLOCK = 4, 16
-# Entropy in a byte: 0 to LEVELS; where nothing was analysed or read it is UNKNOWN.
+# Entropy in a byte: 0 to LEVELS; on glass, and where nothing was analysed or read, it is UNKNOWN.
 LEVELS, UNKNOWN = 254, 255
 # Rows of blocks that are averaged at once.
 BAND = 64
@@ -92,7 +92,7 @@ class Entropies:
         return [total / (LEVELS * count) if count else None for total, count in zip(self.sums, self.samples)]
 
     def mean(self) -> float | None:
-        """Of everything analysed."""
+        """Of all tissue."""
         return sum(self.sums) / (LEVELS * sum(self.samples)) if any(self.samples) else None
 
 
@@ -100,7 +100,7 @@ def uncertainty_map(store: Rows) -> np.ndarray:
     """Mean entropy of blocks of 16 x 16 output pixels from the slide's left upper corner.
 
     Returns:
-        uint8 [h, w], 0 (certain) to 254; 255 where nothing was analysed.
+        uint8 [h, w], 0 (certain) to 254; 255 where no tissue was analysed.
     """
     n = BLOCK // STEP
     rows = []

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 def fill_rows(
     view: ModelView, area: Area, plan: Plan, runtime: Runtime, store: Rows, batch_size: int, probabilities: bool,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None, tissue: Area | None = None,
 ) -> None:  # fmt: skip
     """Fill ``store`` with the rows it has not, by the network's maps of the plan's tiles.
 
@@ -47,6 +47,7 @@ def fill_rows(
         batch_size: tiles to the network at once.
         probabilities: keep them too.
         progress: takes the number of tiles that are done and of all tiles, at first and after each batch.
+        tissue: what of the area is no glass, on which the map is 0 and nothing is uncertain; None for all of it.
     """
     finished = store.finished()
     if finished == len(store):
@@ -55,7 +56,7 @@ def fill_rows(
     first = next((index for index, tile in enumerate(plan.tiles) if tile[0] >= first_row), len(plan.tiles))
     starts = range(first // batch_size * batch_size, len(plan.tiles), batch_size)
     batches = [plan.tiles[start : start + batch_size] for start in starts]
-    rows = RowWriter(plan, runtime, store, area, view.scale, finished, probabilities)
+    rows = RowWriter(plan, runtime, store, area, tissue, view.scale, finished, probabilities)
     progress = progress or (lambda done, total: None)
     done = starts.start
     progress(done, len(plan.tiles))
@@ -115,9 +116,10 @@ class RowWriter:
     """
 
     def __init__(
-        self, plan: Plan, runtime: Runtime, store: Rows, area: Area, scale: float, finished: int, probabilities: bool
-    ) -> None:
-        self._plan, self._store, self._area = plan, store, area
+        self, plan: Plan, runtime: Runtime, store: Rows, area: Area, tissue: Area | None, scale: float, finished: int,
+        probabilities: bool,
+    ) -> None:  # fmt: skip
+        self._plan, self._store, self._area, self._tissue = plan, store, area, tissue
         self._step0 = scale * plan.factor
         self._stride = runtime.output_stride
         self._merger = Merger(plan, runtime.output_stride, runtime.out_channels, self._finish_cell)
@@ -189,20 +191,22 @@ class RowWriter:
         upper, lower = self._edges_y[row : row + 2]
         left, right = (min(edge, self._plan.width) for edge in self._plan.edges_x[column : column + 2])
         height, width = lower - upper, right - left
-        wanted = self._area.mask(left * self._step0, upper * self._step0, self._step0, width, height)
+        grid = left * self._step0, upper * self._step0, self._step0, width, height
+        wanted = self._area.mask(*grid)
         if not wanted.any():
             return
+        tissue = wanted if self._tissue is None else wanted & self._tissue.mask(*grid)
         values, threshold, probable = logits, 0.0, probabilities_of
         reduction = self._plan.factor // self._stride
         if reduction > 1:
             values = _squares(probabilities_of(logits), reduction).mean(axis=(-3, -1))
             missing = _squares(missing, reduction).any(axis=(-3, -1))
             threshold, probable = 0.5, np.asarray
-        values, known = values[:, :height, :width], wanted & ~missing[:height, :width]
+        values, known = values[:, :height, :width], tissue & ~missing[:height, :width]
         classes = np.where(known, indices_of(values, threshold), np.uint8(UNREAD))
-        classes[~wanted] = OTHER
+        classes[~tissue] = OTHER
         self._classes[:height, left:right] = classes
-        self._counts.add(classes, wanted)
+        self._counts.add(classes, wanted, tissue)
         # of the map's own every fourth pixel, so that it is the same wherever cells and rows begin
         sampled = slice(-upper % STEP, None, STEP), slice(-left % STEP, None, STEP)
         levels = entropy_levels(probable(values[(slice(None), *sampled)]), known[sampled])

@@ -14,7 +14,8 @@ import shapely
 from shapely import affinity
 
 from lightmuseg.areas.area import Area, RegionOfInterest, WholeSlide
-from lightmuseg.areas.tissue import tissue_of
+from lightmuseg.areas.glass import without_glass
+from lightmuseg.areas.tissue import seen, tissue_of
 from lightmuseg.classes import UNREAD
 from lightmuseg.engine.pipeline import fill_rows
 from lightmuseg.engine.plan import plan_tiles
@@ -156,17 +157,20 @@ def predicted(
         view = ModelView(reader, network.mpp)
         scale, runtime, corner = view.scale, network.runtime, (0, 0)
         area: Area = WholeSlide(whole.width0, whole.height0)
+        tissue: Area | None = None
         if box != whole:
             area = RegionOfInterest(box.polygon())
         elif len(reader.levels) > 1:
-            area = tissue_of(reader)
+            picture = seen(reader)
+            area = coarse = tissue_of(reader, picture)
+            tissue = without_glass(reader, area, coarse, picture)
         plan = plan_tiles((view.width, view.height), scale, area, runtime.tile_size, network.overlap, FACTOR)
         if box != whole:
             plan, corner = plan.part()
             view = view.shifted(*corner)
             area = RegionOfInterest(box.polygon(-corner[0] * scale, -corner[1] * scale))
         store = RowStore(Path(folder), plan, network.mpp * FACTOR, scale * FACTOR, network.class_names)
-        fill_rows(view, area, plan, runtime, store, network.batch_size, False, progress)
+        fill_rows(view, area, plan, runtime, store, network.batch_size, False, progress, tissue)
         damage = Damage.of(store)
         if damage.total:
             raise nothing_read(path, damage.places)

@@ -21,8 +21,9 @@ def write(path: Path, slide: SegmentedSlide) -> None:
 def measured(slide: SegmentedSlide) -> list[dict[str, str]]:
     """What is measured: rows of ``measure``, ``value``, ``unit`` and, for parts of a whole and means, ``definition``.
 
+    Analysed is what the network looked at, tissue what of that is no glass, of which shares are.
     The tumor-stroma ratio is the part that stroma has of tumor and stroma, as pathologists score it; they score the
-    field with most stroma, and here it is all the tissue analysed. The lymphocyte share of stroma is a part of the
+    field with most stroma, and here it is all tissue. The lymphocyte share of stroma is a part of the
     area, as that of stromal tumor-infiltrating lymphocytes is, and no count of cells. A ratio is there where the model
     has its classes, and empty where none of them was found. Uncertainty is the mean predictive entropy where a class
     was found.
@@ -32,17 +33,17 @@ def measured(slide: SegmentedSlide) -> list[dict[str, str]]:
         Salgado et al., Annals of Oncology 26 (2015) 259-271, doi:10.1093/annonc/mdu450.
     """
     counts, entropies, names = slide.counts, slide.entropies, slide.class_map.class_names
-    pixels = dict(zip([*names, "other_tissue"], [*counts.analysed[1:], counts.analysed[0]]))
-    sizes = {**pixels, "analysed_tissue": sum(counts.analysed), "unread": counts.unread}
+    pixels = dict(zip([*names, "other_tissue"], [*counts.tissue[1:], counts.tissue[0]]))
+    sizes = {**pixels, "tissue": sum(counts.tissue), "analysed": counts.analysed, "unread": counts.unread}
     mm2 = (slide.class_map.mpp / 1000) ** 2
     rows = [_row(f"{name}_area", f"{size * mm2:.6f}", "mm2") for name, size in sizes.items()]
-    rows += [_part(f"{name}_share", sizes, name, ["analysed_tissue"]) for name in pixels]
+    rows += [_part(f"{name}_share", sizes, name, ["tissue"]) for name in pixels]
     for measure, part, other in RATIOS:
         if part in names and other in names:
             rows.append(_part(measure, sizes, part, [part, other]))
     first, *means = entropies.means()
     most = f"mean of entropy / log2({len(entropies.sums)})"
-    for name, mean in zip([*pixels, "analysed_tissue"], [*means, first, entropies.mean()]):
+    for name, mean in zip([*pixels, "tissue"], [*means, first, entropies.mean()]):
         value = "" if mean is None else f"{mean:.6f}"
         rows.append(_row(f"{name}_uncertainty", value, "share of greatest entropy", most))
     return rows

@@ -66,7 +66,7 @@ class SegmentedSlide:
 
     @cached_property
     def uncertainty(self) -> np.ndarray:
-        """Mean entropy at each pixel of the picture, uint8 [h, w]: 0 (certain) to 254; 255 where nothing was analysed.
+        """Mean entropy at each pixel of the picture, uint8 [h, w]: 0 (certain) to 254; 255 where there is no tissue.
 
         See :func:`lightmuseg.engine.entropy.uncertainty_map`.
         """

@@ -29,7 +29,7 @@ BAR_WIDTH, BAR_HEIGHT = 160, 16
 def write(path: Path, slide: SegmentedSlide) -> None:
     """Write a PNG: mean predictive entropy in colours over a grey picture of the slide, and below it scale and colours.
 
-    Where nothing was analysed the slide alone is shown; what could not be read is striped.
+    Where there is no tissue the slide alone is shown; what could not be read is striped.
 
     Reference:
         Smith and van der Walt, A better default colormap for matplotlib, SciPy 2015.

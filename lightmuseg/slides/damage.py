@@ -36,7 +36,7 @@ class Damage:
         damage, unread, read = cls(), 0, 0
         for row in store.records():
             unread += row["counts"]["unread"]
-            read += sum(row["counts"]["analysed"])
+            read += sum(row["counts"]["tissue"])
             damage.tiles += len(row["unread"])
             damage.finer += row["finer"]
             for reasons in row["unread"]:

@@ -12,9 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from lightmuseg.areas.area import Area, Intersection, WholeSlide
+from lightmuseg.areas.area import Area, Intersection, TissueMask, WholeSlide
+from lightmuseg.areas.glass import without_glass
 from lightmuseg.areas.region_of_interest import read_region
-from lightmuseg.areas.tissue import find_tissue, seen
+from lightmuseg.areas.tissue import seen, tissue_of
 from lightmuseg.engine.counts import Counts
 from lightmuseg.engine.entropy import Entropies
 from lightmuseg.engine.pipeline import fill_rows
@@ -133,7 +134,7 @@ class SlideJob:
             view = ModelView(reader, options.mpp)
             self._require_formats(view)
             with self._timed("planning"):
-                area, picture = self._area(view)
+                area, tissue, picture = self._area(view)
                 plan = plan_tiles(
                     (view.width, view.height), view.scale, area, self.runtime.tile_size, options.overlap, options.factor
                 )
@@ -144,7 +145,7 @@ class SlideJob:
             with self._timed("segmenting"):
                 fill_rows(
                     view, area, plan, self.runtime, store, options.batch_size, options.probabilities,
-                    self._progress,
+                    self._progress, tissue,
                 )  # fmt: skip
             counts, entropies = self._gathered(store)
             damage = Damage.of(store)
@@ -184,18 +185,20 @@ class SlideJob:
         yield
         self._seconds[stage] = round(time.monotonic() - started, 2)
 
-    def _area(self, view: ModelView) -> tuple[Area, LowPower | None]:
-        """What is analysed, and the picture in which tissue was looked for."""
-        level0, picture = view.reader.levels[0], None
+    def _area(self, view: ModelView) -> tuple[Area, TissueMask | None, LowPower | None]:
+        """What is analysed, what of it is no glass, and the picture in which tissue was looked for."""
+        level0 = view.reader.levels[0]
         areas: list[Area] = [WholeSlide(level0.width, level0.height)]
         if self.options.region:
             areas.append(read_region(self.options.region, level0.width, level0.height))
-        if self.options.tissue_mask:
-            picture = seen(view.reader)
-            if picture.unread.all():
-                raise nothing_read(self.slide, picture.reasons)
-            areas.append(find_tissue(picture.pixels, picture.factor, view.reader.mpp, picture.unread))
-        return areas[0] if len(areas) == 1 else Intersection(areas), picture
+        if not self.options.tissue_mask:
+            return areas[0] if len(areas) == 1 else Intersection(areas), None, None
+        picture = seen(view.reader)
+        if picture.unread.all():
+            raise nothing_read(self.slide, picture.reasons)
+        coarse = tissue_of(view.reader, picture)
+        area = Intersection([*areas, coarse])
+        return area, without_glass(view.reader, area, coarse, picture), picture
 
     def _gathered(self, store: RowStore) -> tuple[Counts, Entropies]:
         """What the rows say: pixels and entropy of each class."""
@@ -232,6 +235,7 @@ class SlideJob:
     ) -> dict[str, Any]:  # fmt: skip
         level0 = view.reader.levels[0]
         analysed0 = max(0.0, area.area0 - counts.unread * store.downsample**2)
+        analysed = analysed0 / (level0.width * level0.height)
         return {
             **environment(),
             "slide": str(self.slide),
@@ -245,7 +249,8 @@ class SlideJob:
             "map_mpp": store.mpp,
             "tiles": len(plan.tiles),
             "tiles_of_whole_slide": len(plan.xs_m) * len(plan.ys_m),
-            "analysed_share": round(analysed0 / (level0.width * level0.height), 6),
+            "analysed_share": round(analysed, 6),
+            "tissue_share": round(analysed * sum(counts.tissue) / max(1, counts.analysed), 6),
             "unread_tiles": damage.tiles,
             "unread_places": dict(damage.places.most_common(MAX_PLACES)),
             "warnings": warnings,

@@ -59,7 +59,7 @@ def warnings_of(
         _scale(view.reader),
         _coarse(view),
         nuclei_warning(view.reader.mpp, *fields_at(view, tissue, plan.tile_size)),
-        _tissue(sum(counts.analysed) * mm2),
+        _tissue(sum(counts.tissue) * mm2),
         _focus(places_blur(view, tissue, plan.tile_size)),
         _tissue_level(low_power, view.reader.mpp),
         _model_level(view.index, damage.finer),
@@ -176,7 +176,7 @@ def _tissue(mm2: float) -> str:
         return ""
     if not mm2:
         return "tissue: none was found; is it H&E, and is its region of interest on tissue?"
-    return f"tissue: only {mm2:.2g} mm2 were analysed, less than a core of 0.6 mm ({LEAST_TISSUE_MM2} mm2)."
+    return f"tissue: only {mm2:.2g} mm2 were found, less than a core of 0.6 mm ({LEAST_TISSUE_MM2} mm2)."
 
 
 def _focus(blurs: list[float]) -> str:

@@ -46,7 +46,7 @@ class Result:
         level0_mpp, map_mpp: um/px of them.
         class_names: of the map's indices from 1.
         warnings: lines about the slide.
-        areas_mm2: of the measurements, by name, such as "tumor" or "analysed_tissue".
+        areas_mm2: of the measurements, by name, such as "tumor" or "tissue".
         has_report: whether there is a page to print.
     """
 

@@ -58,7 +58,7 @@ def test_a_bad_slide_is_listed_and_the_same_command_does_only_what_is_missing(co
     assert float(rows["p2/HE"]["seconds_segmenting"]) == record["seconds"]["segmenting"]
     measured = {row["measure"]: row["value"] for row in csv.DictReader((out / "p2/HE/measurements.csv").open())}
     assert {name: rows["p2/HE"][name] for name in measured} == measured
-    assert float(measured["analysed_tissue_area"]) == pytest.approx((625 * 0.25e-3) ** 2, rel=0.01)
+    assert float(measured["tissue_area"]) == pytest.approx((625 * 0.25e-3) ** 2, rel=0.01)
     moments = {path: path.stat().st_mtime_ns for path in out.rglob("run.json")}
     (slides / "p2" / "damaged.tif").write_bytes((slides / "p1" / "HE.tif").read_bytes())
     run = cohort()

@@ -112,7 +112,7 @@ def test_means_of_the_classes_are_measured(slide, tmp_path):
     for index, name in enumerate(["other_tissue", *MULTI]):
         value = float(measured[f"{name}_uncertainty"]["value"])
         assert value == pytest.approx(sampled[classes == index].mean(), abs=0.02)
-    assert float(measured["analysed_tissue_uncertainty"]["value"]) == pytest.approx(sampled.mean(), abs=0.02)
+    assert float(measured["tissue_uncertainty"]["value"]) == pytest.approx(sampled.mean(), abs=0.02)
 
 
 def test_map_is_averaged_over_what_is_known(tmp_path):

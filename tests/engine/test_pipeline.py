@@ -69,8 +69,9 @@ def classes_of(probabilities):
 
 
 def segmented(
-    path, runtime, folder, area=None, overlap=0.25, factor=2, names=("tumor",), batch_size=3, view=None, progress=None
-):
+    path, runtime, folder, area=None, overlap=0.25, factor=2, names=("tumor",), batch_size=3, view=None, progress=None,
+    tissue=None,
+):  # fmt: skip
     """The map that the engine makes and, beside it, its probabilities and records; in memory where folder is None."""
     with open_slide(path) as reader:
         view = view or ModelView(reader, 0.25)
@@ -78,7 +79,7 @@ def segmented(
         plan = plan_tiles((view.width, view.height), view.scale, area, runtime.tile_size, overlap, factor)
         about = plan, 0.25 * factor, view.scale * factor, names
         store = RowStore(folder, *about) if folder else MemoryRows(*about)
-        fill_rows(view, area, plan, runtime, store, batch_size, True, progress)
+        fill_rows(view, area, plan, runtime, store, batch_size, True, progress, tissue)
     whole = np.concatenate(list(store.bands(1000)))
     return whole, np.concatenate(list(store.bands(1000, "probabilities")), axis=1), list(store.records())
 
@@ -116,8 +117,30 @@ def test_area_keeps_what_it_covers_and_counts_it(slide, tmp_path):
     # an output pixel is two of level 0, a grid's 16
     wanted = np.kron(grid, np.ones((8, 8), bool))[: part.shape[0], : part.shape[1]]
     assert np.array_equal(part, np.where(wanted, whole, 0))
-    counted = np.sum([record["counts"]["analysed"] for record in records], axis=0)
+    counted = np.sum([record["counts"]["tissue"] for record in records], axis=0)
     assert np.array_equal(counted, np.bincount(whole[wanted], minlength=5))
+
+
+@pytest.mark.parametrize("factor", [2, 8])
+def test_glass_has_no_class_no_probability_and_no_uncertainty(slide, tmp_path, factor):
+    runtime = torch_runtime(random_network(5), tile_size=SIDE)
+    analysed, tissue = np.random.default_rng(5).random((2, 41, 35)) < 0.5
+    areas = TissueMask(analysed, 16.0), TissueMask(tissue, 16.0)
+    whole, probabilities, looked = segmented(
+        slide.path, runtime, tmp_path / "all", areas[0], factor=factor, names=NAMES
+    )
+    part, shown, records = segmented(
+        slide.path, runtime, tmp_path / "part", areas[0], factor=factor, names=NAMES, tissue=areas[1]
+    )
+    rows, columns = (((np.arange(side) + 0.5) * factor // 16).astype(int) for side in part.shape)
+    kept = (analysed & tissue)[np.ix_(rows, columns)]
+    assert np.array_equal(part, np.where(kept, whole, 0))
+    assert np.array_equal(shown, np.where(kept, probabilities, 0))
+    counts = [record["counts"] for record in records]
+    assert sum(count["analysed"] for count in counts) == analysed[np.ix_(rows, columns)].sum()
+    assert np.array_equal(np.sum([count["tissue"] for count in counts], axis=0), np.bincount(part[kept], minlength=5))
+    samples = sum(sum(record["entropies"]["samples"]) for record in records)
+    assert samples == kept[::4, ::4].sum() < sum(sum(record["entropies"]["samples"]) for record in looked)
 
 
 class Broken(ModelView):

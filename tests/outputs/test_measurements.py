@@ -18,13 +18,14 @@ NAMES = ("tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris")
 
 @pytest.fixture
 def slide():
-    """Class indices and where they were analysed; unread pixels on both sides."""
+    """Class indices, where they were analysed and where of that was tissue; unread pixels inside and outside."""
     random = np.random.default_rng(0)
     analysed = random.random((403, 307)) < 0.6
     classes = random.choice(5, (403, 307), p=[0.1, 0.3, 0.4, 0.15, 0.05]).astype(np.uint8)
-    classes[~analysed] = 0
+    tissue = analysed & (random.random((403, 307)) < 0.8)
+    classes[~tissue] = 0
     classes[200:220] = 255
-    return classes, analysed
+    return classes, analysed, tissue
 
 
 def write_measurements(path, counts, names, mpp):
@@ -39,21 +40,22 @@ def table_of(path):
     return {name: row for name, row in rows.items() if not name.endswith("_uncertainty")}
 
 
-def counted(classes, analysed, names=NAMES):
+def counted(classes, analysed, tissue, names=NAMES):
     counts = Counts.of(names)
-    counts.add(classes, analysed)
+    counts.add(classes, analysed, tissue)
     return counts
 
 
 def test_areas_shares_and_ratios_are_sums_over_the_map(tmp_path, slide):
-    classes, analysed = slide
-    write_measurements(tmp_path / "m.csv", counted(classes, analysed), NAMES, 0.5)
+    classes, analysed, tissue = slide
+    write_measurements(tmp_path / "m.csv", counted(*slide), NAMES, 0.5)
     table = table_of(tmp_path / "m.csv")
-    read = analysed & (classes != 255)
+    read = tissue & (classes != 255)
     pixels = {name: (classes[read] == index).sum() for index, name in enumerate(["other_tissue", *NAMES])}
     expected = {
         **{f"{name}_area": n * 0.25e-6 for name, n in pixels.items()},
-        "analysed_tissue_area": read.sum() * 0.25e-6,
+        "tissue_area": read.sum() * 0.25e-6,
+        "analysed_area": (analysed & (classes != 255)).sum() * 0.25e-6,
         "unread_area": (classes == 255).sum() * 0.25e-6,
         **{f"{name}_share": n / read.sum() for name, n in pixels.items()},
         "tumor_stroma_ratio": pixels["stroma"] / (pixels["tumor"] + pixels["stroma"]),
@@ -78,15 +80,14 @@ def test_definitions_hold_for_the_areas_of_the_same_table(tmp_path, slide):
 
 
 def test_blocks_rows_and_a_resumed_run_add_up_to_the_whole(slide):
-    classes, analysed = slide
     total = Counts.of(NAMES)
     for top in range(0, 403, 100):
         row = Counts.of(NAMES)
         for left in range(0, 307, 64):
             box = slice(top, top + 100), slice(left, left + 64)
-            row.add(classes[box], analysed[box])
+            row.add(*(array[box] for array in slide))
         total.merge(Counts(**json.loads(json.dumps(dataclasses.asdict(row)))))
-    assert total == counted(classes, analysed)
+    assert total == counted(*slide)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_blocks_rows_and_a_resumed_run_add_up_to_the_whole(slide):
 def test_a_model_has_the_ratios_of_its_classes(tmp_path, names, ratios):
     write_measurements(tmp_path / "m.csv", Counts([5, 3, 1][: len(names) + 1]), names, 1.0)
     table = table_of(tmp_path / "m.csv")
-    areas = [*names, "other_tissue", "analysed_tissue", "unread"]
+    areas = [*names, "other_tissue", "tissue", "analysed", "unread"]
     shares = [*names, "other_tissue"]
     assert list(table) == [f"{name}_area" for name in areas] + [f"{name}_share" for name in shares] + ratios
     assert [table[name]["value"] for name in ratios] == ["0.750000"] * len(ratios)

@@ -69,7 +69,7 @@ def record_of(slide="/data/slides/A 1.svs", names=MULTI, warnings=(), **more):
         "platform": "Machine-1", "processors": 77, "command": ["lightmuseg", "segment"],
         "slide": slide, "slide_sha256": "5" * 64, "reader": "cucim", "level0_size": [80_000, 60_000],
         "level0_mpp": 0.25, "map_size": [40_000, 30_000], "map_mpp": 0.5, "tiles": 1234, "tiles_of_whole_slide": 5000,
-        "analysed_share": 0.25, "unread_tiles": 0, "warnings": list(warnings),
+        "analysed_share": 0.25, "tissue_share": 0.2, "unread_tiles": 0, "warnings": list(warnings),
         "options": {"output_dir": "/results", "class_names": list(names)},
         "model": {"weights_sha256": "7" * 64, "network": "LightMuSeg", "runtime": "openvino"}, **more,
     }  # fmt: skip
@@ -87,7 +87,7 @@ def slide_of(classes, names, counts, entropies, record, options, picture):
 
 
 def write(folder, names=MULTI, thumbnail=None, **more):
-    counts = Counts([50, *range(100, 100 + 4 * 77, 77)][: len(names) + 1], 4)
+    counts = Counts([50, *range(100, 100 + 4 * 77, 77)][: len(names) + 1], 4, 2000)
     entropies = Entropies([1000 * n for n in range(len(names) + 1)], [20] * (len(names) + 1))
     thumbnail = np.full((300, 400, 3), (200, 120, 180), np.uint8) if thumbnail is None else thumbnail
     classes = np.zeros(thumbnail.shape[:2], np.uint8)
@@ -176,7 +176,7 @@ def test_nothing_outside_the_page_is_referred_to(tmp_path):
 def test_warnings_stand_before_everything_that_was_measured(tmp_path):
     page, _ = write(tmp_path, warnings=["focus: 3 of 8 places are blurred.", "tissue: little."])
     assert "2 warnings Focus: 3 of 8 places are blurred. Tissue: little." in page.words
-    assert page.words.index("2 warnings") < page.words.index("Tissue analysed")
+    assert page.words.index("2 warnings") < page.words.index("Areas")
     assert "No warnings" not in page.words
     assert "No warnings" in write(tmp_path)[0].words
 

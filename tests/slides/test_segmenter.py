@@ -128,7 +128,7 @@ def test_record_says_what_the_result_rests_on(slide, tmp_path):
     assert record["map_size"] == [500, 500]
     assert record["unread_tiles"] == 0
     # 250 um by 250 um
-    assert record["warnings"] == ["tissue: only 0.062 mm2 were analysed, less than a core of 0.6 mm (0.28 mm2)."]
+    assert record["warnings"] == ["tissue: only 0.062 mm2 were found, less than a core of 0.6 mm (0.28 mm2)."]
     (row,) = csv.DictReader((tmp_path / "out" / "report.csv").open())
     assert row["warnings"] == record["warnings"][0]
     assert record["warnings"][0][1:] in (tmp_path / "out" / "A 1" / "report.html").read_text(encoding="utf-8")
@@ -163,7 +163,7 @@ def test_region_alone_is_segmented(slide, tmp_path):
     inside[100:300, 50:200] = True
     assert np.array_equal(classes, np.where(inside, expected_classes(slide, 1), 0))
     measured = {row["measure"]: row["value"] for row in csv.DictReader((tmp_path / "out/A 1/measurements.csv").open())}
-    assert float(measured["analysed_tissue_area"]) == pytest.approx(300 * 400 * 0.0625e-6)
+    assert float(measured["tissue_area"]) == pytest.approx(300 * 400 * 0.0625e-6)
 
 
 @pytest.mark.parametrize("ending", ["tif", "jpg"])

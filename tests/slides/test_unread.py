@@ -95,9 +95,9 @@ def test_what_no_level_gives_is_unread_everywhere(slide, tmp_path):
     assert np.array_equal(classes[~lost], expected[~lost])
     measured = areas(folder)
     assert measured["unread_area"] == pytest.approx(0.256**2)
-    whole = areas(good)["analysed_tissue_area"]
-    assert measured["analysed_tissue_area"] == pytest.approx(whole - 0.256**2)
-    assert record["analysed_share"] == pytest.approx(measured["analysed_tissue_area"] / 0.768**2, rel=0.05)
+    whole = areas(good)["tissue_area"]
+    assert measured["tissue_area"] == pytest.approx(whole - 0.256**2)
+    assert record["analysed_share"] == pytest.approx(measured["tissue_area"] / 0.768**2, rel=0.05)
     assert record["unread_tiles"] > 0
     (place,) = record["unread_places"]
     assert "256, 256" in place

@@ -65,7 +65,7 @@ def write_result(folder, slide, classes, warnings=(), size=(WIDTH, HEIGHT), mpp=
     step0 = max(1.0, max(size) / 2000)
     grey = np.full((math.ceil(size[1] / step0), math.ceil(size[0] / step0), 3), 230, np.uint8)
     counts = Counts.of(NAMES)
-    counts.add(classes, np.ones_like(classes, bool))
+    counts.add(classes, *np.ones((2, *classes.shape), bool))
     results = segmented(class_map, counts=counts, entropies=Entropies.of(NAMES), picture=grey, step0=step0)
     for name in ("classes.tif", "regions.geojson", "overlay.png", "measurements.csv"):
         FORMATS[name].write(folder / name, results)

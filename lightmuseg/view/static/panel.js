@@ -3,7 +3,7 @@
 import { areaMm2, percent } from "./quantities.js";
 import { nameOf } from "./list.js";
 
-const SUMS = { other_tissue: "other tissue", analysed_tissue: "analysed tissue" };
+const SUMS = { other_tissue: "other tissue", tissue: "tissue", analysed: "analysed" };
 const find = (name) => document.querySelector(`#${name}`);
 
 export function showDetails(details, shown, toggle) {
@@ -16,8 +16,8 @@ export function showDetails(details, shown, toggle) {
     line.textContent = text;
     return line;
   }));
-  const analysed = areas_mm2.analysed_tissue;
-  find("classes").replaceChildren(...classes.map((one, number) => classLine(one, number, analysed, shown, toggle)));
+  const tissue = areas_mm2.tissue;
+  find("classes").replaceChildren(...classes.map((one, number) => classLine(one, number, tissue, shown, toggle)));
   find("areas").tBodies[0].replaceChildren(
     ...Object.entries(SUMS).filter(([name]) => areas_mm2[name] !== undefined).map(([name, text]) => {
       const row = document.createElement("tr");
@@ -36,7 +36,7 @@ export function showDetails(details, shown, toggle) {
   find("facts").title = slide.path;
 }
 
-function classLine({ index, name, colour, area_mm2 }, number, analysed, shown, toggle) {
+function classLine({ index, name, colour, area_mm2 }, number, tissue, shown, toggle) {
   const box = document.createElement("input");
   box.type = "checkbox";
   box.checked = shown.has(index);
@@ -49,9 +49,9 @@ function classLine({ index, name, colour, area_mm2 }, number, analysed, shown, t
   const size = document.createElement("output");
   if (area_mm2 !== null) {
     size.textContent = areaMm2(area_mm2);
-    if (analysed > 0 && name !== "unread") {
+    if (tissue > 0 && name !== "unread") {
       const share = document.createElement("small");
-      share.textContent = percent(area_mm2 / analysed);
+      share.textContent = percent(area_mm2 / tissue);
       size.append(share);
     }
   }
