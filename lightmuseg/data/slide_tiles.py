@@ -21,7 +21,7 @@ from lightmuseg.wsi.readers import SlideReader, open_slide
 from lightmuseg.wsi.slide_search import PICTURES, find_slides
 from lightmuseg.wsi.tiff import checked_mpp
 
-from .bcss import CODES, read_mask
+from .bcss import read_mask
 from .slide_loading import MaskTile, SlideTile
 from .tile_manifest import MANIFEST, place_of, tiles_by_region, tiles_of_split
 from .tiles import filled
@@ -74,7 +74,7 @@ def load_slide_tiles(
         for tile in tiles_of[source["roi"]]:
             name = f"{tile['roi']}_x{tile['x']}_y{tile['y']}"
             box0, size = _box0(tile, source, size0, tile_size)
-            mask = filled(codes[tile["y"] :, tile["x"] :][:tile_size, :tile_size], tile_size, CODES["outside_roi"])
+            mask = filled(codes[tile["y"] :, tile["x"] :][:tile_size, :tile_size], tile_size)
             samples.append(
                 {
                     "image": SlideTile(name, str(reader.path), reader.mpp, box0, size, tile_size),

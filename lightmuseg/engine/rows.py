@@ -19,7 +19,7 @@ from .plan import Plan
 # what zipfile raises on a file that a power failure cut short
 _BROKEN = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 # Of what is in a row's file: a run that started with another is not resumed.
-FORMAT = 3
+FORMAT = 4
 
 
 class Rows(ABC):
