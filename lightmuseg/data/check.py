@@ -13,6 +13,7 @@ from PIL import Image
 from lightmuseg.errors import InputError
 from lightmuseg.provenance import sha256_of
 from lightmuseg.wsi.images import read_codes, read_rgb
+from lightmuseg.wsi.mirroring import mirrored
 
 from .bcss import Region, find_regions
 from .bcss_wsss import find_patches
@@ -97,28 +98,34 @@ def _compare(
     pixels, codes = (part if part is None else Image.fromarray(part) for part in read_region(region, coding, mpp))
     if (entry["width"], entry["height"]) != codes.size:
         raise InputError(f"{output}: says another size than {region.mask} has; prepare the dataset again.")
-    sources = {"mask": (codes, 0, read_codes)}
+    sources = {"mask": (codes, _crop, read_codes)}
     if pixels is not None:
-        sources["image"] = pixels, (255, 255, 255), read_rgb
+        sources["image"] = pixels, _mirrored_crop, read_rgb
     for tile in tiles:
         place = f"x {tile['x']}, y {tile['y']} of {tile['roi']}"
-        counts = {str(code): n for code, n in enumerate(_crop(codes, tile, size, 0).histogram()) if n}
+        counts = {str(code): n for code, n in enumerate(_crop(codes, tile, size).histogram()) if n}
         if tile["code_pixels"] != counts:
             raise InputError(f"{output}: counts other pixels at {place} than {region.mask} has.")
         if region.image is None:
             continue
         check_tile(output, tile)
-        for kind, (picture, fill, read) in sources.items():
+        for kind, (picture, crop, read) in sources.items():
             path = output / tile[kind]
-            if not np.array_equal(read(path), np.asarray(_crop(picture, tile, size, fill))):
+            if not np.array_equal(read(path), np.asarray(crop(picture, tile, size))):
                 raise InputError(
                     f"{path}: differs from {region.files[kind]} at {place}; delete the dataset and prepare it again."
                 )
     return len(region.files)
 
 
-def _crop(image: Image.Image, tile: dict[str, Any], size: int, fill: int | tuple[int, int, int]) -> Image.Image:
+def _crop(image: Image.Image, tile: dict[str, Any], size: int) -> Image.Image:
+    """A tile of a mask or picture; 0 outside of it."""
+    return image.crop((tile["x"], tile["y"], tile["x"] + size, tile["y"] + size))
+
+
+def _mirrored_crop(image: Image.Image, tile: dict[str, Any], size: int) -> Image.Image:
+    """A tile of a picture, which is mirrored right of it and below."""
     x, y = tile["x"], tile["y"]
-    whole = Image.new(image.mode, (size, size), fill)
-    whole.paste(image.crop((x, y, min(x + size, image.width), min(y + size, image.height))))
-    return whole
+    inside = image.crop((x, y, min(x + size, image.width), min(y + size, image.height)))
+    xs, ys = (mirrored(0, size, side) for side in inside.size)
+    return Image.fromarray(np.asarray(inside)[ys[:, None], xs])

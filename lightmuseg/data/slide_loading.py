@@ -15,7 +15,7 @@ from monai.transforms import MapTransform
 
 from lightmuseg.errors import InputError
 from lightmuseg.wsi.model_view import read_box
-from lightmuseg.wsi.readers import WHITE, UnreadablePixels
+from lightmuseg.wsi.readers import UnreadablePixels
 from lightmuseg.wsi.readers.opening import kept_open
 
 from .tiles import filled
@@ -26,7 +26,7 @@ class SlideTile:
     """Where a tile's pixels lie.
 
     ``box0``, (x0, y0, width0, height0) in level-0 pixels of ``mpp`` um/px, becomes ``size``, (width, height) in pixels;
-    what is missing to a square of ``tile_size`` right and below is white.
+    what is missing to a square of ``tile_size`` right and below is mirrored.
     """
 
     name: str
@@ -75,7 +75,7 @@ class LoadSlideTiled(MapTransform):
             except UnreadablePixels as error:
                 # by its line a loader's worker tells its parent of an InputError, not of other kinds
                 raise InputError(str(error)) from error
-            result[key] = _tensor(filled(pixels, tile.tile_size, WHITE).transpose(2, 0, 1), tile.name)
+            result[key] = _tensor(filled(pixels, tile.tile_size).transpose(2, 0, 1), tile.name)
         return result
 
 

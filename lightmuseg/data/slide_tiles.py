@@ -18,7 +18,7 @@ from lightmuseg.provenance import sha256_of
 from lightmuseg.wsi.readers import SlideReader, open_slide
 from lightmuseg.wsi.slide_search import PICTURES, find_slides
 
-from .bcss import CODES, read_mask
+from .bcss import read_mask
 from .region_pixels import resampled_codes
 from .slide_loading import MaskTile, SlideTile
 from .tile_manifest import place_of, tiles_by_region, tiles_of_split
@@ -70,7 +70,7 @@ def load_slide_tiles(
         for tile in tiles_of[source["roi"]]:
             name = f"{tile['roi']}_x{tile['x']}_y{tile['y']}"
             box0, size = _box0(tile, source, steps0, tile_size)
-            mask = filled(codes[tile["y"] :, tile["x"] :][:tile_size, :tile_size], tile_size, CODES["outside_roi"])
+            mask = filled(codes[tile["y"] :, tile["x"] :][:tile_size, :tile_size], tile_size)
             samples.append(
                 {
                     "image": SlideTile(name, str(reader.path), reader.mpp, box0, size, tile_size),

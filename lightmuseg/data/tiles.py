@@ -21,7 +21,7 @@ from lightmuseg.provenance import sha256_of
 from lightmuseg.text_files import write_json
 from lightmuseg.wsi.tiff import checked_mpp
 
-from .bcss import CODE_NAMES, UNANNOTATED, Region
+from .bcss import CODE_NAMES, CODES, UNANNOTATED, Region
 from .parallel import Progress, each
 from .region_pixels import read_region, region_size
 from .tile_manifest import FORMAT, MANIFEST, check_tile, read_manifest
@@ -95,10 +95,16 @@ def even_tile_starts(length: int, tile_size: int, overlap: float = 0.0) -> list[
     return [round(index * spread / max(1, steps)) for index in range(steps + 1)]
 
 
-def filled(pixels: np.ndarray, tile_size: int, value: int) -> np.ndarray:
-    """Pixels [h, w] or [h, w, 3] as a whole tile: ``value`` to the right and below where they are fewer."""
-    missing = [(0, tile_size - pixels.shape[0]), (0, tile_size - pixels.shape[1])] + [(0, 0)] * (pixels.ndim - 2)
-    return np.pad(pixels, missing, constant_values=value)
+def filled(pixels: np.ndarray, tile_size: int) -> np.ndarray:
+    """A picture [h, w, 3] or mask of BCSS codes [h, w] as a whole tile.
+
+    What is missing to the right and below is, of a picture, the picture mirrored, as inference sees it outside of a
+    slide; of a mask outside_roi.
+    """
+    missing = [(0, tile_size - pixels.shape[0]), (0, tile_size - pixels.shape[1])]
+    if pixels.ndim == 2:
+        return np.pad(pixels, missing, constant_values=CODES["outside_roi"])
+    return np.pad(pixels, [*missing, (0, 0)], mode="reflect")
 
 
 def write_dataset(
@@ -107,8 +113,8 @@ def write_dataset(
     """Write the tiles of ``cuts`` to ``output``, or do nothing where they are there already.
 
     A tile is the exact crop of its region at the dataset's um/px, which the manifest says; where the region is smaller
-    than a tile it is filled up with white and the code outside_roi. Of regions without an image only the manifest is
-    written. ``output`` appears when it is complete.
+    than a tile it is filled up with its picture mirrored and the code outside_roi. Of regions without an image only the
+    manifest is written. ``output`` appears when it is complete.
 
     Args:
         cuts: what to cut, with the split of each.
@@ -237,7 +243,7 @@ def _cut(cut: Cut, output: Path, tiling: Tiling) -> list[dict[str, Any]]:
     tiles = []
     for x, y in tiling.corners(box, cut.overlap):
         inside = slice(y, min(y + size, top + height)), slice(x, min(x + size, left + width))
-        tile_codes = filled(codes[inside], size, 0)
+        tile_codes = filled(codes[inside], size)
         counts = np.bincount(tile_codes.ravel(), minlength=len(CODE_NAMES))
         if 1 - counts[list(UNANNOTATED)].sum() / size**2 < tiling.min_annotated:
             continue
@@ -247,7 +253,7 @@ def _cut(cut: Cut, output: Path, tiling: Tiling) -> list[dict[str, Any]]:
         tile["code_pixels"] = {str(code): int(count) for code, count in enumerate(counts) if count}
         if image is not None:
             name = f"{region.name}_x{x}_y{y}"
-            tile |= _written(output, f"images/{name}{tiling.ending}", "image", filled(image[inside], size, 255))
+            tile |= _written(output, f"images/{name}{tiling.ending}", "image", filled(image[inside], size))
             tile |= _written(output, f"masks/{name}.png", "mask", tile_codes)
         tiles.append(tile)
     return tiles

@@ -46,6 +46,8 @@ class Merger:
         scale = plan.factor // stride
         self._edges_x = [scale * edge for edge in plan.edges_x]
         self._edges_y = [scale * edge for edge in plan.edges_y]
+        self._starts_x = [start // stride for start in plan.xs_m]
+        self._starts_y = [start // stride for start in plan.ys_m]
         self._finish = finish
         # of each cell the parts of tiles in it: rows and columns of the cell, logits * window, window
         self._parts: dict[tuple[int, int], list] = {}
@@ -60,8 +62,8 @@ class Merger:
         self._finish_before(tile)
         window = self._window if unread is None else np.where(unread, np.float32(0), self._window)
         weighted = None if logits is None else logits * window
-        for i, rows, tile_rows in self._overlaps(self._edges_y, tile[0]):
-            for j, columns, tile_columns in self._overlaps(self._edges_x, tile[1]):
+        for i, rows, tile_rows in self._overlaps(self._starts_y[tile[0]], self._edges_y, tile[0]):
+            for j, columns, tile_columns in self._overlaps(self._starts_x[tile[1]], self._edges_x, tile[1]):
                 if (i, j) not in self._parts:
                     self._parts[i, j] = []
                     heapq.heappush(self._pending, (i, j))
@@ -75,9 +77,9 @@ class Merger:
         """Finish what is left, after the last tile."""
         self._finish_before((len(self._edges_y), 0))
 
-    def _overlaps(self, edges: list[int], index: int) -> list[tuple[int, slice, slice]]:
+    def _overlaps(self, start: int, edges: list[int], index: int) -> list[tuple[int, slice, slice]]:
         """The cells that tile ``index`` reaches along one axis: number, its part of the cell, that of the tile."""
-        start, end = edges[index], edges[index] + self._side
+        end = start + self._side
         cells = itertools.takewhile(lambda cell: edges[cell] < end, range(index, len(edges) - 1))
         spans = ((cell, edges[cell], min(edges[cell + 1], end)) for cell in cells)
         return [(cell, slice(0, high - low), slice(low - start, high - start)) for cell, low, high in spans]

@@ -76,9 +76,8 @@ def fill_rows(
 
 def _first_row(plan: Plan, finished: int) -> int:
     """The first row of tiles that reaches into the first row that is not finished."""
-    edges = plan.edges_y
-    side = plan.tile_size // plan.factor
-    return next(row for row in range(finished + 1) if edges[row] + side > edges[finished])
+    begins_m = plan.edges_y[finished] * plan.factor
+    return next(row for row in range(finished + 1) if plan.ys_m[row] + plan.tile_size > begins_m)
 
 
 def _read(view: ModelView, plan: Plan, batches: list) -> Iterator[tuple[Any, list[np.ndarray | UnreadablePixels]]]:
@@ -129,7 +128,7 @@ class RowWriter:
         self._damage: defaultdict[int, dict[str, Any]] = defaultdict(lambda: {"unread": [], "finer": 0})
         # Of the highest row, for all of them: what is as wide as the slide and allocated anew for each row leaves holes
         # in the heap that small pieces settle in, gigabytes of them in the end.
-        self._edges_y = [min(edge, plan.height) for edge in plan.edges_y]
+        self._edges_x, self._edges_y = plan.edges_x, plan.edges_y
         highest = max(below - above for above, below in itertools.pairwise(self._edges_y))
         self._classes = np.empty((highest, plan.width), np.uint8)
         self._entropy = np.empty((-(-highest // STEP) + 1, samples_before(plan.width)), np.uint8)
@@ -189,7 +188,7 @@ class RowWriter:
             return
         self._store_until(row)
         upper, lower = self._edges_y[row : row + 2]
-        left, right = (min(edge, self._plan.width) for edge in self._plan.edges_x[column : column + 2])
+        left, right = self._edges_x[column : column + 2]
         height, width = lower - upper, right - left
         grid = left * self._step0, upper * self._step0, self._step0, width, height
         wanted = self._area.mask(*grid)
@@ -202,7 +201,7 @@ class RowWriter:
             values = _squares(probabilities_of(logits), reduction).mean(axis=(-3, -1))
             missing = _squares(missing, reduction).any(axis=(-3, -1))
             threshold, probable = 0.5, np.asarray
-        values, known = values[:, :height, :width], tissue & ~missing[:height, :width]
+        known = tissue & ~missing
         classes = np.where(known, indices_of(values, threshold), np.uint8(UNREAD))
         classes[~tissue] = OTHER
         self._classes[:height, left:right] = classes

@@ -1,7 +1,7 @@
 """Where the tiles of a slide lie.
 
 The output's grid is laid over the slide from its left upper corner; tiles begin on it, so that a tile's logits and the
-output's pixels coincide.
+output's pixels coincide. The first ones begin outside of the slide, in a margin where it is seen mirrored.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from lightmuseg.areas.area import Area
 from lightmuseg.errors import InputError
+from lightmuseg.wsi.mirroring import mirrored_span
 
 MAX_OVERLAP = 0.5
 
@@ -22,7 +23,7 @@ class Plan:
         tile_size: side of a tile in model pixels.
         factor: model pixels to one of the output.
         width, height: of the output in its own pixels.
-        xs_m, ys_m: left and upper edges of the columns and rows of tiles, in model pixels.
+        xs_m, ys_m: left and upper edges of the columns and rows of tiles, in model pixels; the first may be negative.
         tiles: (row, column) of each tile that the area wants.
     """
 
@@ -40,13 +41,16 @@ class Plan:
 
     @property
     def edges_x(self) -> tuple[int, ...]:
-        """Borders of the columns of cells in output pixels; a cell reaches from its tile's corner to the next one's."""
-        return self._edges(self.xs_m)
+        """Borders of the columns of cells in output pixels; a cell reaches from its tile's corner to the next one's.
+
+        The first cell begins, and the last one ends, with the map.
+        """
+        return 0, *(start // self.factor for start in self.xs_m[1:]), self.width
 
     @property
     def edges_y(self) -> tuple[int, ...]:
         """Borders of the rows of cells, in output pixels."""
-        return self._edges(self.ys_m)
+        return 0, *(start // self.factor for start in self.ys_m[1:]), self.height
 
     def part(self) -> tuple[Plan, tuple[int, int]]:
         """A plan of only the rows and columns that its tiles lie in, and where that begins: (xm, ym).
@@ -55,7 +59,7 @@ class Plan:
         """
         rows, columns = ([tile[axis] for tile in self.tiles] for axis in (0, 1))
         xs_m, ys_m = (starts[min(used) : max(used) + 1] for starts, used in ((self.xs_m, columns), (self.ys_m, rows)))
-        corner = xs_m[0], ys_m[0]
+        corner = max(0, xs_m[0]), max(0, ys_m[0])
         ends = (
             (xs_m[-1] + self.tile_size, self.width * self.factor),
             (ys_m[-1] + self.tile_size, self.height * self.factor),
@@ -65,9 +69,6 @@ class Plan:
         xs_m, ys_m = (tuple(start - first for start in starts) for starts, first in zip((xs_m, ys_m), corner))
         return Plan(self.tile_size, self.factor, width, height, xs_m, ys_m, tiles), corner
 
-    def _edges(self, starts_m: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(start // self.factor for start in (*starts_m, starts_m[-1] + self.tile_size))
-
 
 def check_overlap(overlap: float) -> None:
     """Raise an InputError for a share of a tile that neighbours cannot have in common."""
@@ -76,17 +77,18 @@ def check_overlap(overlap: float) -> None:
 
 
 def tile_starts(size_m: int, tile_size: int, overlap: float, factor: int) -> tuple[int, ...]:
-    """Starts of tiles that cover ``size_m`` pixels, as MONAI's ``SlidingWindowInferer`` lays them.
+    """Starts of tiles that cover ``size_m`` pixels and their margin, as MONAI's ``SlidingWindowInferer`` lays them.
 
-    A tile begins every ``tile_size * (1 - overlap)`` pixels, the last one where it ends at the far edge; each on a
+    A tile begins every ``tile_size * (1 - overlap)`` pixels, the last one where it ends with the far margin; each on a
     multiple of ``factor``.
 
     >>> tile_starts(1500, 512, 0.25, 2)
-    (0, 384, 768, 988)
+    (-32, 352, 736, 1020)
     """
     step = max(factor, int(tile_size * (1 - overlap)) // factor * factor)
-    last = max(0, -(-size_m // factor) * factor - tile_size)
-    return (*range(0, last, step), last)
+    start, length = mirrored_span(size_m, tile_size, factor=factor)
+    last = start + length - tile_size
+    return (*range(start, last, step), last)
 
 
 def plan_tiles(size_m: tuple[int, int], scale: float, area: Area, tile_size: int, overlap: float, factor: int) -> Plan:

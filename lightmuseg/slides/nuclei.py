@@ -101,7 +101,7 @@ def _inside(view: ModelView, corners: list[tuple[int, int]]) -> Iterator[np.ndar
     for (x, y), box in zip(corners, view.read_batch(corners, FIELD_SIDE)):
         field = whole(box)
         if field is not None:
-            field = field[: view.height - y, : view.width - x]
+            field = field[max(0, -y) : view.height - y, max(0, -x) : view.width - x]
             if min(field.shape[:2]) >= LEAST_SIDE:
                 yield field
 

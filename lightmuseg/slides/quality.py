@@ -91,8 +91,8 @@ def places_blur(view: ModelView, corners_m: Sequence[tuple[int, int]], tile_size
         tile = whole(box)
         if tile is None:
             continue
-        # what lies beyond the slide's edge is white, and its border sharp
-        inside = Image.fromarray(tile[: view.height - ym, : view.width - xm]).reduce(half)
+        # beyond the slide's edge it is seen a second time
+        inside = Image.fromarray(tile[max(0, -ym) : view.height - ym, max(0, -xm) : view.width - xm]).reduce(half)
         if min(inside.size) >= LEAST_SIDE and np.std(inside.convert("L")) >= LEAST_CONTRAST:
             found.append(float(blur_effect(np.asarray(inside), channel_axis=-1)))
     return found
@@ -108,8 +108,11 @@ def tissue_corners(view: ModelView, area: Area, plan: Plan) -> list[tuple[int, i
 def _analysed_share(view: ModelView, area: Area, plan: Plan, corner_m: tuple[int, int]) -> float:
     """Of what a tile has of the slide, by 16 x 16 points."""
     x0, y0 = (place * view.scale for place in corner_m)
-    width, height = (min(1, (side - at) / plan.tile_size) for side, at in zip((view.width, view.height), corner_m))
-    return area.mask(x0, y0, plan.tile_size * view.scale / 16, 16, 16).mean() / (width * height)
+    width, height = (
+        min(side, at + plan.tile_size) - max(0, at) for side, at in zip((view.width, view.height), corner_m)
+    )
+    share = area.mask(x0, y0, plan.tile_size * view.scale / 16, 16, 16).mean()
+    return share * plan.tile_size**2 / (width * height)
 
 
 def _evenly(items: tuple | list, count: int) -> list:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .readers import WHITE, SlideReader, UnreadablePixels
-from .readers.reader import PartRead, paste
+from .mirroring import mirrored
+from .readers import SlideReader, UnreadablePixels
+from .readers.reader import PartRead
 from .resampling import level_for, read_resampled, resampled_box
 
 
@@ -36,7 +37,7 @@ def whole(box: np.ndarray | UnreadablePixels) -> np.ndarray | None:
 def read_box(
     reader: SlideReader, x0: float, y0: float, width0: float, height0: float, size: tuple[int, int]
 ) -> np.ndarray:
-    """uint8 [height, width, 3] of a box of level-0 pixels, at any place and scale; white right of the slide and below.
+    """uint8 [height, width, 3] of a box of level-0 pixels, at any scale; the slide mirrored right of it and below.
 
     Args:
         reader: the slide.
@@ -53,10 +54,21 @@ def read_box(
     index = level_for([level.downsample for level in reader.levels], finest)
     level = reader.levels[index]
     xl, yl, width, height = (n / level.downsample for n in (x0, y0, width0, height0))
-    if all(abs(length / n - 1) < tolerance for length, n in zip((width, height), size)):
-        return reader.read(index, round(xl), round(yl), *size)
-    box = resampled_box((xl, yl), (width, height), size, level)
-    return box.resampled(reader.read(index, *box.corner, *box.size))
+    as_is = all(abs(length / n - 1) < tolerance for length, n in zip((width, height), size))
+    corner, steps = ((round(xl), round(yl)), (1, 1)) if as_is else ((xl, yl), (width / size[0], height / size[1]))
+    inside = tuple(
+        max(1, min(n, round((limit - at) / step)))
+        for n, limit, at, step in zip(size, (level.width, level.height), corner, steps)
+    )
+    if as_is:
+        pixels = reader.read(index, *corner, *inside)
+    else:
+        extent = inside[0] * steps[0], inside[1] * steps[1]
+        pixels, unread, reasons = read_resampled(reader, index, resampled_box(corner, extent, inside, level))
+        if unread is not None:
+            raise UnreadablePixels(reasons[0])
+    missing = (0, size[1] - inside[1]), (0, size[0] - inside[0]), (0, 0)
+    return np.pad(pixels, missing, mode="reflect") if inside != size else pixels
 
 
 class ModelView:
@@ -85,6 +97,9 @@ class ModelView:
         self.index = level_for(downsamples, self.scale * (1 + tolerance))
         self._corner_m = 0, 0
         self._as_is = abs(self.scale / downsamples[self.index] - 1) < tolerance
+        level = reader.levels[self.index]
+        # what is mirrored outside: of a level that is read as it is its own pixels
+        self._seen_m = (level.width, level.height) if self._as_is else (self.width, self.height)
 
     def shifted(self, xm: int, ym: int) -> ModelView:
         """The view from a place of the slide on; what lies around it is the slide's own."""
@@ -93,53 +108,63 @@ class ModelView:
         return view
 
     def read_batch(self, corners_m: Sequence[tuple[int, int]], size: int) -> list[np.ndarray | UnreadablePixels]:
-        """Boxes of ``size`` x ``size`` at ``corners_m`` (xm, ym): uint8 [size, size, 3], white outside the slide.
+        """Boxes of ``size`` x ``size`` at ``corners_m`` (xm, ym): uint8 [size, size, 3], the slide mirrored outside it.
 
         One of which the level cannot give everything is an error, which holds what was read where anything was. The
         rest is taken from finer levels; never from a coarser one, which does not look like what a network has learned.
         """
-        corners_m = [(self._corner_m[0] + xm, self._corner_m[1] + ym) for xm, ym in corners_m]
+        size_m = min(size, self._seen_m[0]), min(size, self._seen_m[1])
+        # of each box the columns and rows of the slide that it shows, and the corner of what holds them all
+        places_m = [
+            [mirrored(first + at, size, limit) for first, at, limit in zip(self._corner_m, corner, self._seen_m)]
+            for corner in corners_m
+        ]
+        corners_m = [
+            tuple(min(int(at.min()), limit - side) for at, limit, side in zip(places, self._seen_m, size_m))
+            for places in places_m
+        ]
+        shown = [[at - start for at, start in zip(*box)] for box in zip(places_m, corners_m)]
         if not self._as_is:
             return self.reader.map(
-                lambda corner: self._completed(*corner, size, self._resampled(self.index, *corner, size)), corners_m
+                lambda box: self._completed(*box, size_m, self._resampled(self.index, box[0], size_m)),
+                list(zip(corners_m, shown)),
             )
-        boxes = self.reader.read_batch(self.index, corners_m, size, size)
-        for number, corner in enumerate(corners_m):
-            if isinstance(boxes[number], UnreadablePixels):
-                part = self.reader.read_partly(self.index, *corner, size, size)
-                boxes[number] = self._completed(*corner, size, part)
+        boxes = self.reader.read_batch(self.index, corners_m, *size_m)
+        for number, (corner, places) in enumerate(zip(corners_m, shown)):
+            box = boxes[number]
+            unreadable = isinstance(box, UnreadablePixels)
+            part = self.reader.read_partly(self.index, *corner, *size_m) if unreadable else (box, None, ())
+            boxes[number] = self._completed(corner, places, size_m, part)
         return boxes
 
-    def _completed(self, xm: int, ym: int, size: int, part: PartRead) -> np.ndarray | UnreadablePixels:
-        """A box, where its level cannot give everything with what finer levels can."""
+    def _completed(
+        self, corner_m: tuple[int, int], shown: Sequence[np.ndarray], size_m: tuple[int, int], part: PartRead
+    ) -> np.ndarray | UnreadablePixels:
+        """The columns and rows of a box that are ``shown``, what its level cannot give by finer levels."""
         pixels, unread, reasons = part
-        if unread is None:
-            return pixels
+        if unread is None or not _taken(unread, *shown).any():
+            return _taken(pixels, *shown)
         for index in range(self.index - 1, -1, -1):
             if not unread.any():
                 break
-            finer, missing, _ = self._resampled(index, xm, ym, size)
+            finer, missing, _ = self._resampled(index, corner_m, size_m)
             filled = unread if missing is None else unread & ~missing
             pixels = np.where(filled[..., None], finer, pixels)
             unread = unread & ~filled
-        inside = unread[max(0, -ym) : self.height - ym, max(0, -xm) : self.width - xm]
-        return UnreadablePixels(*reasons) if inside.all() else PartlyRead(pixels, unread, reasons)
+        pixels, unread = _taken(pixels, *shown), _taken(unread, *shown)
+        return UnreadablePixels(*reasons) if unread.all() else PartlyRead(pixels, unread, reasons)
 
-    def _resampled(self, index: int, xm: int, ym: int, size: int) -> PartRead:
-        """A box from a level, white outside of the slide."""
+    def _resampled(self, index: int, corner_m: tuple[int, int], size_m: tuple[int, int]) -> PartRead:
+        """A box inside the slide from a level."""
         level = self.reader.levels[index]
         step = self.scale / level.downsample
-        left, upper = max(0, xm), max(0, ym)
-        width, height = min(self.width, xm + size) - left, min(self.height, ym + size) - upper
-        box = np.full((size, size, 3), WHITE, np.uint8)
-        if min(width, height) <= 0:
-            return box, None, ()
-        place = resampled_box((left * step, upper * step), (width * step, height * step), (width, height), level)
-        pixels, unread, reasons = read_resampled(self.reader, index, place)
-        if (width, height) == (size, size):
-            return pixels, unread, reasons
-        paste(pixels, box, left - xm, upper - ym)
-        if unread is not None:
-            inside, unread = unread, np.zeros((size, size), bool)
-            paste(inside, unread, left - xm, upper - ym)
-        return box, unread, reasons
+        corner, extent = ((x * step, y * step) for x, y in (corner_m, size_m))
+        return read_resampled(self.reader, index, resampled_box(corner, extent, size_m, level))
+
+
+def _taken(box: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+    """These columns and rows of a box [h, w, ...]; where they are all of it, in order, the box itself."""
+    height, width = box.shape[:2]
+    if (len(ys), len(xs)) == (height, width) and (ys[-1] - ys[0], xs[-1] - xs[0]) == (height - 1, width - 1):
+        return box
+    return box[ys[:, None], xs]

@@ -35,12 +35,18 @@ def pixels(path):
     return np.array(Image.open(path))
 
 
-def crop(array, tile, fill):
-    """The square at the tile's x, y; ``fill`` beyond the array."""
-    square = np.full((TILE, TILE, *array.shape[2:]), fill, dtype=np.uint8)
+def crop(array, tile):
+    """The square at the tile's x, y; beyond the array a picture mirrored, as often as it takes, and a mask's 0."""
     part = array[tile["y"] : tile["y"] + TILE, tile["x"] : tile["x"] + TILE]
-    square[: part.shape[0], : part.shape[1]] = part
-    return square
+    if array.ndim == 2:
+        square = np.zeros((TILE, TILE), np.uint8)
+        square[: part.shape[0], : part.shape[1]] = part
+        return square
+    while len(part) < TILE:
+        part = np.concatenate([part, part[-2::-1] if len(part) > 1 else part])
+    while part.shape[1] < TILE:
+        part = np.concatenate([part, part[:, -2::-1] if part.shape[1] > 1 else part], axis=1)
+    return part[:TILE, :TILE]
 
 
 def test_tiles_cover_every_length_with_the_fewest():
@@ -82,8 +88,8 @@ def test_overlapping_tiles_are_exact_crops(bcss, tmp_path):
     manifest = prepare_bcss(bcss.folder, tmp_path / "out", tile_size=TILE, overlap=0.5)
     assert len(manifest["tiles"]) > len(apart["tiles"])
     for tile in manifest["tiles"]:
-        assert np.array_equal(pixels(tmp_path / "out" / tile["image"]), crop(bcss.images[tile["roi"]], tile, 255))
-        assert np.array_equal(pixels(tmp_path / "out" / tile["mask"]), crop(bcss.masks[tile["roi"]], tile, 0))
+        assert np.array_equal(pixels(tmp_path / "out" / tile["image"]), crop(bcss.images[tile["roi"]], tile))
+        assert np.array_equal(pixels(tmp_path / "out" / tile["mask"]), crop(bcss.masks[tile["roi"]], tile))
 
 
 def test_tiles_of_a_region_stand_together_row_by_row(bcss, tmp_path):
@@ -140,11 +146,11 @@ def test_second_run_without_tile_files_changes_nothing(bcss, without_files, snap
     assert again["tiles"] == without_files.manifest["tiles"]
 
 
-def test_tiles_are_exact_crops_filled_with_white_and_outside_roi(prepared):
+def test_tiles_are_exact_crops_filled_with_their_mirror_image_and_outside_roi(prepared):
     for tile in prepared.manifest["tiles"]:
         image, mask = prepared.bcss.images[tile["roi"]], prepared.bcss.masks[tile["roi"]]
-        assert np.array_equal(pixels(prepared.output / tile["image"]), crop(image, tile, 255))
-        assert np.array_equal(pixels(prepared.output / tile["mask"]), crop(mask, tile, 0))
+        assert np.array_equal(pixels(prepared.output / tile["image"]), crop(image, tile))
+        assert np.array_equal(pixels(prepared.output / tile["mask"]), crop(mask, tile))
 
 
 def test_tiles_cover_every_region(prepared):

@@ -12,11 +12,13 @@ from lightmuseg.engine.plan import plan_tiles
 
 SIZES = [((300, 221), 0.25), ((130, 64), 0.5), ((200, 131), 0.0), ((90, 170), 0.3), ((64, 64), 0.25)]
 TILE = 64
+# a quarter of a tile
+MARGIN = 16
 
 
 def merged(plan, stride, channels, logits_of):
     """The map [C, H, W] that a merger makes of a plan's tiles, and where nothing came; in output pixels."""
-    shape = plan.edges_y[-1] * plan.factor // stride, plan.edges_x[-1] * plan.factor // stride
+    shape = plan.height * plan.factor // stride, plan.width * plan.factor // stride
     values, missing = np.full((channels, *shape), np.nan, np.float32), np.ones(shape, bool)
     order = []
 
@@ -41,13 +43,15 @@ def test_map_is_that_of_monais_inferer(size, overlap, stride):
     width, height = (side + side % 2 for side in size)
     image = torch.rand(1, 3, height, width)
     network = torch.nn.Conv2d(3, 4, 7, padding=3, stride=stride)
+    framed, frame = torch.nn.functional.pad(image, [MARGIN] * 4, mode="reflect"), MARGIN // stride
     with torch.no_grad():
-        expected = SlidingWindowInferer((TILE, TILE), 1, overlap, mode="gaussian")(image, network)[0].numpy()
+        expected = SlidingWindowInferer((TILE, TILE), 1, overlap, mode="gaussian")(framed, network)[0].numpy()
+    expected = expected[:, frame:-frame, frame:-frame]
 
     def logits_of(corner):
-        x, y = corner
+        x, y = (at + MARGIN for at in corner)
         with torch.no_grad():
-            return network(image[:, :, y : y + TILE, x : x + TILE])[0].numpy()
+            return network(framed[:, :, y : y + TILE, x : x + TILE])[0].numpy()
 
     plan = plan_tiles((width, height), 1.0, WholeSlide(width, height), TILE, overlap, 2)
     values, missing = merged(plan, stride, 4, logits_of)
@@ -74,7 +78,7 @@ def test_pixels_of_no_tile_that_came_are_missing():
     came = np.zeros_like(missing)
     for x, y in map(plan.corner_m, plan.tiles):
         if (x, y) != lost:
-            came[y // 2 : (y + TILE) // 2, x // 2 : (x + TILE) // 2] = True
+            came[max(0, y // 2) : (y + TILE) // 2, max(0, x // 2) : (x + TILE) // 2] = True
     assert 0 < missing.sum() < (TILE // 2) ** 2
     assert np.array_equal(missing, ~came)
     assert (values[0][came] == 1).all()
@@ -95,8 +99,9 @@ def test_window_is_that_of_monais_inferer(tile_size, stride):
 
 
 def test_only_the_strips_below_are_kept():
-    width = 64 * 40
-    plan = plan_tiles((width, 304), 1.0, WholeSlide(width, 304), TILE, 0.25, 2)
+    # with its margin whole steps, so that no two tiles share more than the overlap
+    size = 64 * 40 - 2 * MARGIN, 304 - 2 * MARGIN
+    plan = plan_tiles(size, 1.0, WholeSlide(*size), TILE, 0.25, 2)
     merger = Merger(plan, 2, 1, lambda *cell: None)
     kept = []
     tracemalloc.start()

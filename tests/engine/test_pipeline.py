@@ -51,13 +51,17 @@ def slide(tmp_path_factory):
 
 
 def plain_reference(pixels, runtime, overlap, factor, batch_size=3):
-    """The whole region by MONAI's inferer; probabilities [C, H, W], or [1, H, W] of one class, averaged to factor."""
-    height, width = pixels.shape[:2]
-    padded = np.full((-(-height // factor) * factor, -(-width // factor) * factor, 3), 255, np.uint8)
-    padded[:height, :width] = pixels
+    """The whole region by MONAI's inferer; probabilities [C, H, W], or [1, H, W] of one class, averaged to factor.
+
+    Around it lie 32 pixels, and what is missing to whole pixels of the map, mirrored.
+    """
+    sides = [(32, 32 + -side % factor) for side in pixels.shape[:2]]
+    padded = np.pad(pixels, [*sides, (0, 0)], mode="reflect")
     image = torch.from_numpy(padded).permute(2, 0, 1)[None].float()
     inferer = SlidingWindowInferer((runtime.tile_size,) * 2, batch_size, overlap, mode="gaussian")
     logits = inferer(image, lambda tiles: torch.from_numpy(runtime(np.uint8(tiles.permute(0, 2, 3, 1)))))
+    frame = slice(32 // runtime.output_stride, -32 // runtime.output_stride)
+    logits = logits[:, :, frame, frame]
     probabilities = torch.sigmoid(logits) if logits.shape[1] == 1 else torch.softmax(logits, dim=1)
     if factor > runtime.output_stride:
         probabilities = torch.nn.functional.avg_pool2d(probabilities, factor // runtime.output_stride)
@@ -160,7 +164,8 @@ def test_what_cannot_be_read_is_marked_and_the_rest_is_as_it_was(slide, tmp_path
             slide.path, runtime, tmp_path / "part", overlap=0.0, view=Broken(reader, 0.25)
         )
     lost = np.zeros_like(whole, bool)
-    lost[256 // 2 : 384 // 2, 128 // 2 : 256 // 2] = True
+    # tiles begin at -32
+    lost[224 // 2 : 352 // 2, 224 // 2 : 352 // 2] = True
     assert np.array_equal(part == UNREAD, lost)
     assert np.array_equal(part[~lost], whole[~lost])
     assert (probabilities[0][lost] == 0).all()
@@ -198,8 +203,8 @@ def test_only_the_pixels_of_a_damaged_tile_are_unread(slide, damaged, tmp_path, 
     reasons = [reason for record in records for reasons in record["unread"] for reason in reasons]
     assert len(set(reasons)) == 1
     assert "256, 384" in reasons[0]
-    # tiles begin every 96 pixels: two columns and three rows of them reach into it
-    assert len(reasons) == 6
+    # tiles begin every 96 pixels from -32: two columns (160, 256) and two rows (352, 448) of them reach into it
+    assert len(reasons) == 4
     assert sum(record["counts"]["unread"] for record in records) == lost.sum()
 
 
@@ -272,7 +277,7 @@ def test_error_of_a_stage_ends_the_run(slide, tmp_path):
 
     class Faulty(ModelView):
         def read_batch(self, corners_m, size):
-            if (256, 256) in corners_m:
+            if (224, 224) in corners_m:
                 raise OSError(5, "Input/output error", "slide")
             return super().read_batch(corners_m, size)
 

@@ -12,23 +12,39 @@ from lightmuseg.errors import InputError
 
 @pytest.mark.parametrize("size", [512, 514, 895, 896, 897, 1500, 4000, 40_001])
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
-def test_starts_are_monais_on_even_pixels(size, overlap):
-    even = size + size % 2
-    expected = [one.start for (one,) in dense_patch_slices((even,), (512,), (int(512 * (1 - overlap)),))]
+def test_starts_are_monais_on_even_pixels_with_a_margin_around(size, overlap):
+    framed = size + size % 2 + 2 * 32
+    expected = [one.start - 32 for (one,) in dense_patch_slices((framed,), (512,), (int(512 * (1 - overlap)),))]
     assert list(tile_starts(size, 512, overlap, 2)) == expected
 
 
 @pytest.mark.parametrize("factor", [1, 2, 8, 64])
 @pytest.mark.parametrize("size", [1, 64, 500, 512, 513, 3001])
-def test_every_pixel_is_covered_from_the_grid(size, factor):
-    starts = tile_starts(size, 512, 0.3, factor)
-    covered = np.zeros(max(size, starts[-1] + 512), bool)
-    for start in starts:
-        assert start % factor == 0
-        covered[start : start + 512] = True
-    assert covered[:size].all()
+@pytest.mark.parametrize("overlap", [0.0, 0.3, 0.5])
+@pytest.mark.parametrize("tile", [64, 128, 512])
+def test_every_pixel_and_a_margin_are_covered_from_the_grid(size, factor, overlap, tile):
+    starts = tile_starts(size, tile, overlap, factor)
+    covered = {at for start in starts for at in range(start, start + tile)}
+    assert all(start % factor == 0 for start in starts)
+    assert covered >= set(range(size))
     assert len(set(starts)) == len(starts)
-    assert starts[-1] + 512 < max(size, 512) + factor
+    # no cell of the map lies outside of it
+    assert starts[0] <= 0
+    assert all(0 < start < size for start in starts[1:])
+    margin = min(32, tile // 4) if tile // 4 >= factor else 0
+    if len(starts) > 1:
+        assert starts[0] <= -margin
+        assert size + margin <= starts[-1] + tile < size + margin + 2 * factor
+    else:
+        # half of the margin is enough where a tile has no more
+        assert min(-starts[0], starts[0] + tile - size) > margin // 2 - factor
+
+
+@pytest.mark.parametrize(("size", "tiles"), [(300, 1), (480, 1), (482, 2), (512, 2), (896, 2), (898, 3), (2418, 6)])
+def test_margin_costs_few_tiles(size, tiles):
+    assert len(tile_starts(size, 512, 0.125, 2)) == tiles
+    without = 1 if size <= 512 else 1 + -(-(size - 512) // 448)
+    assert tiles <= without + 1
 
 
 def test_small_slide_is_one_tile():
@@ -74,7 +90,8 @@ def test_part_of_a_plan_has_the_same_tiles_and_covers_the_area(box):
     part, (xm, ym) = plan.part()
     places = [(x + xm, y + ym) for x, y in map(part.corner_m, part.tiles)]
     assert places == [plan.corner_m(tile) for tile in plan.tiles]
-    assert part.xs_m[0] == part.ys_m[0] == 0
+    assert part.xs_m[0] == (-32 if xm == 0 else 0)
+    assert part.ys_m[0] == (-32 if ym == 0 else 0)
     left, upper = xm // 2, ym // 2
     assert left <= box[0] // 2
     assert upper <= box[1] // 2

@@ -25,8 +25,7 @@ def stored(plan, tmp_path, request):
     about = plan, 0.5, 4.0, ["tumor", "stroma"]
     store = MemoryRows(*about) if request.param == "memory" else RowStore(tmp_path / "rows", *about)
     assert store.finished() == 0
-    edges = [min(edge, 350) for edge in plan.edges_y]
-    for row, (low, high) in enumerate(pairwise(edges)):
+    for row, (low, high) in enumerate(pairwise(plan.edges_y)):
         samples = entropy[-(-low // 4) : -(-high // 4)]
         # the engine uses its arrays again
         arrays = {"classes": classes[low:high], "entropy": samples, "probabilities": probabilities[:, low:high]}
