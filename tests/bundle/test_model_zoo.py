@@ -37,7 +37,7 @@ def test_name_says_the_organ_the_stain_and_the_task_in_lower_case(exported):
 def test_files_that_the_guide_asks_for_or_recommends_are_there(exported):
     names = (
         "LICENSE", "configs/metadata.json", "configs/inference.json", "configs/logging.conf", "models/model.pt",
-        "models/model.ts", "docs/README.md", "docs/data_license.txt",
+        "models/tissue.pt", "models/model.ts", "docs/README.md", "docs/data_license.txt",
     )  # fmt: skip
     assert [name for name in names if not (exported / name).stat().st_size] == []
 
