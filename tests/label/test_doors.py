@@ -202,7 +202,8 @@ def test_weights_are_neither_replaced_nor_deleted(own):
         ("POST", "/reload", {}), ("GET", "/datastore/dataset", {}), ("POST", "/batch/infer/tumor", {"json": {}}),
     ):  # fmt: skip
         assert own(method, path, **options).status_code == 403
-    assert own("GET", "/model/tumor").content == (own.studies / ".lightmuseg" / "models" / "tumor" / "v0000.pt").read_bytes()
+    first = own.studies / ".lightmuseg" / "models" / "tumor" / "v0000.pt"
+    assert own("GET", "/model/tumor").content == first.read_bytes()
 
 
 @pytest.mark.parametrize(

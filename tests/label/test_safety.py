@@ -232,9 +232,7 @@ def test_images_put_into_the_folder_are_seen(own):
 
 def test_uploaded_picture_is_segmented_and_taken_in(own, studies):
     content = (studies / "tile 2.png").read_bytes()
-    answer = own(
-        "POST", "/infer/wsi_v2/tumor?output=asap", files={"file": ("patch.png", content)}, data={"wsi": "{}"}
-    )
+    answer = own("POST", "/infer/wsi_v2/tumor?output=asap", files={"file": ("patch.png", content)}, data={"wsi": "{}"})
     assert answer.status_code == 200, answer.text
     assert answer.text.count("<ASAP_Annotations>") == 1
     assert own("PUT", "/datastore/image?image=patch", files={"file": ("patch.png", content)}).status_code == 200

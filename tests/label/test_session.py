@@ -169,9 +169,7 @@ def test_qupaths_requests_are_answered_while_another_annotates(server):
         )
         assert answer.status_code == 400, "the rectangle is not on the picture"
         form = {"wsi": json.dumps({"location": [0, 0], "size": [0, 0], "min_poly_area": 30})}
-        answer = server(
-            "POST", "/infer/wsi_v2/tumor?output=asap", files={"file": ("patch 1.png", picture)}, data=form
-        )
+        answer = server("POST", "/infer/wsi_v2/tumor?output=asap", files={"file": ("patch 1.png", picture)}, data=form)
         assert answer.text.count("<ASAP_Annotations>") == 1, answer.text
         saved = server.save("roi", "roi.xml", same.text)
         assert saved.status_code == 200, saved.text

@@ -140,7 +140,8 @@ def test_values_come_back_from_the_page_as_they_were_given(state):
     assert page.of("pre") == ["training on 48 tiles\nversion 1: Dice 0.733 held out, 0.612 before\n", "1 of 4"]
     for says in (
         "Version 9.8.7. Research use only.", f"Labelled 2 of 4 last saved {local(1772366520)}", "0.5 \u00b5m per pixel",
-        "Weights in use tumor: version 1 Dice held out 0.733", "DONE. Started 2026-03-02 11:00, ended 2026-03-02 11:20.",
+        "Weights in use tumor: version 1 Dice held out 0.733",
+        "DONE. Started 2026-03-02 11:00, ended 2026-03-02 11:20.",
         "RUNNING: is not done yet. Started 2026-03-02 11:21.", "stroma lymphocytic infiltrate gland",
     ):  # fmt: skip
         assert says in page.words
