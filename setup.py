@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 # What is written by hand of the bundle: a wheel has it in the package, a source tree beside it.
-BUNDLE = ("LICENSE", "configs/*.json", "configs/logging.conf", "docs/*", "models/model.pt")
+BUNDLE = ("LICENSE", "configs/*.json", "configs/logging.conf", "docs/*", "models/model.pt", "models/tissue.pt")
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "lightmuseg" / "__init__.py").read_text()).group(1)
 # Paths in the repository lead nowhere from a package index: a picture goes with its caption, a link becomes text.
 README = (ROOT / "README.md").read_text(encoding="utf-8")

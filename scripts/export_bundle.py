@@ -22,12 +22,13 @@ import yaml
 from lightmuseg import __version__
 from lightmuseg.errors import InputError, first_line, report_faults_in_one_line
 from lightmuseg.files import whole_folder, write_whole
+from lightmuseg.models.packaged import NAMED
 from lightmuseg.provenance import sha256_of
 
 NAME = "breast_he_lightmuseg_segmentation"
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS, TORCHSCRIPT = Path("models", "model.pt"), Path("models", "model.ts")
-PARTS_OF_THE_BUNDLE = ("LICENSE", "configs", "docs", str(WEIGHTS))
+PARTS_OF_THE_BUNDLE = ("LICENSE", "configs", "docs", *(f"models/{file}" for file in NAMED.values()))
 ONLY_FOR_MONAI_LABEL = ("label",)
 # of a file in the Model Zoo's repository
 SIZE_LIMIT = 25_000_000
@@ -51,8 +52,9 @@ def export(output: str = "dist", download_url: str = "", push_to_hf: str = "") -
     for path in (folder, archive):
         if path.exists():
             raise InputError(f"{path}: is there already; delete it or choose another --output.")
-    if not (ROOT / "bundle" / WEIGHTS).is_file():
-        raise InputError(f"{ROOT / 'bundle' / WEIGHTS}: no such file; make it with scripts/train_reference.sh.")
+    for path in (ROOT / "bundle" / "models" / file for file in NAMED.values()):
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; make it with scripts/train_reference.sh.")
     with whole_folder(folder, NEEDED_BYTES) as partial:
         _copy(partial)
         _write_torchscript(partial)

@@ -48,7 +48,7 @@ class Client:
         return answer.json()
 
     def train(self, **options: Any) -> dict[str, Any]:
-        task = self("POST", "/train/lightmuseg", json=options)["id"]
+        task = self("POST", "/train/tumor", json=options)["id"]
         while True:
             (found,) = [one for one in self("GET", "/train/?all=true") if one["id"] == task]
             if found["status"] not in ("SUBMITTED", "RUNNING"):
@@ -73,7 +73,7 @@ def plot(
     ask = Client(server)
     x, y, width, height = region
     wanted = {"location": [x, y], "size": [width, height]}
-    answered = ask("POST", f"/infer/wsi/lightmuseg?image={image}&output=json", json=wanted)
+    answered = ask("POST", f"/infer/wsi/tumor?image={image}&output=json", json=wanted)
     scores = ask.scores(image, answered["weights_sha256"])
     patch = ask("POST", "/activelearning/patch", json={"image": image})["bbox"]
     content = json.loads(Path(truth).read_text(encoding="utf-8"))
@@ -83,8 +83,8 @@ def plot(
     files = {"label": (f"{image}.geojson", json.dumps(content))}
     ask("PUT", f"/datastore/label?image={image}&tag=final", files=files)
     ask.train(max_epochs=max_epochs, learning_rate=learning_rate)
-    version = ask("GET", "/info/")["train_stats"]["lightmuseg"]["versions"][-1]
-    after = ask("POST", f"/infer/wsi/lightmuseg?image={image}&output=json", json=wanted)
+    version = ask("GET", "/info/")["train_stats"]["tumor"]["versions"][-1]
+    after = ask("POST", f"/infer/wsi/tumor?image={image}&output=json", json=wanted)
     with open_slide(Path(ask("GET", f"/datastore/image/info?image={image}")["path"])) as reader:
         level0 = reader.levels[0]
         pixels = reader.read(0, 0, 0, level0.width, level0.height)

@@ -1,7 +1,8 @@
 """Models as they are released: half the size, in 16-bit floating point, with a card that says what they learned from.
 
 python scripts/release_weights.py bundle/output/reference/model.pt bundle/models/model.pt --name tumor \
-    --dataset "BCSS (one region)" --licence Apache-2.0 --figures "pooled_dice=0.691,mean_dice=0.653"
+    --dataset "BCSS (one region)" --licence Apache-2.0 --figures "pooled_dice=0.691" \
+    --limits "Two patients' tumors: expect to train."
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from lightmuseg.models.model import Model
 from lightmuseg.provenance import sha256_of
 
 
-def release(source: str, target: str, name: str = "", dataset: str = "", licence: str = "", figures: str = "") -> None:
+def release(
+    source: str, target: str, name: str = "", dataset: str = "", licence: str = "", figures: str = "", limits: str = ""
+) -> None:
     """Write SOURCE, the model.pt of a training, to TARGET in half precision; loading makes it 32-bit again.
 
     Args:
@@ -29,6 +32,7 @@ def release(source: str, target: str, name: str = "", dataset: str = "", licence
         dataset: what it learned from.
         licence: of the weights.
         figures: its test figures, name=value with commas between.
+        limits: what it has not learned and where not to trust it; 'lightmuseg models' and reports show it.
     """
     if Path(target).exists():
         raise InputError(f"{target}: is there already; move it away or choose another TARGET.")
@@ -38,7 +42,7 @@ def release(source: str, target: str, name: str = "", dataset: str = "", licence
         if not torch.isfinite(value).all():
             raise InputError(f"{source}: {key} has values that 16 bits cannot hold; release it as it is.")
     measured = {key: float(value) for key, value in (pair.split("=") for pair in figures.split(",") if pair)}
-    about = {"name": name, "dataset": dataset, "licence": licence, "figures": measured}
+    about = {"name": name, "dataset": dataset, "licence": licence, "figures": measured, "limits": limits}
     given = {key: value for key, value in about.items() if value}
     save_model(target, halves, dataclasses.replace(model.card, **given))
     print(f"{target}: {Path(target).stat().st_size / 1e6:.1f} MB, SHA-256 {sha256_of(target)}")

@@ -9,6 +9,7 @@ from PIL import Image
 from lightmuseg import __version__
 from lightmuseg.cli.slide_commands import segment_options
 from lightmuseg.data.prepare import prepare_bcss
+from lightmuseg.models.model import Model
 
 CLI = ("python", "-m", "lightmuseg.cli")
 
@@ -263,8 +264,15 @@ def test_info_says_what_works_here_and_what_is_missing(run):
 def test_models_are_listed_with_what_their_cards_say(run):
     status, stdout, stderr = run(*CLI, "models")
     assert status == 0, stderr
-    assert stdout.startswith("tumor: tumor at 0.25 um/px, tiles of 512 px\n")
-    assert "  figures: pooled_dice 0.691" in stdout
+    card = Model.open("tumor").card
+    assert stdout.startswith(f"tumor: tumor at {card.mpp:g} um/px, tiles of {card.tile_size} px\n")
+    name, value = next(iter(card.figures.items()))
+    assert f"  figures: {name} {value:g}" in stdout
+    limits = Model.open("tissue").card.limits
+    assert stdout.count("\n  limits: ") == 2
+    assert limits
+    assert f"  limits: {limits}\n" in stdout
+    assert "\ntissue: tumor, stroma, lymphocytic_infiltrate, necrosis_or_debris at " in stdout
 
 
 def test_version(run):

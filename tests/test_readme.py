@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from preloaded import LIBRARIES, preloaded_environment
 
-from lightmuseg import __version__
+from lightmuseg import Segmenter, __version__
 
 ROOT = Path(__file__).parents[1]
 # Commands of docs/cohort.md, label.md and view.md run in the test_page.py of their own folders, those of
@@ -100,8 +100,23 @@ def quickstart(clone):
 @pytest.mark.slow
 def test_quickstart_makes_what_it_names(clone, quickstart):
     named = re.findall(r"^  (bundle/\S+\.(?:png|csv))", quickstart, re.MULTILINE)
-    assert len(named) == 5
+    assert len(named) == 6
     assert all((clone / path).stat().st_size > 0 for path in named)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["models/model.pt", "output/quickstart/train/model.pt"])
+@pytest.mark.parametrize("box", ["0,1800,480,1100", "0,130,700,700"])
+def test_a_thousandth_of_the_slides_glass_at_most_is_tumor(weights, box, clone, quickstart, tmp_path):
+    """By the network itself, without the tissue mask, where the quickstart's training has seen none of the glass."""
+    segmenter = Segmenter(clone / "bundle" / weights, tissue_mask=False, region=box)
+    result = segmenter(clone / "bundle" / "data" / "demo-source" / "cmu_small_region.svs", tmp_path)
+    x, y, width, height = map(int, box.split(","))
+    scale = 0.499 / json.loads((result.folder / "run.json").read_text())["map_mpp"]
+    left, upper, right, lower = (round(side * scale) for side in (x, y, x + width, y + height))
+    glass = result.classes[upper:lower, left:right]
+    assert glass.size > 50_000
+    assert (glass == 1).mean() < 0.001
 
 
 @pytest.mark.slow
@@ -113,7 +128,7 @@ def test_commands_of_the_readme(quickstart, preloaded_clone):
     classes = np.asarray(Image.open(clone / "results" / "cmu_small_region" / "classes.tif"))
     # twice 0.25 um per pixel of 2220 x 2967 pixels of 0.499
     assert classes.shape == (2961, 2216)
-    assert len(list((clone / "results" / "tiles").glob("*_classes.tif"))) == 16
+    assert len(list((clone / "results" / "tiles").glob("*_classes.tif"))) == 20
 
     said = shell(["exec 2>&1", *commands((clone / "docs" / "slides.md").read_text(encoding="utf-8"))], clone)
     # each that is installed was proven, but PyTorch cannot compile in a folder whose name has spaces
@@ -226,6 +241,6 @@ def test_the_checks_that_the_page_on_security_names_are_there(root):
 def test_repository_holds_no_large_or_private_files(root):
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
     sizes = {name: (root / name).stat().st_size for name in filter(None, listed.split("\0")) if (root / name).exists()}
-    weights = sizes.pop("bundle/models/model.pt")
-    assert weights < 25_000_000
+    weights = {name: sizes.pop(name) for name in ("bundle/models/model.pt", "bundle/models/tissue.pt")}
+    assert all(size < 25_000_000 for size in weights.values())
     assert {name: size for name, size in sizes.items() if size > 2_000_000} == {}

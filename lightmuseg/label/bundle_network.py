@@ -25,12 +25,15 @@ class BundleNetwork:
     Args:
         bundle: the bundle's root.
         weights: a ``model.pt``.
-        variants: names of configs that replace keys, such as ``multiclass``: those that the weights were trained with,
-            whose loss a further training takes.
+        variants: names of configs that replace keys: those that the weights were trained with, whose loss a further
+            training takes; by default multiclass for weights of several classes, none for others.
+        label_codes: BCSS codes by class name, of the classes that the indices of label images count; by default the
+            network's own.
 
     Attributes:
         class_names: of the indices from 1.
         codes: BCSS codes of each class.
+        label_codes: as given.
         mpp: um/px that the network was trained at.
         tile_size: side of its tiles.
 
@@ -38,14 +41,22 @@ class BundleNetwork:
         InputError: for a bundle or weights that are not there or do not fit.
     """
 
-    def __init__(self, bundle: Path, weights: Path, variants: Sequence[str] = ()) -> None:
-        self.bundle, self.weights, self.variants = bundle, weights, tuple(variants)
+    def __init__(
+        self,
+        bundle: Path,
+        weights: Path,
+        variants: Sequence[str] = (),
+        label_codes: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        self.bundle, self.weights = bundle, weights
         # without slides nothing can be proven, so PyTorch runs it
         values = {"checkpoint": weights, "runtime": "torch"}
-        self._segmenter = make_segmenter(values, bundle, self._configs(self.variants))
+        self._segmenter = make_segmenter(values, bundle, self._configs(variants))
         self._model, options = self._segmenter.model, self._segmenter.options
         card = self._model.card
         self.sha256, self.class_names, self.codes = self._model.sha256, card.class_names, dict(card.classes)
+        self.variants = tuple(variants) or (("multiclass",) if card.channels > 1 else ())
+        self.label_codes = dict(label_codes or self.codes)
         self.mpp, self.tile_size = card.mpp, card.tile_size
         self.overlap, self.batch_size, self.device = options.overlap, options.batch_size, self._segmenter.device
 

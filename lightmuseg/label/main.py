@@ -18,20 +18,22 @@ from monailabel.utils.async_tasks.utils import processes
 from lightmuseg import __version__
 from lightmuseg.errors import InputError, report_faults_in_one_line, user_fault
 from lightmuseg.label import METHODS
-from lightmuseg.label.bundle_network import BundleNetwork
 from lightmuseg.label.datastore import VersionedDatastore
 from lightmuseg.label.fine_tuning import FineTuning
 from lightmuseg.label.ground_truth import read_ground_truth
-from lightmuseg.label.model_versions import ModelStore
+from lightmuseg.label.model_versions import ModelStore, VersionedModel
 from lightmuseg.label.parent import NICE_BACKGROUND, follow_server
 from lightmuseg.label.prediction import opened
 from lightmuseg.label.request_checks import MAX_IMAGE_BYTES, MAX_LABEL_BYTES
 from lightmuseg.label.sampling import STRATEGIES, Sampling, Uncertainty
 from lightmuseg.label.segmentation import Segmentation
+from lightmuseg.models.model import Model
+from lightmuseg.models.packaged import NAMED
 
 logger = logging.getLogger(__name__)
 
-NAME = "lightmuseg"
+# of weights of the user's, --conf weights
+OWN = "own"
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 STATE = ".lightmuseg"
 SECONDS_BETWEEN_LOOKS, SECONDS_AFTER_FAULT = 3, 60
@@ -40,11 +42,15 @@ SECONDS_BETWEEN_LOOKS, SECONDS_AFTER_FAULT = 3, 60
 class LightMuSegApp(MONAILabelApp):
     """Active learning with a LightMuSeg bundle.
 
+    Its models are those that the package names, each by its name, and the user's weights as "own". Each has versions of
+    its own, and a training goes on from the one that it is asked for.
+
     Args:
         app_dir: folder of this file.
         studies: folder of images and slides.
-        conf: ``bundle``, a bundle's root; ``weights``, to start from (its models/model.pt); ``variants``, names of the
-            bundle's configs with commas between, such as multiclass; ``patches``, of a slide to score.
+        conf: ``bundle``, a bundle's root; ``weights``, of a model of the user's; ``variants``, names of the bundle's
+            configs with commas between that those weights were trained with; ``scores``, name of the model whose
+            uncertainty says what to annotate next (the user's, else the first); ``patches``, of a slide to score.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
@@ -53,14 +59,14 @@ class LightMuSegApp(MONAILabelApp):
         follow_server(NICE_BACKGROUND)
         if studies.startswith(("http://", "https://")):
             raise InputError(f"{studies}: is no folder; give one that holds the slides.")
-        self._bundle = Path(conf.get("bundle") or BUNDLE)
-        self._variants = [name for name in conf.get("variants", "").split(",") if name]
-        weights = Path(conf.get("weights") or self._bundle / "models" / "model.pt")
         self._patches = int(conf.get("patches", 64))
         self._state = Path(studies) / STATE
-        self._store = ModelStore(self._state / "models", weights)
-        self._network: BundleNetwork | None = None
-        self._network_state: tuple[Path, int] | None = None
+        self._models = _models(conf, self._state / "models")
+        scores = conf.get("scores") or next(iter(self._models))
+        if scores not in self._models:
+            raise InputError(f"--conf scores {scores}: is no model here; give one of {', '.join(self._models)}.")
+        # whose scores say what is next, and by which labels and images are checked
+        self._leading = self._models[scores]
         super().__init__(
             app_dir, studies, dict(conf), name="LightMuSeg", version=__version__,
             description="Tissue segmentation of breast-cancer slides, with active learning",
@@ -70,14 +76,6 @@ class LightMuSegApp(MONAILabelApp):
         # MONAI Label's own way asks the server by HTTP, which refuses while it is scoring or where it asks who one is
         self._auto_update_scoring = False
 
-    def network(self) -> BundleNetwork:
-        """The network with the weights in use, which another process may have changed."""
-        path = self._store.path(self._store.in_use())
-        state = path, path.stat().st_mtime_ns
-        if self._network is None or self._network_state != state:
-            self._network, self._network_state = BundleNetwork(self._bundle, path, self._variants), state
-        return self._network
-
     def init_datastore(self) -> VersionedDatastore:
         return VersionedDatastore(
             self.studies, list(settings.MONAI_LABEL_DATASTORE_FILE_EXT), settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
@@ -86,23 +84,25 @@ class LightMuSegApp(MONAILabelApp):
 
     def _check_image(self, path: Path, name: str) -> None:
         with _named(path, name, MAX_IMAGE_BYTES):
-            opened(path, self.network()).close()
+            opened(path, self._leading.network()).close()
 
     def _check_label(self, image: Path, label: Path, name: str, info: dict[str, Any]) -> None:
-        with _named(label, name, MAX_LABEL_BYTES), opened(image, self.network()) as reader:
-            read_ground_truth(label, name, reader, self.network().codes, info)
+        network = self._leading.network()
+        with _named(label, name, MAX_LABEL_BYTES), opened(image, network) as reader:
+            read_ground_truth(label, name, reader, network.label_codes, info)
 
     def init_infers(self) -> dict[str, Segmentation]:
-        return {NAME: Segmentation(self.network)}
+        return {name: Segmentation(model.network) for name, model in self._models.items()}
 
     def init_trainers(self) -> dict[str, FineTuning]:
-        return {NAME: FineTuning(self.network, self._store, self._state / "trainings")}
+        work = self._state / "trainings"
+        return {name: FineTuning(model.network, model.store, work) for name, model in self._models.items()}
 
     def init_scoring_methods(self) -> dict[str, Uncertainty]:
-        return {method: Uncertainty(method, self.network, self._patches) for method in METHODS}
+        return {method: Uncertainty(method, self._leading.network, self._patches) for method in METHODS}
 
     def init_strategies(self) -> dict[str, Sampling]:
-        return {name: Sampling(name, self.network) for name in STRATEGIES}
+        return {name: Sampling(name, self._leading.network) for name in STRATEGIES}
 
     def infer(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
         """Segment ``request["image"]``, a file that the server chose; see Segmentation."""
@@ -122,7 +122,7 @@ class LightMuSegApp(MONAILabelApp):
 
     def pause_scoring(self) -> None:
         """Start no scoring by the weights in use, unless somebody asks for it."""
-        self._unscored = self._store.in_use()
+        self._unscored = self._leading.store.in_use()
 
     def resume_scoring(self) -> None:
         """Score again what has no score."""
@@ -142,7 +142,7 @@ class LightMuSegApp(MONAILabelApp):
                     task["status"] = "ERROR"
             try:
                 stale = (method for method, one in self._scoring_methods.items() if one.stale(self.datastore()))
-                if not current and self._unscored != self._store.in_use() and (method := next(stale, None)):
+                if not current and self._unscored != self._leading.store.in_use() and (method := next(stale, None)):
                     self.async_scoring(method)
             except Exception as error:
                 # whatever it was, later scores are still to lead the annotators
@@ -151,7 +151,34 @@ class LightMuSegApp(MONAILabelApp):
             time.sleep(SECONDS_AFTER_FAULT if failed else SECONDS_BETWEEN_LOOKS)
 
     def model_file(self, model: str, validate: bool = True) -> str | None:
-        return str(self.network().weights) if model in self._infers else None
+        return str(self._models[model].network().weights) if model in self._models else None
+
+
+def _models(conf: Mapping[str, str], folder: Path) -> dict[str, VersionedModel]:
+    """The models that are offered, by name, with their versions in ``folder``; the user's is the first.
+
+    What servers of one model left in ``folder`` itself is the user's. A label image counts the classes of the user's
+    model, else of the model with most, whose first ones are the other's.
+    """
+    bundle = Path(conf.get("bundle") or BUNDLE)
+    first = {name: bundle / "models" / file for name, file in NAMED.items()}
+    variants = [name for name in conf.get("variants", "").split(",") if name]
+    earlier = folder / "v0000.pt"
+    if conf.get("weights") or earlier.is_file():
+        first = {OWN: Path(conf.get("weights") or earlier), **first}
+    elif variants:
+        raise InputError(f"--conf variants {','.join(variants)}: are of weights of yours; give --conf weights too.")
+    cards = {name: Model.open(weights).card for name, weights in first.items()}
+    codes = cards[OWN].classes if OWN in cards else max((card.classes for card in cards.values()), key=len)
+    return {
+        name: VersionedModel(
+            bundle,
+            ModelStore(folder if name == OWN else folder / name, weights),
+            variants if name == OWN else (),
+            codes,
+        )
+        for name, weights in first.items()
+    }
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from lightmuseg.files import write_whole
 from lightmuseg.networks.weights import read_state_dict
 from lightmuseg.provenance import sha256_of
 from lightmuseg.text_files import read_json, write_json
+
+from .bundle_network import BundleNetwork
 
 MAX_FACTS_BYTES = 1_000_000
 
@@ -80,6 +82,37 @@ class ModelStore:
         added = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         write_json(path.with_suffix(".json"), {"sha256": sha256_of(weights), "added": added, **facts})
         write_whole(path, lambda temporary: shutil.copyfile(weights, temporary))
+
+
+class VersionedModel:
+    """The network of a store's version in use.
+
+    Args:
+        bundle: a bundle's root.
+        store: of the versions of its weights.
+        variants, label_codes: as of :class:`.BundleNetwork`.
+    """
+
+    def __init__(
+        self,
+        bundle: Path,
+        store: ModelStore,
+        variants: Sequence[str] = (),
+        label_codes: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        self.store = store
+        self._arguments = variants, label_codes
+        self._bundle = bundle
+        self._network: BundleNetwork | None = None
+        self._state: tuple[Path, int] | None = None
+
+    def network(self) -> BundleNetwork:
+        """The network with the weights in use, which another process may have changed."""
+        path = self.store.path(self.store.in_use())
+        state = path, path.stat().st_mtime_ns
+        if self._network is None or self._state != state:
+            self._network, self._state = BundleNetwork(self._bundle, path, *self._arguments), state
+        return self._network
 
 
 def _object_of(path: Path) -> dict[str, Any]:

@@ -178,4 +178,4 @@ def annotated_area(
     if not label:
         return None
     path, info = Path(label), datastore.get_label_info(image, FINAL)
-    return read_ground_truth(path, path.name, reader, network.codes, info).area
+    return read_ground_truth(path, path.name, reader, network.label_codes, info).area

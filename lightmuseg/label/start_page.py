@@ -57,7 +57,7 @@ def start_page(
             "images": [_image(name, objects[name], used) for name in images[:MOST_IMAGES]],
             "more": len(images) - MOST_IMAGES,
             "models": {name: (models.get(name, {}), versions[name]) for name in versions},
-            "in_use": [one for some in versions.values() for one in some if one.get("in_use") is True],
+            "in_use": [(name, one) for name, some in versions.items() for one in some if one.get("in_use") is True],
             "training": training,
             "scoring": scoring,
         },

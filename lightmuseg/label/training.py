@@ -82,7 +82,7 @@ def _cells(one: LabelledImage, network: BundleNetwork, folder: Path) -> Iterator
     """The cells of an image, whose annotated rectangles are written as regions."""
     wanted = [code for codes in network.codes.values() for code in codes]
     with opened(one.image, network) as reader:
-        truth = read_ground_truth(one.label, f"{one.id}{one.label.suffix}", reader, network.codes, one.info)
+        truth = read_ground_truth(one.label, f"{one.id}{one.label.suffix}", reader, network.label_codes, one.info)
         view = ModelView(reader, network.mpp)
         for index, box in enumerate(truth.boxes):
             part = _grown(box, view, network.tile_size)

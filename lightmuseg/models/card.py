@@ -36,6 +36,7 @@ class ModelCard:
         dataset: what it was trained on.
         licence: of the weights.
         figures: of its validation or test, by name.
+        limits: what it has not learned and where not to trust it, in words, at most 2000 characters.
         version: of the package that made it.
 
     Raises:
@@ -55,6 +56,7 @@ class ModelCard:
     dataset: str = ""
     licence: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
+    limits: str = ""
     version: str = __version__
 
     def __post_init__(self) -> None:
@@ -158,5 +160,6 @@ _TESTS = {
     "dataset": _is_text,
     "licence": _is_text,
     "figures": lambda value: _is_table(value, _is_number),
+    "limits": lambda value: _is_text(value) and len(value) <= 2000,
     "version": _is_text,
 }

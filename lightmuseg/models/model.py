@@ -133,6 +133,7 @@ class Model:
             "network": self.card.architecture,
             **{key: value for key, value in self.card.network.items() if key in ("backbone", "msffm")},
             "tile_size": self.card.tile_size,
+            **{key: value for key in ("name", "limits") if (value := getattr(self.card, key))},
         }
 
 

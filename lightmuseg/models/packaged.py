@@ -7,8 +7,8 @@ from pathlib import Path
 from lightmuseg.errors import InputError
 from lightmuseg.files import is_file
 
-# files in the bundle's models/
-NAMED = {"tumor": "model.pt"}
+# files in the bundle's models/; the first is the default everywhere
+NAMED = {"tumor": "model.pt", "tissue": "tissue.pt"}
 
 
 def bundle_folder() -> Path:

@@ -27,6 +27,8 @@ SIDE, QUALITY = 1200, 85
 OPACITY = 0.6
 # What is measured of each class.
 KINDS = ("area", "share", "uncertainty")
+# What a record says of the model that has a line of its own.
+SHOWN_APART = ("weights_sha256", "network", "name", "limits")
 # What is shown for a number that is not there.
 NONE = "\u2013"
 
@@ -62,9 +64,7 @@ def write(path: Path, slide: SegmentedSlide) -> None:
         upright=height >= width,
         bar={"share": f"{100 * bar_um / width_um:.2f}", "text": length_text(bar_um).replace("um", "\u00b5m")},
         ramp=[_hex(colour) for colour in shown_colours(9)],
-        network=_listed(
-            {name: value for name, value in record["model"].items() if name not in ("weights_sha256", "network")}
-        ),
+        network=_listed({name: value for name, value in record["model"].items() if name not in SHOWN_APART}),
         options=_listed(slide.options),
     )
     write_text(path, text)

@@ -14,6 +14,8 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
+from lightmuseg.models.packaged import NAMED
+
 SIZE_LIMIT = 25_000_000
 
 
@@ -37,7 +39,7 @@ def test_name_says_the_organ_the_stain_and_the_task_in_lower_case(exported):
 def test_files_that_the_guide_asks_for_or_recommends_are_there(exported):
     names = (
         "LICENSE", "configs/metadata.json", "configs/inference.json", "configs/logging.conf", "models/model.pt",
-        "models/model.ts", "docs/README.md", "docs/data_license.txt",
+        "models/tissue.pt", "models/model.ts", "docs/README.md", "docs/data_license.txt",
     )  # fmt: skip
     assert [name for name in names if not (exported / name).stat().st_size] == []
 
@@ -156,6 +158,14 @@ def test_torchscript_loads_and_gives_what_the_weights_give(exported):
     image = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         torch.testing.assert_close(scripted(image), network(image), rtol=1e-4, atol=1e-4)
+
+
+def test_every_named_model_is_there_whole_and_has_a_section_in_the_card(exported, root):
+    card = (exported / "docs" / "README.md").read_text(encoding="utf-8")
+    for name, file in NAMED.items():
+        assert (exported / "models" / file).read_bytes() == (root / "bundle" / "models" / file).read_bytes()
+        assert f"| `{name}` | `models/{file}`" in card
+        assert f"\n### **{name}**\n" in card
 
 
 def test_torchscript_holds_the_metadata_and_the_config(exported):

@@ -95,12 +95,14 @@ def test_every_command_of_the_model_card_runs_in_the_bundle(inside, bundle, data
     assert "metadata is verified with no error" in said
     assert "data shape of network is verified with no error" in said
     assert "Traceback" not in said
+    assert f"file: {bundle}/models/tissue.pt" in said
     for name in (
         "train/model.pt", "evaluate/run.json", "two/model.pt", "two-test/run.json", "multiclass-test/run.json",
-        "slides/cmu_small_region/regions.geojson", "fields/hgsc_nest/overlay.png", "model.ts", "model.onnx",
+        "slides/cmu_small_region/regions.geojson", "fields/hgsc_nest/overlay.png", "tissue/hgsc_nest/overlay.png",
+        "model.ts", "model.onnx",
     ):  # fmt: skip
         assert (bundle / "output" / name).stat().st_size > 0
-    assert len(list((bundle / "output" / "inference").glob("*_classes.png"))) == 16
+    assert len(list((bundle / "output" / "inference").glob("*_classes.png"))) == 20
     record = json.loads((bundle / "output" / "train" / "run.json").read_text())
     assert set(record["weights_sha256"]) == {"model.pt", "initial_weights"}
 

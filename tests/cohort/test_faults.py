@@ -106,12 +106,12 @@ def mounted(disk, *options):
 
 
 @pytest.mark.timeout(3 * LIMIT_S)
-@pytest.mark.parametrize("slides", [40, pytest.param(200, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("slides", [20, pytest.param(200, marks=pytest.mark.nightly)])
 def test_killed_workers_a_killed_driver_and_a_full_disk_change_no_byte(
     slides, real_slides, command, contents, tmp_path
 ):
     paths = real_slides(tmp_path / "slides", slides, SIDES)
-    corrupt = paths[7 :: slides // CORRUPT][:CORRUPT]
+    corrupt = paths[slides // CORRUPT - 1 :: slides // CORRUPT]
     most = max(3, slides // 13)
     for number, path in enumerate(corrupt):
         path.write_bytes(path.read_bytes()[: 3000 * number])
@@ -169,7 +169,7 @@ def test_killed_workers_a_killed_driver_and_a_full_disk_change_no_byte(
         failed = {name: row["message"] for name, row in rows.items() if row["status"] == "failed"}
         assert failed == {name: row["message"] for name, row in rows_once.items() if row["status"] == "failed"}
         assert f"{CORRUPT} of {slides} slides failed" in said.read_text()
-        assert sum(killer.kills for killer in killers) >= 5
+        assert sum(killer.kills for killer in killers) >= min(5, slides // 8)
         assert contents(disk / "out") == expected
         assert sorted(rows[name]["slide"] for name in failed) == sorted(map(str, corrupt))
         assert all(rows[name]["slide"] in message for name, message in failed.items())

@@ -60,10 +60,10 @@ def test_each_split_has_tiles_with_tumor(demo):
 
 
 def test_tiles_are_crops_of_the_pictures(demo):
-    for name in ("hgsc_nest", "hgsc_stromal_he"):
-        picture = np.array(Image.open(demo.source / f"{name}.jpg"))
-        tiles = [tile for tile in demo.manifest["tiles"] if tile["roi"] == name]
-        assert len(tiles) == 8
+    for name, count in (("hgsc_nest.jpg", 8), ("hgsc_stromal_he.jpg", 8), ("cmu_glass.png", 4)):
+        picture = np.array(Image.open(demo.source / name))
+        tiles = [tile for tile in demo.manifest["tiles"] if f"{tile['roi']}." in name]
+        assert len(tiles) == count
         for tile in tiles:
             x, y = tile["x"], tile["y"]
             pixels = np.array(Image.open(demo.output / tile["image"]))
@@ -96,6 +96,23 @@ def test_nuclei_lie_mostly_in_the_label_of_their_type(demo, value, name):
 
 def test_second_field_is_stroma_throughout(demo):
     assert (np.array(Image.open(demo.source / "hgsc_stromal_he_labels.png")) == CODES["stroma"]).all()
+
+
+def test_third_field_is_the_slides_glass_at_the_scale_of_the_others(demo, data):
+    openslide = pytest.importorskip("openslide")
+    with openslide.OpenSlide(data / "slides" / "CMU-1-Small-Region.svs") as slide:
+        mpp = float(slide.properties["openslide.mpp-x"])
+        pixels = np.asarray(slide.read_region((0, 1280), 0, (520, 520)).convert("RGB")).astype(float)
+    glass = np.asarray(Image.open(demo.source / "cmu_glass.png")).astype(float)
+    # of real glass: bright, grey, neither flat nor the white of no scan
+    assert np.percentile(glass, 1) > 215
+    assert np.abs(glass - glass.mean(2, keepdims=True)).mean() < 3
+    assert glass.std() > 0.5
+    assert glass.mean() < 250
+    # the middle of each pixel of the field falls on these of the slide
+    places = ((np.arange(1024) + 0.5) * 0.25 / mpp).astype(int)
+    assert np.abs(glass - pixels[places][:, places]).mean() < 2
+    assert (np.array(Image.open(demo.source / "cmu_glass_labels.png")) == CODES["other"]).all()
 
 
 def test_slide_is_beside_the_tiles(demo, data):

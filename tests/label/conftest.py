@@ -38,7 +38,7 @@ class Server:
         return wait(ask, seconds)
 
     def infer(self, image, output, **wsi):
-        answer = self("POST", f"/infer/wsi/lightmuseg?image={image}&output={output}", json=wsi)
+        answer = self("POST", f"/infer/wsi/tumor?image={image}&output={output}", json=wsi)
         assert answer.status_code == 200, answer.text
         return answer
 
@@ -58,7 +58,7 @@ class Server:
 
     def train(self, **options):
         """Train and return the task when it has ended."""
-        answer = self("POST", "/train/lightmuseg", json=options)
+        answer = self("POST", "/train/tumor", json=options)
         assert answer.status_code == 200, answer.text
         return self.ended("/train/", answer.json()["id"])
 
@@ -89,7 +89,7 @@ class Server:
 
     @property
     def model(self):
-        return self("GET", "/info/").json()["models"]["lightmuseg"]
+        return self("GET", "/info/").json()["models"]["tumor"]
 
 
 def wait(ask, seconds=600):

@@ -64,7 +64,7 @@ def test_no_archive_is_unpacked(kind, own, tmp_path):
     assert not any(path.stat().st_size > 10**8 for path in own.temporary.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("path", ["/infer/lightmuseg", "/infer/wsi/lightmuseg", "/infer/wsi_v2/lightmuseg"])
+@pytest.mark.parametrize("path", ["/infer/tumor", "/infer/wsi/tumor", "/infer/wsi_v2/tumor"])
 def test_no_session_is_looked_for_nor_its_folder_removed(path, own, tmp_path):
     (tmp_path / "meta.info").write_text(json.dumps({"name": "x", "image": str(tmp_path / "gone")}))
     answer = own("POST", path, params={"session_id": str(tmp_path)}, json={})
@@ -76,7 +76,7 @@ def test_no_session_is_looked_for_nor_its_folder_removed(path, own, tmp_path):
 def waiting_client(own):
     """A client that waits for the whole region, and goes when the block ends."""
     body = b'{"size": [0, 0]}'
-    lines = ["POST /infer/wsi/lightmuseg?image=roi HTTP/1.1", f"Host: {own.address[7:]}"]
+    lines = ["POST /infer/wsi/tumor?image=roi HTTP/1.1", f"Host: {own.address[7:]}"]
     head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""])
     with socket.create_connection(("127.0.0.1", int(own.address.rsplit(":", 1)[1]))) as connection:
         connection.sendall(head.encode() + body)
@@ -110,7 +110,7 @@ def test_more_inferences_than_can_wait_are_told_when_to_come_again(own):
 
 
 def test_nobody_waits_for_a_training_in_the_server(own):
-    for path in ("/train/lightmuseg", "/scoring/entropy"):
+    for path in ("/train/tumor", "/scoring/entropy"):
         answer = own("POST", f"{path}?run_sync=true", json={})
         assert answer.status_code == 400
         assert "run_sync" in answer.json()["detail"]
@@ -120,8 +120,8 @@ def test_nobody_waits_for_a_training_in_the_server(own):
     ("path", "options"),
     [
         ("/activelearning/first", {"data": b'{"a": "' + bytes(2_000_000) + b'"}'}),
-        ("/infer/wsi/lightmuseg?image=roi", {"data": b" " * 2_000_000}),
-        ("/train/lightmuseg", {"data": iter([b" " * 500_000] * 4)}),
+        ("/infer/wsi/tumor?image=roi", {"data": b" " * 2_000_000}),
+        ("/train/tumor", {"data": iter([b" " * 500_000] * 4)}),
     ],
 )
 def test_json_is_small(path, options, own):
@@ -152,7 +152,7 @@ def test_params_that_are_no_object_are_refused(params, own):
     [{"bundle_path": "/tmp"}, {"model": "x"}, {"max_epochs": 0.5}, {"learning_rate": -1}, {"max_epochs": 10**15}, []],
 )
 def test_training_takes_its_own_options_alone(options, own):
-    assert 400 <= own("POST", "/train/lightmuseg", json=options).status_code < 500
+    assert 400 <= own("POST", "/train/tumor", json=options).status_code < 500
 
 
 def test_graphics_cards_are_not_asked_for_where_there_is_no_program_for_it(own):
@@ -198,11 +198,12 @@ def test_pages_take_nothing_from_other_servers(own):
 
 def test_weights_are_neither_replaced_nor_deleted(own):
     for method, path, options in (
-        ("PUT", "/model/lightmuseg", {"files": {"file": ("model.pt", b"x")}}), ("DELETE", "/model/lightmuseg", {}),
-        ("POST", "/reload", {}), ("GET", "/datastore/dataset", {}), ("POST", "/batch/infer/lightmuseg", {"json": {}}),
+        ("PUT", "/model/tumor", {"files": {"file": ("model.pt", b"x")}}), ("DELETE", "/model/tumor", {}),
+        ("POST", "/reload", {}), ("GET", "/datastore/dataset", {}), ("POST", "/batch/infer/tumor", {"json": {}}),
     ):  # fmt: skip
         assert own(method, path, **options).status_code == 403
-    assert own("GET", "/model/lightmuseg").content == (own.studies / ".lightmuseg" / "models" / "v0000.pt").read_bytes()
+    first = own.studies / ".lightmuseg" / "models" / "tumor" / "v0000.pt"
+    assert own("GET", "/model/tumor").content == first.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -217,9 +218,9 @@ def test_weights_are_neither_replaced_nor_deleted(own):
         ("POST", "/activelearning/first", {"json": {"client_id": "x" * 201}}),
         ("POST", "/activelearning/first", {"json": {"strategy": "random"}}),
         ("POST", "/activelearning/first", {"data": b'{"a": 1e999}'}),
-        ("POST", "/infer/lightmuseg?image=roi", {"data": {"params": json.dumps({"level": [0] * 30_000})}}),
-        ("POST", "/infer/wsi/lightmuseg?image=roi", {"data": b'{"location": [1e999, 0]}'}),
-        ("POST", "/train/lightmuseg", {"data": b'{"max_epochs": 1' + b"0" * 400 + b"}"}),
+        ("POST", "/infer/tumor?image=roi", {"data": {"params": json.dumps({"level": [0] * 30_000})}}),
+        ("POST", "/infer/wsi/tumor?image=roi", {"data": b'{"location": [1e999, 0]}'}),
+        ("POST", "/train/tumor", {"data": b'{"max_epochs": 1' + b"0" * 400 + b"}"}),
         ("HEAD", "/datastore/image?image=roi&check_sum=FOO:abc", {}),
         ("PUT", "/datastore/image?image=" + "é" * 150, {"files": {"file": ("a.png", b"x")}}),
         ("PUT", "/datastore/image?image=poly", {"files": {"file": ("a.xml", b"x")}}),
@@ -253,7 +254,7 @@ def test_outlines_that_cross_without_end_are_refused(own):
 
 
 def test_refused_files_do_not_stay(own):
-    for path in ("/datastore/image?image=new", "/infer/wsi_v2/lightmuseg"):
+    for path in ("/datastore/image?image=new", "/infer/wsi_v2/tumor"):
         assert own("PUT" if "image" in path else "POST", path, files={"file": ("a.png", b"garbage")}).status_code == 400
     assert own.save("tile 0", "a.png", b"garbage").status_code == 400
     assert not any(path.is_file() and path.read_bytes() == b"garbage" for path in own.temporary.rglob("*"))

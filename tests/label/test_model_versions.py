@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter, OrderedDict
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from PIL import Image
 
 from lightmuseg.errors import InputError
 from lightmuseg.label.bundle_network import BundleNetwork
-from lightmuseg.label.model_versions import ModelStore
+from lightmuseg.label.model_versions import ModelStore, VersionedModel
 from lightmuseg.label.patches import fitted, next_patch, score_patches
 from lightmuseg.label.prediction import Box, predicted
 from lightmuseg.label.training import LabelledImage, cells, prepare
+from lightmuseg.models.packaged import NAMED
 from lightmuseg.networks import LightMuSeg
+from lightmuseg.provenance import sha256_of
 
 
 @pytest.fixture
@@ -139,6 +142,41 @@ def test_one_patch_is_not_enough(network, tmp_path):
     one = [LabelledImage("a", tmp_path / "a.png", tmp_path / "a_label.png", {})]
     with pytest.raises(InputError, match="1 annotated patches: two with tumor are needed"):
         prepare(one, network, tmp_path / "work", 0.2)
+
+
+def test_models_of_the_package_are_each_in_use_in_versions_of_their_own(root, tmp_path):
+    bundle, codes = root / "bundle", {"tumor": [1], "stroma": [2]}
+    stores = {name: ModelStore(tmp_path / name, bundle / "models" / file) for name, file in NAMED.items()}
+    models = {name: VersionedModel(bundle, store, label_codes=codes) for name, store in stores.items()}
+    before = {name: model.network() for name, model in models.items()}
+    assert [len(network.class_names) for network in before.values()] == [1, 4]
+    assert [network.variants for network in before.values()] == [(), ("multiclass",)]
+    loss = before["tissue"].training().get("loss")["loss"]["_target_"]
+    assert loss == "lightmuseg.losses.DiceCrossEntropyLoss"
+    assert all(network.label_codes == codes for network in before.values())
+    assert models["tumor"].network() is before["tumor"]
+    state = torch.load(stores["tumor"].path(0), weights_only=True)
+    changed = OrderedDict((name, value + 1) for name, value in state.items())
+    changed.card = state.card
+    torch.save(changed, tmp_path / "better.pt")
+    stores["tumor"].add(tmp_path / "better.pt", {}, use=True)
+    assert models["tumor"].network().sha256 == sha256_of(tmp_path / "better.pt")
+    assert models["tissue"].network() is before["tissue"]
+
+
+def test_an_image_of_labels_teaches_a_model_of_fewer_classes(root, tmp_path):
+    codes = {"tumor": [1], "stroma": [2]}
+    network = BundleNetwork(root / "bundle", root / "bundle" / "models" / "model.pt", label_codes=codes)
+    images = labelled(tmp_path, ["a", "b"])
+    indices = np.asarray(Image.open(images[0].label)).copy()
+    indices[300:] = 2
+    Image.fromarray(indices).save(images[0].label)
+    manifest = prepare(images, network, tmp_path / "work", 0.5)
+    counted = Counter()
+    for tile in manifest["tiles"]:
+        counted += Counter({int(code): count for code, count in tile["code_pixels"].items()})
+    assert counted[2] >= 212 * 512
+    assert counted[1] > 0
 
 
 def test_network_of_several_classes_is_the_variants(root, tmp_path):

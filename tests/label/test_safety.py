@@ -109,8 +109,8 @@ def test_image_that_is_not_there_is_not_found(image, own):
     answers = [
         own("GET", "/datastore/image", **asked),
         own("PUT", "/datastore/label", files=xml, **asked),
-        own("POST", "/infer/lightmuseg", **asked),
-        own("POST", "/infer/wsi/lightmuseg", json={}, **asked),
+        own("POST", "/infer/tumor", **asked),
+        own("POST", "/infer/wsi/tumor", json={}, **asked),
         own("PUT", "/datastore/image/info", data={"info": '{"a": 1}'}, **asked),
         own("DELETE", "/datastore/image", params={"id": image}),
     ]
@@ -159,13 +159,13 @@ def test_image_that_cannot_be_is_not_taken_in(name, file, content, own):
     ],
 )  # fmt: skip
 def test_region_that_is_not_there_is_refused(wanted, own):
-    answer = own("POST", "/infer/wsi/lightmuseg?image=tile 0", json=wanted)
+    answer = own("POST", "/infer/wsi/tumor?image=tile 0", json=wanted)
     assert answer.status_code == 400, answer.text
 
 
 def test_broken_image_in_the_folder_is_told_without_the_servers_folders(own):
     (own.studies / "broken.tif").write_bytes(b"II*\0 no slide")
-    answer = own("POST", "/infer/wsi/lightmuseg?image=broken", json={})
+    answer = own("POST", "/infer/wsi/tumor?image=broken", json={})
     assert answer.status_code == 400
     assert answer.json()["detail"].startswith("broken.tif: ")
     assert own("POST", "/activelearning/first", json={}).json()["id"] != "broken"
@@ -178,7 +178,7 @@ def test_names_that_are_not_known_are_refused(own):
     assert own("POST", "/scoring/other", json={}).status_code == 404
     assert own("POST", "/activelearning/other").status_code == 404
     assert own("POST", "/activelearning/first", json={"patch_size": [0, 5]}).status_code == 400
-    assert own("POST", "/infer/lightmuseg?image=tile 0", data={"params": "{"}).status_code == 400
+    assert own("POST", "/infer/tumor?image=tile 0", data={"params": "{"}).status_code == 400
     assert own("POST", "/proxy/dicom/x").status_code == 403
 
 
@@ -187,7 +187,7 @@ def test_training_without_enough_labels_says_so(own):
     assert task["status"] == "ERROR"
     assert "annotate more" in "".join(task["details"])
     assert not any("Traceback" in line for line in task["details"])
-    assert own("POST", "/train/lightmuseg", json={"max_epochs": "many"}).status_code == 400
+    assert own("POST", "/train/tumor", json={"max_epochs": "many"}).status_code == 400
 
 
 def test_request_that_is_too_large_is_refused_before_it_is_read(own):
@@ -232,14 +232,12 @@ def test_images_put_into_the_folder_are_seen(own):
 
 def test_uploaded_picture_is_segmented_and_taken_in(own, studies):
     content = (studies / "tile 2.png").read_bytes()
-    answer = own(
-        "POST", "/infer/wsi_v2/lightmuseg?output=asap", files={"file": ("patch.png", content)}, data={"wsi": "{}"}
-    )
+    answer = own("POST", "/infer/wsi_v2/tumor?output=asap", files={"file": ("patch.png", content)}, data={"wsi": "{}"})
     assert answer.status_code == 200, answer.text
     assert answer.text.count("<ASAP_Annotations>") == 1
     assert own("PUT", "/datastore/image?image=patch", files={"file": ("patch.png", content)}).status_code == 200
     assert own("GET", "/datastore/image?image=patch").content == content
-    again = own("POST", "/infer/wsi/lightmuseg?image=patch&output=asap", json={})
+    again = own("POST", "/infer/wsi/tumor?image=patch&output=asap", json={})
     assert again.text == answer.text
 
 
@@ -271,10 +269,10 @@ def test_with_authentication_on_nothing_answers_a_stranger(serve, studies, tmp_p
     assert server.first_answer.status_code == 401
     paths = [
         ("GET", "/info/"), ("GET", "/datastore/"), ("GET", "/datastore/image?image=tile 0"),
-        ("PUT", "/datastore/label?image=tile 0"), ("POST", "/infer/lightmuseg?image=tile 0"),
-        ("POST", "/infer/wsi/lightmuseg?image=tile 0"), ("POST", "/train/lightmuseg"), ("DELETE", "/train/"),
-        ("POST", "/activelearning/first"), ("GET", "/model/lightmuseg"), ("GET", "/logs/"), ("PUT", "/session/"),
-        ("GET", "/session/x"), ("POST", "/scoring/entropy"), ("POST", "/batch/infer/lightmuseg"), ("POST", "/reload"),
+        ("PUT", "/datastore/label?image=tile 0"), ("POST", "/infer/tumor?image=tile 0"),
+        ("POST", "/infer/wsi/tumor?image=tile 0"), ("POST", "/train/tumor"), ("DELETE", "/train/"),
+        ("POST", "/activelearning/first"), ("GET", "/model/tumor"), ("GET", "/logs/"), ("PUT", "/session/"),
+        ("GET", "/session/x"), ("POST", "/scoring/entropy"), ("POST", "/batch/infer/tumor"), ("POST", "/reload"),
     ]  # fmt: skip
     answers = {path: server(method, path).status_code for method, path in paths}
     assert set(answers.values()) <= {401, 403, 404}, answers

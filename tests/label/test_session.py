@@ -93,12 +93,12 @@ def test_whole_slide_is_segmented_where_it_is_tissue(server):
 
 
 def test_label_image_of_a_tile_is_the_outlines(server):
-    answer = server("POST", "/infer/lightmuseg?image=tile 0&output=image")
+    answer = server("POST", "/infer/tumor?image=tile 0&output=image")
     image = np.asarray(Image.open(io.BytesIO(answer.content)))
     assert image.shape == (512, 512)
     outlines = rasterised(server.infer("tile 0", "asap").text, (0, 0, 512, 512))
     assert dice(image == 1, outlines) > 0.98
-    both = server("POST", "/infer/lightmuseg?image=tile 0&output=all")
+    both = server("POST", "/infer/tumor?image=tile 0&output=all")
     assert b"FeatureCollection" in both.content
     assert answer.content in both.content
 
@@ -131,10 +131,10 @@ def test_session_on_slides(server, opposite, studies):
     assert dice(rasterised(server.infer("roi", "asap", **place).text, WORKED), answered) < 0.8
     rescored = server.scored("roi", "entropy", after["weights_sha256"])
     assert rescored["score"] != scores["score"]
-    versions = server("GET", "/info/").json()["train_stats"]["lightmuseg"]["versions"]
+    versions = server("GET", "/info/").json()["train_stats"]["tumor"]["versions"]
     assert [version["in_use"] for version in versions] == [False, True]
     assert versions[1]["dice"] > versions[1]["dice_before"]
-    kept = studies / ".lightmuseg" / "models" / "v0000.pt"
+    kept = studies / ".lightmuseg" / "models" / "tumor" / "v0000.pt"
     assert hashlib.sha256(kept.read_bytes()).hexdigest() == before["weights_sha256"]
 
 
@@ -151,7 +151,7 @@ def test_qupaths_requests_are_answered_while_another_annotates(server):
             others.append(server.save("tile 1", "label.geojson", label).status_code)
             others.append(server("GET", "/info/").status_code)
             others.append(server("POST", "/activelearning/random", data=b'{"patch_size": [512, 512]}').status_code)
-            others.append(server("POST", "/infer/wsi/lightmuseg?image=tile 1&output=asap", data=b"{}").status_code)
+            others.append(server("POST", "/infer/wsi/tumor?image=tile 1&output=asap", data=b"{}").status_code)
 
     other = threading.Thread(target=annotate)
     other.start()
@@ -159,19 +159,17 @@ def test_qupaths_requests_are_answered_while_another_annotates(server):
         assert server("GET", "/auth/").status_code == 404, "QuPath takes that for no authentication"
         assert server("HEAD", "/datastore/image?image=roi").status_code == 200
         assert server("HEAD", "/datastore/image?image=elsewhere").status_code == 404
-        answer = server("POST", "/infer/wsi/lightmuseg?output=asap&image=roi", data=body.encode())
+        answer = server("POST", "/infer/wsi/tumor?output=asap&image=roi", data=body.encode())
         assert answer.status_code == 200, answer.text
         same = server.infer("roi", "asap", **place)
         assert answer.text == same.text
         picture = next(server.studies.glob("tile 0.png")).read_bytes()
         answer = server(
-            "POST", "/infer/wsi_v2/lightmuseg?output=asap", files={"file": ("patch 1.png", picture)}, data={"wsi": body}
+            "POST", "/infer/wsi_v2/tumor?output=asap", files={"file": ("patch 1.png", picture)}, data={"wsi": body}
         )
         assert answer.status_code == 400, "the rectangle is not on the picture"
         form = {"wsi": json.dumps({"location": [0, 0], "size": [0, 0], "min_poly_area": 30})}
-        answer = server(
-            "POST", "/infer/wsi_v2/lightmuseg?output=asap", files={"file": ("patch 1.png", picture)}, data=form
-        )
+        answer = server("POST", "/infer/wsi_v2/tumor?output=asap", files={"file": ("patch 1.png", picture)}, data=form)
         assert answer.text.count("<ASAP_Annotations>") == 1, answer.text
         saved = server.save("roi", "roi.xml", same.text)
         assert saved.status_code == 200, saved.text
@@ -206,7 +204,7 @@ def test_weights_that_are_no_better_are_kept_beside_and_older_ones_come_back(ser
     task = server.train(max_epochs=1, learning_rate=0.4, batch_size=1)
     assert server.save("roi", "roi.geojson", opposite).status_code == 200
     assert task["status"] == "DONE", task
-    versions = server("GET", "/info/").json()["train_stats"]["lightmuseg"]["versions"]
+    versions = server("GET", "/info/").json()["train_stats"]["tumor"]["versions"]
     assert versions[-1]["dice_before"] > dice_of_tumor_alone, "the labels do not tell a network that learned nothing"
     assert versions[-1]["in_use"] is False
     assert server.model["weights_sha256"] == used == versions[0]["sha256"]
@@ -233,7 +231,7 @@ def test_session_on_tiles(server, tumor):
     assert task["status"] == "DONE", task
     after = server.model["weights_sha256"]
     assert after != before
-    assert server("POST", "/infer/lightmuseg?image=tile 3&output=json").json()["weights_sha256"] == after
+    assert server("POST", "/infer/tumor?image=tile 3&output=json").json()["weights_sha256"] == after
     assert server.scored("tile 3", "epistemic", after)
     listed = server("GET", "/datastore/?output=all").json()["objects"]
     assert set(listed) == {SVS, "roi", *(f"tile {number}" for number in range(4))}
@@ -241,7 +239,7 @@ def test_session_on_tiles(server, tumor):
 
 def test_training_is_cancelled(server):
     used = server.model["weights_sha256"]
-    started = server("POST", "/train/lightmuseg", json={"max_epochs": 500}).json()
+    started = server("POST", "/train/tumor", json={"max_epochs": 500}).json()
     assert server.running()["id"] == started["id"]
     assert server("DELETE", "/train/").json()["status"] == "STOPPED"
     assert server("GET", "/train/?check_if_running=true").status_code == 404

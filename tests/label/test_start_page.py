@@ -94,8 +94,8 @@ def state():
         {"version": 2, "in_use": False, "added": "2026-03-03T01:02:03-0500", "dice": None, "dice_before": 0.5},
     ]  # fmt: skip
     model = {"classes": ["stroma", "lymphocytic_infiltrate", "gland"], "mpp": 0.5, "weights_sha256": HASH}
-    stats = {"lightmuseg": {"versions": versions}}
-    info = {"name": "LightMuSeg", "version": "9.8.7", "models": {"lightmuseg": model}, "train_stats": stats}
+    stats = {"tumor": {"versions": versions}}
+    info = {"name": "LightMuSeg", "version": "9.8.7", "models": {"tumor": model}, "train_stats": stats}
     failed = {"score": -1, "patches": [], "weights_sha256": HASH, "error": "d.png: is broken; delete it.\nTraceback"}
     objects = {
         "d": {"image": {"info": {"entropy": failed}, "ext": ".png"}, "labels": {}},
@@ -140,7 +140,8 @@ def test_values_come_back_from_the_page_as_they_were_given(state):
     assert page.of("pre") == ["training on 48 tiles\nversion 1: Dice 0.733 held out, 0.612 before\n", "1 of 4"]
     for says in (
         "Version 9.8.7. Research use only.", f"Labelled 2 of 4 last saved {local(1772366520)}", "0.5 \u00b5m per pixel",
-        "Weights in use version 1 Dice held out 0.733", "DONE. Started 2026-03-02 11:00, ended 2026-03-02 11:20.",
+        "Weights in use tumor: version 1 Dice held out 0.733",
+        "DONE. Started 2026-03-02 11:00, ended 2026-03-02 11:20.",
         "RUNNING: is not done yet. Started 2026-03-02 11:21.", "stroma lymphocytic infiltrate gland",
     ):  # fmt: skip
         assert says in page.words
@@ -156,8 +157,8 @@ def named(state, name):
     # of one time, because their order follows from their names
     one["labels"] = dict.fromkeys(("final", name), one["labels"]["final"])
     one["image"]["info"]["entropy"]["error"] = name
-    model = info["models"]["lightmuseg"] | {"classes": [name, "tumor"], "weights_sha256": name}
-    versions = info["train_stats"]["lightmuseg"]
+    model = info["models"]["tumor"] | {"classes": [name, "tumor"], "weights_sha256": name}
+    versions = info["train_stats"]["tumor"]
     versions["versions"][1] |= {"version": name, "dice": name, "tiles": name, "added": name}
     info |= {"version": name, "models": {name: model}, "train_stats": {name: versions}}
     training |= {"status": name, "start_ts": name, "details": deque([name, name])}
@@ -223,6 +224,18 @@ def test_page_for_strangers_says_how_to_come_in_and_nothing_else(state, root):
     assert [menu for menu in menus if menu not in told] == []
 
 
+def test_two_models_are_shown_each_with_its_classes_and_versions(state):
+    info = state[0]
+    info["models"]["tissue"] = {"classes": ["tumor", "stroma"], "mpp": 0.25, "weights_sha256": "a" * 64}
+    info["train_stats"]["tissue"] = {"versions": [{"version": 7, "in_use": True, "from": "tissue.pt"}]}
+    page = shown(state)
+    assert page.of("h3")[-2:] == ["tumor", "tissue"]
+    assert "Weights in use tumor: version 1 Dice held out 0.733 tissue: version 7" in page.words
+    # of the last table of versions
+    assert page.tables["versions"] == [["Version 7 to start from", DASH, DASH, DASH, DASH, "in use", DASH]]
+    assert page.of("code") == [ADDRESS, HASH[:12], "a" * 12]
+
+
 def test_fault_of_all_methods_is_said_once(state):
     scored = state[1]["d"]["image"]["info"]
     scored["epistemic"] = scored["entropy"]
@@ -244,7 +257,7 @@ def test_many_images_are_shortened_and_counted(state, more):
 
 
 def test_server_that_has_done_nothing_yet_says_so():
-    words = shown([{"version": "1", "models": {"lightmuseg": {}}, "train_stats": {}}, {}, None, None]).words
+    words = shown([{"version": "1", "models": {"tumor": {}}, "train_stats": {}}, {}, None, None]).words
     for says in ("Labelled 0 of 0", "Last training none yet", "Last scoring none yet", "No versions yet"):
         assert says in words
     assert "None yet. Put slides or pictures into the server's folder" in words
@@ -259,7 +272,7 @@ def test_what_a_client_may_have_written_does_not_break_the_page(state, odd):
         "4": {"labels": {"final": {"info": odd}, "original": {"info": {"ts": odd, "version": odd}}}},
     }  # fmt: skip
     for name in ("dice", "dice_before", "tiles", "images", "added", "held_out_tiles", "in_use"):
-        state[0]["train_stats"]["lightmuseg"]["versions"][1][name] = odd
+        state[0]["train_stats"]["tumor"]["versions"][1][name] = odd
     page = shown([state[0], objects, {"status": odd, "start_ts": odd}, {"end_ts": odd, "details": None}])
     assert [row[0] for row in page.tables["images"]] == ["0", "1", f"2{odd if isinstance(odd, str) else ''}", "3", "4"]
     assert {len(row) for row in page.tables["images"]} <= {3, 4}

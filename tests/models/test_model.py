@@ -110,7 +110,7 @@ def test_weights_of_other_classes_want_their_config(tmp_path):
         {"classes": {}}, {"classes": {"tumor": "1"}}, {"classes": {1: [1]}}, {"mpp": 0}, {"mpp": float("nan")},
         {"tile_size": 100}, {"tile_size": "512"}, {"network": {"a": []}}, {"image_mean": [1, 2]}, {"name": 3},
         {"image_deviation": [1, 0, 1]}, {"figures": {"dice": "high"}}, {"image_mean": [float("nan")] * 3},
-        {"classes": {"../x": [1]}}, "text", 7,
+        {"classes": {"../x": [1]}}, {"limits": "x" * 2001}, {"limits": ["x"]}, "text", 7,
     ],
 )  # fmt: skip
 def test_a_card_that_cannot_be_is_refused(tmp_path, change):
@@ -181,15 +181,29 @@ def test_attributes_of_a_file_hide_nothing(tmp_path, four):
     assert Model.open(tmp_path / "hostile.pt", msffm=False).card.class_names == tuple(FOUR)
 
 
-def test_the_packages_own_model_is_described(root):
-    model = Model.open("tumor")
-    assert model.path == root / "bundle" / "models" / "model.pt" == bundle_folder() / "models" / "model.pt"
-    assert model.card.name == "tumor"
+@pytest.mark.parametrize(
+    ("name", "file", "classes"), [("tumor", "model.pt", {"tumor": [1]}), ("tissue", "tissue.pt", FOUR)]
+)
+def test_the_packages_own_models_are_described(root, name, file, classes):
+    model = Model.open(name)
+    assert model.path == root / "bundle" / "models" / file == bundle_folder() / "models" / file
+    assert model.card.name == name
     assert model.card.dataset
     assert model.card.licence
-    assert model.card.figures["pooled_dice"] == pytest.approx(0.691)
+    assert dict(model.card.classes) == classes
+    assert {value.dtype for value in torch.load(model.path, weights_only=True).values()} == {torch.half, torch.int64}
+    tile = torch.rand(1, 3, 64, 64)
+    assert model.network()(tile).shape == (1, model.card.channels, 64, 64)
+
+
+def test_limits_go_with_the_weights_into_records(saved):
+    model = Model.open(saved)
+    assert model.describe()["name"] == "mine"
+    assert "limits" not in model.describe()
+    save_model(saved, model.weights, dataclasses.replace(model.card, limits="One patient."))
+    assert Model.open(saved).card.limits == Model.open(saved).describe()["limits"] == "One patient."
 
 
 def test_a_model_that_nobody_knows_is_refused():
-    with refused("tumour: no such weights file", "none of the models tumor", "lightmuseg models"):
+    with refused("tumour: no such weights file", "none of the models tumor, tissue", "lightmuseg models"):
         find_model("tumour")

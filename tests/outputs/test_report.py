@@ -118,8 +118,8 @@ def test_numbers_are_those_of_the_table(tmp_path):
 
 def test_binary_model_says_what_it_cannot_measure(tmp_path):
     page, _ = write(tmp_path, ("tumor",))
-    assert "Tumor-stroma ratio - needs the multi-class model" in page.words
-    assert "Lymphocytes in stroma - needs the multi-class model" in page.words
+    assert "Tumor-stroma ratio - needs the model tissue" in page.words
+    assert "Lymphocytes in stroma - needs the model tissue" in page.words
     assert "Necrosis" not in page.words
     assert "Necrosis" in write(tmp_path)[0].words
 
@@ -221,3 +221,11 @@ def test_scale_is_a_share_of_the_picture(tmp_path, shape, share, text):
     scales = [attributes["style"] for _, attributes in page.elements if attributes.get("class") == "scale"]
     assert scales == [f"width: {share}%"] * 3
     assert page.text.count(text) == 3
+
+
+def test_the_model_its_limits_and_no_markup_of_them_are_shown(tmp_path):
+    limits = "One patient's <b>lymphocytes</b>: expect & check."
+    model = {"weights_sha256": "7" * 64, "network": "LightMuSeg", "name": "tissue", "limits": limits, "tile_size": 512}
+    page, text = write(tmp_path, model=model)
+    assert f"Model tissue Limits of the model {limits} Network LightMuSeg; tile size 512 Map" in page.words
+    assert "<b>" not in text
