@@ -159,6 +159,24 @@ class Segmenter:
         Returns:
             Class indices uint8 [H, W]: 0 other tissue, from 1 the model's classes.
         """
+        return self._mapped(pixels, mpp, ("classes",))[0]
+
+    def predict_probabilities(self, pixels: np.ndarray, mpp: float) -> tuple[np.ndarray, np.ndarray]:
+        """The classes of a picture, as :meth:`predict` gives them, and their probabilities.
+
+        Args:
+            pixels: RGB uint8 [H, W, 3].
+            mpp: um per pixel.
+
+        Returns:
+            Class indices uint8 [H, W], and probabilities uint8 [C, H, W], 255 for 1: of a model of one class that
+            class's, else those of everything else and of the classes, from 1.
+        """
+        classes, probabilities = self._mapped(pixels, mpp, ("classes", "probabilities"))
+        return classes, probabilities
+
+    def _mapped(self, pixels: np.ndarray, mpp: float, names: Sequence[str]) -> list[np.ndarray]:
+        """Arrays of the rows of a picture's map, [..., H, W] on the picture's own grid."""
         reader = ArrayReader(pixels, mpp)
         view, factor = ModelView(reader, self.options.mpp), self.options.factor
         size, tile = (view.width, view.height), self.model.card.tile_size
@@ -167,13 +185,13 @@ class Segmenter:
         plan = plan_tiles(size, view.scale, area, runtime.tile_size, self.options.overlap, factor)
         step0 = view.scale * factor
         rows = MemoryRows(plan, self.options.mpp * factor, step0, self.options.class_names)
-        fill_rows(view, area, plan, runtime, rows, self.options.batch_size, probabilities=False)
-        classes = np.concatenate([band.copy() for band in rows.bands(1024)])
-        nearest = [
+        fill_rows(view, area, plan, runtime, rows, self.options.batch_size, "probabilities" in names)
+        maps = [np.concatenate([band.copy() for band in rows.bands(1024, name)], axis=-2) for name in names]
+        rows_of, columns_of = (
             np.minimum(((np.arange(side) + 0.5) / step0).astype(np.intp), most - 1)
-            for side, most in zip(pixels.shape[:2], classes.shape)
-        ]
-        return classes[np.ix_(*nearest)]
+            for side, most in zip(pixels.shape[:2], maps[0].shape)
+        )
+        return [array[..., rows_of[:, None], columns_of] for array in maps]
 
     def runtime(self, slides: Sequence[Any] = (), options: Options | None = None) -> Runtime:
         """The network, loaded when it is first asked for, and proven on the first of ``slides`` that can be read."""

@@ -1,0 +1,132 @@
+"""How good models are on pictures that they have not seen: figures, pictures and docs/reference.md.
+
+python scripts/evaluate_reference.py ROWS DATA OUTPUT [--measures dice,edges] [--only NAME] [--page docs/reference.md]
+
+ROWS is a JSON list of models: {"name": "V2", "model": "tumor or a path", "unseen": ["TCGA-S3-AA10"]}, of patients whom
+this model never saw. Further keys: "seed", rows of one name and several seeds being one line of a table; "group", the
+table; "measures", those of --measures that this row has by itself ("dice" where it says none); "role", one of tumor,
+tissue, unet, whose figures are held against the targets. DATA is the folder of pictures and slides
+(scripts/reference/pictures_at_hand.py says which). Every figure is kept in OUTPUT and measured once for each model,
+picture and condition, so a run that was interrupted goes on; after a change of the code give another OUTPUT.
+OUTPUT/reference.json has the figures, OUTPUT/*.png the curves, OUTPUT/*.jpg the places. With --page the tables of that
+page are written anew, the figures go to benchmarks/reference.json beside it, and the pictures to images/.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import fire
+
+from lightmuseg.errors import InputError, report_faults_in_one_line
+from lightmuseg.provenance import environment
+from lightmuseg.text_files import read_json, write_text
+
+KEYS = {"name": str, "model": str, "unseen": list, "seed": int, "group": str, "measures": list, "role": str}
+ALL = ("dice", "flips", "scales", "overlaps", "robustness", "edges", "glass", "places")
+
+
+def evaluate(
+    rows: str, data: str, output: str, measures: str | tuple[str, ...] = "", only: str = "", page: str = "",
+    runtime: str | None = None, workers: int = 2,
+) -> None:  # fmt: skip
+    """Measure models and write what was found.
+
+    Args:
+        rows: JSON file of the models.
+        data: folder of pictures and slides.
+        output: folder of figures.
+        measures: of dice, flips, scales, overlaps, robustness, edges, glass, places, with commas between; by default
+            what each row says.
+        only: the rows of this name alone.
+        page: Markdown whose tables are written anew.
+        runtime: that runs the networks, as of 'lightmuseg segment'.
+        workers: threads that read.
+    """
+    from reference import curves, tables
+    from reference.evaluation import Evaluation
+
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for row in read_rows(rows, only):
+        given = measures.split(",") if isinstance(measures, str) else list(measures)
+        wanted = _known([one for one in given if one] or row.get("measures", ["dice"]), ALL, "--measures")
+        model = Evaluation(row["model"], data, folder / "kept", runtime, workers=workers)
+        figures: dict[str, dict[str, Any]] = {patient: {} for patient in row["unseen"]}
+        for measure in (one for one in wanted if one not in ("glass", "places")):
+            for patient in figures:
+                print(f"{row['name']}, seed {row.get('seed', 0)}: {measure} of {patient}", file=sys.stderr)
+                figures[patient] |= model.measure(patient, measure)
+        made = {key: row[key] for key in ("name", "group", "seed", "role") if key in row}
+        about = {"architecture": model.card.architecture, "mpp": model.card.mpp, "classes": list(model.card.classes)}
+        made |= {"sha256": model.model.sha256, **about, "tumor": model.tumor, "patients": figures}
+        if "glass" in wanted:
+            made["glass"] = model.glass()
+        if "places" in wanted:
+            made["places"] = f"reference_{re.sub(r'[^a-z0-9]+', '_', row['name'].lower())}.jpg"
+            curves.draw_places(folder / made["places"], model, row["unseen"])
+        found.append(made)
+    content = {"made": {key: value for key, value in environment().items() if key != "command"}, "rows": found}
+    write_text(folder / "reference.json", tables.as_json(content))
+    drawn = curves.draw(folder, found)
+    if page:
+        publish(
+            Path(page), content, [folder / name for name in [*drawn, *(r["places"] for r in found if "places" in r)]]
+        )
+    for name, block in tables.blocks(content).items():
+        print(f"{name}\n\n{block}\n")
+
+
+def publish(page: Path, content: dict[str, Any], pictures: list[Path]) -> None:
+    """Write the page's tables anew, its figures beside it, and copies of the pictures."""
+    from reference import tables
+
+    if not page.is_file():
+        raise InputError(f"{page}: no such page; its text is written by hand, around marks such as {tables.MARKS[0]}.")
+    write_text(page, tables.filled_in(page.read_text(encoding="utf-8"), content))
+    for name in ("benchmarks", "images"):
+        (page.parent / name).mkdir(exist_ok=True)
+    write_text(page.parent / "benchmarks" / "reference.json", tables.as_json(content))
+    for picture in pictures:
+        shutil.copy(picture, page.parent / "images" / picture.name)
+
+
+def read_rows(path: str, only: str = "") -> list[dict[str, Any]]:
+    """The models that a JSON file lists.
+
+    Raises:
+        InputError: for a list that cannot be used.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file; write a JSON list of models, as scripts/evaluate_reference.py says.")
+    listed = read_json(path, "write a JSON list of models")
+    if not isinstance(listed, list) or not listed:
+        raise InputError(f"{path}: is no list of models.")
+    for number, row in enumerate(listed, start=1):
+        if not isinstance(row, dict) or {"name", "model", "unseen"} - row.keys():
+            raise InputError(f"{path}: model {number} lacks name, model or unseen; add it.")
+        _known(row, KEYS, f"{path}: model {number}")
+        wrong = [key for key, value in row.items() if not isinstance(value, KEYS[key])]
+        if wrong or not row["unseen"]:
+            raise InputError(f"{path}: model {number} has a wrong {wrong[0] if wrong else 'unseen'}; correct it.")
+    chosen = [row for row in listed if only in ("", row["name"])]
+    if not chosen:
+        raise InputError(f"--only {only}: no such name in {path}.")
+    return chosen
+
+
+def _known(names: Any, known: Any, where: str) -> Any:
+    for name in names:
+        if name not in known:
+            raise InputError(f"{where}: {name} is none of {', '.join(known)}.")
+    return names
+
+
+if __name__ == "__main__":
+    report_faults_in_one_line()
+    fire.Fire(evaluate)
