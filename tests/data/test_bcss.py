@@ -50,7 +50,7 @@ def test_other_scale_than_the_names_is_said_once(bcss, caplog):
         find_regions(bcss.folder)
         find_regions(bcss.folder)
     said = [record.message for record in caplog.records]
-    assert [message for message in said if "0.25" in message] == [
+    assert [message for message in said if "named 0.25 " in message] == [
         "BCSS regions named 0.25 um/px are of 0.3 um/px and taken so; where yours are not, prepare them with "
         "--mpp 0.25."
     ]
