@@ -179,5 +179,5 @@ def test_rim_of_real_slides_is_glass_and_stained_tissue_is_not(data, name, mpp):
     green = ndimage.uniform_filter(np.asarray(green, np.float32), 3)
     rim = analysed & ~tissue
     assert 0.05 < rim.sum() / analysed.sum() < 0.25
-    assert np.percentile(green[rim], 1) > 220
+    assert np.percentile(green[rim], 1) > 215
     assert rim[green < 200].mean() < 0.002

@@ -163,5 +163,5 @@ def test_rows_of_another_format_are_not_gone_on_with(slide, tmp_path, monkeypatc
         segment(slide, tmp_path, MULTI)
     monkeypatch.undo()
     monkeypatch.setattr("lightmuseg.slides.job.FORMAT", 99)
-    with pytest.raises(InputError, match="rows_format 3, not 99"):
+    with pytest.raises(InputError, match="rows_format 4, not 99"):
         segment(slide, tmp_path, MULTI, resume=True)

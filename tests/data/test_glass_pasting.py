@@ -5,7 +5,7 @@ from PIL import Image
 
 from lightmuseg.data import RandGlassd
 from lightmuseg.data.bcss import CODES, Region
-from lightmuseg.data.glass import EDGE_WIDTHS, SHARES
+from lightmuseg.data.glass_pasting import EDGE_WIDTHS, SHARES
 from lightmuseg.data.tiles import Cut, Tiling, write_dataset
 
 SIZE = 96
