@@ -8,7 +8,7 @@ _MODULES = {
     "ClassMapsd": ".transforms",
     "CodesToClassesd": ".transforms",
     "LabelMapWriter": ".label_maps",
-    "RandGlassd": ".glass",
+    "RandGlassd": ".glass_pasting",
     "RandSimilarityd": ".augment",
     "RandStaind": ".stain",
     "as_codes": "lightmuseg.wsi.images",
