@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -66,6 +67,7 @@ def without_glass(reader: SlideReader, area: Area, coarse: TissueMask, picture: 
             first, end = columns[0], columns[-1] + 1
             seen = low_power_of(reader, index, step0, (left + first, top, left + end, bottom))
             glass[top - upper : bottom - upper, first:end] = _like_glass(seen, white) | ~looked[:, first:end]
+    glass = _without_noise(glass)
     tissue[upper:lower, left:right] = ~(glass & _open(glass, um))
     return TissueMask(tissue, step0)
 
@@ -86,6 +88,16 @@ def _like_glass(seen: LowPower, white: np.ndarray) -> np.ndarray:
     darkest = (seen.pixels * (255 / white).astype(np.float32)).min(axis=2)
     density = np.log10((255 + DARK) / (darkest + DARK))
     return (magenta < MAGENTA) & (density < DENSITY) & ~seen.unread
+
+
+def _without_noise(glass: np.ndarray) -> np.ndarray:
+    """The mask with pixels of which no neighbour is anything else."""
+    height, width = glass.shape
+    other, beside = np.pad(~glass, 1), np.zeros_like(glass)
+    for row, column in itertools.product(range(3), repeat=2):
+        if (row, column) != (1, 1):
+            beside |= other[row : row + height, column : column + width]
+    return glass | ~beside
 
 
 def _open(glass: np.ndarray, um: float) -> np.ndarray:

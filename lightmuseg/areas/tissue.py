@@ -64,7 +64,7 @@ def seen(reader: SlideReader) -> LowPower:
 
 
 def tissue_of(reader: SlideReader, picture: LowPower | None = None) -> TissueMask:
-    """Tissue of a slide, as :func:`find_tissue` sees it; ``picture`` is what :func:`seen` gives, where it is known."""
+    """Tissue of a slide, as :func:`find_tissue` sees it in ``picture``; None for :func:`seen`."""
     picture = picture or seen(reader)
     return find_tissue(picture.pixels, picture.factor, reader.mpp, picture.unread)
 
