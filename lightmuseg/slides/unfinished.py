@@ -17,6 +17,8 @@ from lightmuseg.lock import locked
 from lightmuseg.text_files import write_json
 
 LOCK, IDENTITY, ATTEMPTS = "lock", "options.json", "attempts.json"
+# what is recorded of a model but follows from the hash of its weights
+FOLLOWING = {"name", "limits"}
 NEEDED_BYTES = 10_000_000
 # processes that may die at a slide, one after the other and none getting further, before it is given up
 MAX_DEATHS = 3
@@ -186,7 +188,8 @@ def refuse_others(place: Path, kept: dict[str, Any], identity: dict[str, Any]) -
         InputError: that names the first difference.
     """
     now = json.loads(json.dumps(identity))
-    different = sorted(name for name in kept.keys() | now.keys() if kept.get(name) != now.get(name))
+    names = (kept.keys() | now.keys()) - FOLLOWING
+    different = sorted(name for name in names if kept.get(name) != now.get(name))
     if different:
         name = different[0]
         raise InputError(

@@ -237,6 +237,28 @@ def test_session_on_tiles(server, tumor):
     assert set(listed) == {SVS, "roi", *(f"tile {number}" for number in range(4))}
 
 
+def test_the_other_model_answers_and_learns_by_its_name(server):
+    models = server("GET", "/info/").json()["models"]
+    assert list(models) == ["tumor", "tissue"]
+    assert models["tissue"]["classes"] == ["tumor", "stroma", "lymphocytic_infiltrate", "necrosis_or_debris"]
+    answer = server("POST", "/infer/tissue?image=tile 3&output=json").json()
+    assert answer["weights_sha256"] == models["tissue"]["weights_sha256"] != models["tumor"]["weights_sha256"]
+    assert list(answer["label_names"]) == models["tissue"]["classes"]
+    # class indices of tissue, of which the model of tumor learns what it knows
+    image = np.repeat(np.arange(4, dtype=np.uint8), 128)[None].repeat(512, axis=0)
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, "PNG")
+    assert server.save("tile 0", "label.png", content.getvalue()).status_code == 200
+    for name in models:
+        started = server("POST", f"/train/{name}", json={"max_epochs": 1}).json()
+        task = server.ended("/train/", started["id"])
+        assert task["status"] == "DONE", task
+    versions = {name: stats["versions"] for name, stats in server("GET", "/info/").json()["train_stats"].items()}
+    assert len(versions["tissue"]) == 2
+    assert versions["tissue"][1]["from_sha256"] == models["tissue"]["weights_sha256"]
+    assert versions["tumor"][-1]["from_sha256"] == models["tumor"]["weights_sha256"]
+
+
 def test_training_is_cancelled(server):
     used = server.model["weights_sha256"]
     started = server("POST", "/train/tumor", json={"max_epochs": 500}).json()

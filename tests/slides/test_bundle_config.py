@@ -20,6 +20,7 @@ from lightmuseg import outputs
 from lightmuseg.cli import COMMANDS
 from lightmuseg.cli.arguments import checked
 from lightmuseg.errors import InputError
+from lightmuseg.models import packaged
 from lightmuseg.runtimes import RuntimeInfo, choice
 from lightmuseg.runtimes.quantization import quantize_model
 from lightmuseg.slides.bundle_config import configured, make_segmenter
@@ -90,6 +91,15 @@ def test_a_bundles_own_files_are_found_wherever_it_lies(bundle, tmp_path, name):
     config = configured([bundle / "configs" / "inference_wsi.json"], bundle)
     assert config.get_parsed_content("checkpoint") == str(bundle / "models" / "model.pt")
     assert config.get_parsed_content("output_dir") == str(bundle / "output" / "slides")
+
+
+@pytest.mark.parametrize("name", packaged.NAMED)
+@pytest.mark.parametrize("by_config", [False, True])
+def test_a_model_of_the_package_is_taken_by_its_name(root, name, by_config):
+    segmenter = make_segmenter({"checkpoint": name}, root / "bundle" if by_config else None)
+    assert segmenter.model.path == root / "bundle" / "models" / packaged.NAMED[name]
+    assert segmenter.options.class_names == segmenter.model.card.class_names
+    assert segmenter.options.mpp == segmenter.model.card.mpp
 
 
 @pytest.mark.parametrize("value", [*NAMES, ["$1", "@slides"], {"_target_": "os.getcwd"}, "$__import__('os').getcwd()"])

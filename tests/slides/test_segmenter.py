@@ -320,7 +320,7 @@ def test_full_disk_is_said_and_what_was_done_is_gone_on_from(slide, tmp_path):
     ("changed", "named"),
     [
         ({"overlap": 0.5}, "overlap"),
-        ({"model": {"weights_sha256": "b"}}, "weights_sha256"),
+        ({"model": {"weights_sha256": "b", "limits": "few", "name": "other"}}, "weights_sha256"),
         ({"batch_size": 2}, "batch"),
     ],
 )
