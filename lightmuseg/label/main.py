@@ -21,7 +21,7 @@ from lightmuseg.label import METHODS
 from lightmuseg.label.bundle_network import BundleNetwork
 from lightmuseg.label.datastore import VersionedDatastore
 from lightmuseg.label.fine_tuning import FineTuning
-from lightmuseg.label.ground_truth import read_ground_truth
+from lightmuseg.label.label_file import read_ground_truth
 from lightmuseg.label.model_versions import ModelStore
 from lightmuseg.label.parent import NICE_BACKGROUND, follow_server
 from lightmuseg.label.prediction import opened

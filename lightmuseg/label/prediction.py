@@ -13,6 +13,7 @@ import numpy as np
 import shapely
 from shapely import affinity
 
+from lightmuseg.areas.annotations import Annotation
 from lightmuseg.areas.area import Area, RegionOfInterest, WholeSlide
 from lightmuseg.areas.tissue import tissue_of
 from lightmuseg.classes import UNREAD
@@ -26,7 +27,6 @@ from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers import SlideReader
 from lightmuseg.wsi.readers.opening import open_slide
 
-from .annotations import Annotation
 from .bundle_network import BundleNetwork
 
 # model pixels to one of the map
