@@ -54,17 +54,8 @@ def codes_of(
     Raises:
         InputError: for names of no known class, all of them.
     """
-    codes: dict[str, int | None] = {_plain(known): code for known, code in CODES.items()}
-    codes |= {_plain(alias): CODES[known] for alias, known in ALIASES.items()} | {REGION: None}
-    codes |= {_plain(own): (of_class[0] if of_class else None) for own, of_class in classes.items()}
-    found, unknown = {}, []
-    for class_name in class_names:
-        plain = _plain(class_name or UNCLASSIFIED)
-        fitting = next((one for one in (plain, plain.partition(":")[0].strip()) if one in codes), None)
-        if fitting is None:
-            unknown.append(repr(class_name[:80] or UNCLASSIFIED))
-        else:
-            found[class_name] = codes[fitting]
+    found = {class_name: _code_of(class_name, classes) for class_name in class_names}
+    unknown = [repr(class_name[:80] or UNCLASSIFIED) for class_name, code in found.items() if code == _NO_CODE]
     if unknown:
         more = f" and {len(unknown) - 20} more" if len(unknown) > 20 else ""
         raise InputError(
@@ -72,11 +63,27 @@ def codes_of(
             "infiltrate, Necrosis, Other, Ignore* or another class of BCSS, Region* around what is annotated"
             f"{remedy}."
         )
-    return found
+    return {class_name: None if code == _REGION_CODE else code for class_name, code in found.items()}
+
+
+def unknown_among(class_names: Iterable[str], classes: Mapping[str, Sequence[int]]) -> set[str]:
+    """The names that :func:`codes_of` refuses."""
+    return {class_name for class_name in class_names if _code_of(class_name, classes) == _NO_CODE}
+
+
+def _code_of(class_name: str, classes: Mapping[str, Sequence[int]]) -> int:
+    codes = _KNOWN | {_plain(own): (of_class[0] if of_class else _REGION_CODE) for own, of_class in classes.items()}
+    plain = _plain(class_name or UNCLASSIFIED)
+    return codes.get(plain, codes.get(plain.partition(":")[0].strip(), _NO_CODE))
 
 
 def _plain(class_name: str) -> str:
     return " ".join(class_name.replace("_", " ").split()).rstrip("* ").casefold()
+
+
+_REGION_CODE, _NO_CODE = -1, -2
+_KNOWN = {_plain(known): code for known, code in CODES.items()}
+_KNOWN |= {_plain(alias): CODES[known] for alias, known in ALIASES.items()} | {REGION: _REGION_CODE}
 
 
 def parse_classes(text: str) -> dict[str, tuple[int, ...]]:

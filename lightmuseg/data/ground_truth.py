@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,8 @@ from lightmuseg.errors import InputError
 from .bcss import CODES
 
 OTHER, UNKNOWN = CODES["other"], CODES["outside_roi"]
+# Pixels of the side of the parts in which polygons become pixels: of a large polygon a part has few edges.
+BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -45,23 +48,20 @@ class GroundTruth:
         """
         if self.mask is not None:
             return self._of_mask(self.mask, x0, y0, step0, width, height)
-        known = self._known.mask(x0, y0, step0, width, height)
+        codes = np.empty((height, width), np.uint8)
+        for y, x in itertools.product(range(0, height, BLOCK), range(0, width, BLOCK)):
+            size = min(BLOCK, width - x), min(BLOCK, height - y)
+            codes[y : y + size[1], x : x + size[0]] = self._drawn_in(x0 + x * step0, y0 + y * step0, step0, *size)
+        return codes
+
+    def _drawn_in(self, x0: float, y0: float, step0: float, width: int, height: int) -> np.ndarray:
+        grid = x0, y0, step0, width, height
+        known = self._known.mask(*grid)
         codes = np.where(known, np.uint8(OTHER), np.uint8(UNKNOWN))
         if known.any():
-            end0 = x0 + width * step0, y0 + height * step0
-            for index in np.sort(self._tree.query(shapely.box(x0, y0, *end0))):
-                code, _ = self.polygons[index]
-                # of the grid the part around the polygon
-                bounds = self._drawn[index].bounds0
-                left, upper = (max(0, int((n - start) / step0) - 1) for n, start in zip(bounds[:2], (x0, y0)))
-                right, lower = (
-                    min(limit, int((n - start) / step0) + 2)
-                    for n, start, limit in zip(bounds[2:], (x0, y0), (width, height))
-                )
-                part = slice(upper, lower), slice(left, right)
-                corner0 = x0 + left * step0, y0 + upper * step0
-                inside = self._drawn[index].mask(*corner0, step0, right - left, lower - upper)
-                codes[part][inside & known[part]] = code
+            box = shapely.box(x0, y0, x0 + width * step0, y0 + height * step0)
+            for index in np.sort(self._tree.query(box)):
+                codes[self._drawn[index].mask(*grid) & known] = self.polygons[index][0]
         return codes
 
     def _of_mask(self, mask: np.ndarray, x0: float, y0: float, step0: float, width: int, height: int) -> np.ndarray:
@@ -88,23 +88,27 @@ class GroundTruth:
     def _tree(self) -> shapely.STRtree:
         return shapely.STRtree([polygon for _, polygon in self.polygons])
 
-    def boxes(self, margin0: float = 0.0) -> list[tuple[int, int, int, int]]:
-        """Rectangles (x, y, width, height) that do not overlap, one around each part of the area and its margin.
+    def boxes(self, margin0: float = 0.0, least0: float = 0.0) -> list[tuple[int, int, int, int]]:
+        """Rectangles (x, y, width, height) on the slide that do not overlap, one around each part of the area.
 
         Args:
-            margin0: as much is added at each side; the slide's edge ends it. In level-0 pixels, as all of it is.
+            margin0: as much is added at each side, in level-0 pixels, as all of it is.
+            least0: sides of a rectangle at least, where the slide is as large.
         """
-        width0, height0 = self.size0
         bounds = shapely.bounds([part for part in shapely.get_parts(self.area).tolist() if part.area > 0])
-        bounds += np.array([-margin0, -margin0, margin0, margin0])
+        limits = np.array(self.size0, float)
         while True:
+            sides = np.minimum(np.maximum(bounds[:, 2:] - bounds[:, :2] + 2 * margin0, least0), limits)
+            starts = np.clip((bounds[:, :2] + bounds[:, 2:] - sides) / 2, 0, limits - sides)
+            # each whole pixels, so that neighbours do not share any
+            bounds = np.hstack([np.floor(starts), np.ceil(starts + sides)])
+            # which may overlap when they have grown
             parts = shapely.get_parts(shapely.union_all(shapely.box(*bounds.T)))
             if len(parts) == len(bounds):
-                break
-            # which may overlap others now
-            bounds = shapely.bounds(parts)
-        corners = np.clip([np.floor(bounds[:, :2]), np.ceil(bounds[:, 2:])], 0, [width0, height0]).astype(int)
-        return [tuple(one) for one in np.hstack([corners[0], corners[1] - corners[0]]).tolist()]
+                return [
+                    tuple(one) for one in np.hstack([bounds[:, :2], bounds[:, 2:] - bounds[:, :2]]).astype(int).tolist()
+                ]
+            bounds, margin0 = shapely.bounds(parts), 0.0
 
 
 def drawn_on(
