@@ -129,7 +129,7 @@ def prepare_annotations(
         raise InputError(f"unannotated={unannotated!r} is not known; one of {', '.join(UNANNOTATED_IS)}.")
     if tile_mpp is None:
         # PyTorch takes seconds to import
-        from lightmuseg.models import Model
+        from lightmuseg.models.model import Model
 
         tile_mpp = Model.open().card.mpp
     checked_mpp(output, tile_mpp, "--tile_mpp")
@@ -140,9 +140,7 @@ def prepare_annotations(
     regions, unknown = zip(*each(regions_of, found, "reading annotations", progress))
     codes_of(set().union(*unknown), names, str(annotations), UNKNOWN_REMEDY)
     if not any(regions):
-        raise InputError(
-            f"{annotations}: nothing is annotated on any slide; draw something, or see the warnings above."
-        )
+        raise InputError(f"{annotations}: nothing is annotated on any slide; see the warnings above.")
     cut = [region for of_slide in regions for region in of_slide]
     split, used = plan_split((region.patient for region in cut), **split_options)
     options = {
