@@ -95,7 +95,8 @@ def _files_of(folder: Path) -> dict[str, list[Path]]:
     for inner, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name[0] != ".")
         for path in (Path(inner, name) for name in sorted(names) if name[0] != "."):
-            if path.suffix.lower() in (*POLYGONS, *MASKS):
+            # no pipes, which might never end
+            if path.suffix.lower() in (*POLYGONS, *MASKS) and path.is_file():
                 found.setdefault(path.stem, []).append(path)
     return found
 

@@ -54,6 +54,8 @@ def load_slide_tiles(
     """
     manifest, tiles = tiles_of_split(dataset_dir, split)
     tiles_of = tiles_by_region(tiles)
+    if manifest["options"].get("dataset") == "annotations":
+        raise InputError(f"{dataset_dir}: is of annotated slides and holds its tiles; train on it with train.json.")
     slides_dir, masks_dir = Path(slides_dir), Path(masks_dir)
     if not slides_dir.is_dir():
         raise InputError(f"{slides_dir}: no such folder; name the folder of slides with --slides_dir.")
@@ -65,7 +67,7 @@ def load_slide_tiles(
         slide = _slide_of(source, slides, slides_dir)
         codes = _codes_of(source, masks_dir, coding)
         with _opened(slide, backend, slide_mpp) as reader:
-            steps0 = _steps0(reader, source, codes.shape[::-1])
+            steps0 = _steps0(reader, source, (codes.shape[1], codes.shape[0]))
         codes = resampled_codes(codes, source["picture_mpp"], source["mpp"])
         for tile in tiles_of[source["roi"]]:
             name = f"{tile['roi']}_x{tile['x']}_y{tile['y']}"
