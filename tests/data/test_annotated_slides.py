@@ -43,6 +43,15 @@ def test_both_may_lie_in_one_folder(annotation, folder):
     assert (found.slide, found.annotation) == (both / "a.png", both / annotation)
 
 
+@pytest.mark.parametrize("annotation", ["a.png", "a_mask.tif"])
+def test_picture_with_the_name_of_a_slide_is_no_slide(annotation, folder):
+    both = folder("both", "a.svs", annotation)
+    (found,) = find_annotated(both, both)
+    assert (found.slide, found.annotation) == (both / "a.svs", both / annotation)
+    (found,) = find_annotated(both, folder("annotations", "a.geojson"))
+    assert (found.slide.name, found.annotation.name) == ("a.svs", "a.geojson")
+
+
 def test_what_has_no_counterpart_is_reported(folder, caplog):
     slides = folder("slides", "a.svs", "b.svs", "c.svs")
     with caplog.at_level(logging.WARNING):
@@ -60,6 +69,7 @@ def test_what_has_no_counterpart_is_reported(folder, caplog):
         (["a.svs"], ["a.geojson", "a.xml"], "has 2 annotations"),
         (["a.svs"], ["a.geojson", "sub/a.geojson"], "has 2 annotations"),
         (["a.svs", "a.tif"], ["a.geojson"], "has the same name"),
+        (["a.jpg", "a.png"], ["a.geojson"], "A mask beside its picture is a_mask.png"),
         (["1/a.svs", "2/a.svs"], ["a.geojson"], "has the same name"),
     ],
 )
