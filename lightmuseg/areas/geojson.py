@@ -26,20 +26,6 @@ _THIN = ("Point", "MultiPoint", "LineString", "MultiLineString")
 _MEMBERS = {"FeatureCollection": "features", "Feature": "geometry", "GeometryCollection": "geometries"}
 
 
-def polygons_of(path: Path, name: str) -> Iterator[tuple[str, shapely.Polygon]]:
-    """The polygons of a GeoJSON file with the names of their classes, as :func:`drawn_in`, and nothing beside them.
-
-    Raises:
-        InputError: as of :func:`drawn_in`, and where the file holds another geometry.
-    """
-    others: Counter[str] = Counter()
-    yield from drawn_in(path, name, others)
-    for what in others:
-        raise InputError(
-            f"{name}: holds what is no polygon ({what}); only Polygon and MultiPolygon are read, delete the rest."
-        )
-
-
 def drawn_in(path: Path, name: str, others: Counter[str]) -> Iterator[tuple[str, shapely.Polygon]]:
     """The polygons of a GeoJSON file, valid or not, with the names of their classes, "" where they have none.
 
@@ -53,8 +39,13 @@ def drawn_in(path: Path, name: str, others: Counter[str]) -> Iterator[tuple[str,
         InputError: where the file is larger or no GeoJSON, has more than 500,000 vertices, or :func:`ring_of` refuses
             it.
     """
+    yield from polygons_in(content_of(path, name), name, others)
+
+
+def polygons_in(content: Any, name: str, others: Counter[str]) -> Iterator[tuple[str, shapely.Polygon]]:
+    """As :func:`drawn_in`, of what the file holds."""
     vertices = 0
-    waiting = [(_content_of(path, name), "")]
+    waiting = [(content, "")]
     while waiting:
         item, class_name = waiting.pop()
         if isinstance(item, list):
@@ -83,7 +74,12 @@ def drawn_in(path: Path, name: str, others: Counter[str]) -> Iterator[tuple[str,
             raise InputError(f"{name}: holds {what}; only Polygon and MultiPolygon are read, delete the rest.")
 
 
-def _content_of(path: Path, name: str) -> Any:
+def content_of(path: Path, name: str) -> Any:
+    """What a JSON file, or a zip with only that, holds; see :func:`drawn_in`.
+
+    Raises:
+        InputError: where it is larger than 50 MB, or no JSON.
+    """
     _refuse_size(path.stat().st_size, name)
     content = path.read_bytes()
     if content.startswith(_ZIP):

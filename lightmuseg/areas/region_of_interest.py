@@ -101,7 +101,7 @@ def _of_geojson(path: Path, name: str, slide: shapely.Polygon, warnings: list[st
     drawn = list(drawn_in(path, name, others))
     polygons = [polygon for _, polygon in drawn]
     if not polygons:
-        found = f" but {_counted(others)}" if others else ""
+        found = f" but {counted(others)}" if others else ""
         raise InputError(f"{name}: holds no polygon{found}; draw one, or leave --region out.")
     refuse_tangle(polygons, name)
     # by structure, loops that overlap stay inside; by lines it takes minutes where there are many
@@ -112,7 +112,7 @@ def _of_geojson(path: Path, name: str, slide: shapely.Polygon, warnings: list[st
         warnings.append(f"{broken} of its polygons cross themselves and were repaired; check their outlines.")
     others["polygon without area"] += np.count_nonzero(thin)
     if others.total():
-        warnings.append(f"what has no area was left out of it: {_counted(others)}.")
+        warnings.append(f"what has no area was left out of it: {counted(others)}.")
     holes, areas, starred = [], [], set()
     for (class_name, _), shape in zip(drawn, shapes):
         if class_name.replace(" ", "").casefold() == HOLE.casefold():
@@ -130,9 +130,10 @@ def _of_geojson(path: Path, name: str, slide: shapely.Polygon, warnings: list[st
     return shapely.difference(shapely.union_all(areas), shapely.union_all(holes)) if holes else shapely.union_all(areas)
 
 
-def _counted(others: Counter[str]) -> str:
-    """
-    >>> _counted(Counter({"Point": 2, "polygon without area": 0, "LineString": 1}))
+def counted(others: Counter[str]) -> str:
+    """What was left out, for a message.
+
+    >>> counted(Counter({"Point": 2, "polygon without area": 0, "LineString": 1}))
     '2 x Point, 1 x LineString'
     """
     return ", ".join(f"{count} x {kind}" for kind, count in others.most_common() if count)

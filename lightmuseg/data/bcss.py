@@ -14,7 +14,10 @@ import numpy as np
 from PIL import Image
 
 from lightmuseg.errors import InputError
-from lightmuseg.wsi.images import IMAGE_SUFFIXES, files_by_stem, read_codes, read_rgb
+from lightmuseg.provenance import sha256_of
+from lightmuseg.wsi.images import IMAGE_SUFFIXES, files_by_stem, image_size, read_codes, read_rgb
+
+from .region_pixels import resampled_codes, resampled_pixels, resampled_size
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +77,41 @@ class Region:
     def files(self) -> dict[str, Path]:
         """Its files by kind: "image", where it has one, and "mask"."""
         return {"mask": self.mask} if self.image is None else {"image": self.image, "mask": self.mask}
+
+    def size(self, mpp: float | None) -> tuple[int, int]:
+        """Width and height at ``mpp`` um/px, from its files' headers; None for its picture's own um/px."""
+        return resampled_size(image_size(self.image or self.mask), self.mpp, mpp)
+
+    def entry(self, mpp: float | None) -> dict[str, Any]:
+        """What a manifest says of it: size and um/px of its tiles, ``picture_mpp`` of its files, and their hashes."""
+        width, height = self.size(mpp)
+        entry = {"roi": self.name} | {name: getattr(self, name) for name in ("patient", "x0", "y0")}
+        entry |= {"mpp": self.mpp if mpp is None else mpp, "picture_mpp": self.mpp, "width": width, "height": height}
+        if self.source:
+            entry["source"] = self.source
+        for kind, path in self.files.items():
+            entry |= {kind: path.name, f"{kind}_sha256": sha256_of(path)}
+        return entry
+
+    def read(self, coding: str, mpp: float | None) -> tuple[np.ndarray | None, np.ndarray]:
+        """Its pixels, uint8 [H, W, 3], or None without an image, and its BCSS codes, uint8 [H, W].
+
+        Args:
+            coding: of its mask, a key of :data:`MASK_CODINGS`.
+            mpp: um/px of both; None for the picture's own.
+
+        Raises:
+            InputError: for a file that cannot be read, or where image and mask are of two sizes.
+        """
+        codes = read_mask(self.mask, coding)
+        image = None if self.image is None else read_rgb(self.image)
+        if self.image is not None and image is not None and image.shape[:2] != codes.shape:
+            raise InputError(
+                f"{self.mask}: is {codes.shape[1]} x {codes.shape[0]} pixels, its image {self.image.name} is "
+                f"{image.shape[1]} x {image.shape[0]}; they must be of one size."
+            )
+        pixels = None if image is None else resampled_pixels(image, self.mpp, mpp)
+        return pixels, resampled_codes(codes, self.mpp, mpp)
 
 
 def find_regions(source: Path, masks: str = "masks", images: bool = True, mpp: float | None = None) -> list[Region]:

@@ -18,7 +18,6 @@ from lightmuseg.wsi.mirroring import mirrored
 from .bcss import Region, find_regions
 from .bcss_wsss import find_patches
 from .parallel import Progress, each
-from .region_pixels import read_region
 from .tile_manifest import check_tile, read_manifest, tiles_by_region
 
 
@@ -94,7 +93,7 @@ def _compare(
         if entry is None or sha256_of(path) != entry[f"{kind}_sha256"]:
             raise InputError(f"{path}: is not the file that {output} was prepared from; prepare the dataset again.")
     # cropped by Pillow, and not as the tiles were cut
-    pixels, codes = (part if part is None else Image.fromarray(part) for part in read_region(region, coding, mpp))
+    pixels, codes = (part if part is None else Image.fromarray(part) for part in region.read(coding, mpp))
     if (entry["width"], entry["height"]) != codes.size:
         raise InputError(f"{output}: says another size than {region.mask} has; prepare the dataset again.")
     sources = {"mask": (codes, _crop, read_codes)}

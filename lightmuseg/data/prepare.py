@@ -1,15 +1,21 @@
-"""Datasets from their published folders."""
+"""Datasets from their published folders, and from annotated slides."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightmuseg.errors import InputError
+from lightmuseg.wsi.tiff import checked_mpp
 
+from .annotated_slides import find_annotated
 from .bcss import MASK_CODINGS, find_regions
 from .bcss_wsss import PATCH_SIZE, PSEUDO_LABELS, find_patches
-from .parallel import Progress
+from .class_names import codes_of
+from .parallel import Progress, each
+from .slide_regions import UNANNOTATED_IS, UNKNOWN_REMEDY, Reading, regions_on
 from .split import plan_split
 from .tiles import TILE_ENDINGS, Cut, Tiling, write_dataset
 
@@ -47,16 +53,7 @@ def prepare_bcss(
     Raises:
         InputError: for options or files that cannot be used.
     """
-    if mask_coding not in MASK_CODINGS:
-        raise InputError(f"mask_coding={mask_coding!r} is not known; one of {', '.join(MASK_CODINGS)}.")
-    if tile_size < 32 or tile_size % 32:
-        raise InputError(f"tile_size={tile_size} must be a multiple of 32 pixels.")
-    if not 0 <= min_annotated <= 1:
-        raise InputError(f"min_annotated={min_annotated} must be a share between 0 and 1.")
-    if not 0 <= overlap <= 0.9:
-        raise InputError(f"overlap={overlap} must be a share between 0 and 0.9.")
-    if tile_files not in (*TILE_ENDINGS, "none"):
-        raise InputError(f"tile_files={tile_files!r} is not known; one of {', '.join(TILE_ENDINGS)}, none.")
+    _check_options(mask_coding, tile_size, overlap, min_annotated, tile_files, (*TILE_ENDINGS, "none"))
     regions = find_regions(source, masks, images=tile_files != "none", mpp=mpp)
     split, used = plan_split((region.patient for region in regions), **split_options)
     options = {
@@ -73,6 +70,94 @@ def prepare_bcss(
     }
     cuts = [Cut(region, split[region.patient]) for region in regions]
     tiling = Tiling(tile_size, overlap, min_annotated, mask_coding, TILE_ENDINGS.get(tile_files, ""), tile_mpp)
+    return write_dataset(cuts, output, options, tiling, progress)
+
+
+def _check_options(
+    mask_coding: str, tile_size: int, overlap: float, min_annotated: float, tile_files: str, kinds: Sequence[str]
+) -> None:
+    if mask_coding not in MASK_CODINGS:
+        raise InputError(f"mask_coding={mask_coding!r} is not known; one of {', '.join(MASK_CODINGS)}.")
+    if tile_size < 32 or tile_size % 32:
+        raise InputError(f"tile_size={tile_size} must be a multiple of 32 pixels.")
+    if not 0 <= min_annotated <= 1:
+        raise InputError(f"min_annotated={min_annotated} must be a share between 0 and 1.")
+    if not 0 <= overlap <= 0.9:
+        raise InputError(f"overlap={overlap} must be a share between 0 and 0.9.")
+    if tile_files not in kinds:
+        raise InputError(f"tile_files={tile_files!r} is not known; one of {', '.join(kinds)}.")
+
+
+def prepare_annotations(
+    slides: Path,
+    annotations: Path,
+    output: Path,
+    classes: Mapping[str, Sequence[int]] | None = None,
+    unannotated: str = "ignore",
+    patients: Path | None = None,
+    mask_coding: str = "bcss",
+    mpp: float | None = None,
+    tile_mpp: float | None = None,
+    tile_size: int = 512,
+    overlap: float = 0.0,
+    min_annotated: float = 0.02,
+    tile_files: str = "png",
+    progress: Progress | None = None,
+    **split_options: Any,
+) -> dict[str, Any]:
+    """Write annotated slides as a prepared dataset, split by patient; see ``lightmuseg prepare annotations --help``.
+
+    Args:
+        slides, annotations, patients: as of :func:`.annotated_slides.find_annotated`.
+        output: the dataset's folder.
+        classes, unannotated, mask_coding: as of :class:`.slide_regions.Reading`.
+        mpp: um/px of level 0 of slides that do not state theirs, or not one that can be used.
+        tile_mpp: um/px of the tiles; None for that of the package's own model.
+        tile_size, overlap, min_annotated: as of :class:`.tiles.Tiling`.
+        tile_files: a key of :data:`.tiles.TILE_ENDINGS`.
+        progress: as of :func:`.tiles.write_dataset`.
+        split_options: as of :func:`.split.plan_split`.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        InputError: for options or files that cannot be used.
+    """
+    _check_options(mask_coding, tile_size, overlap, min_annotated, tile_files, tuple(TILE_ENDINGS))
+    if unannotated not in UNANNOTATED_IS:
+        raise InputError(f"unannotated={unannotated!r} is not known; one of {', '.join(UNANNOTATED_IS)}.")
+    if tile_mpp is None:
+        # PyTorch takes seconds to import
+        from lightmuseg.models.model import Model
+
+        tile_mpp = Model.open().card.mpp
+    checked_mpp(output, tile_mpp, "--tile_mpp")
+    names = {name: tuple(codes) for name, codes in (classes or {}).items()}
+    reading = Reading(tile_mpp, mpp, tuple(names.items()), unannotated, mask_coding)
+    found = find_annotated(slides, annotations, patients)
+    regions_of = partial(regions_on, reading=reading, tile_size=tile_size)
+    regions, unknown = zip(*each(regions_of, found, "reading annotations", progress))
+    codes_of(set().union(*unknown), names, str(annotations), UNKNOWN_REMEDY)
+    if not any(regions):
+        raise InputError(f"{annotations}: nothing is annotated on any slide; see the warnings above.")
+    cut = [region for of_slide in regions for region in of_slide]
+    split, used = plan_split((region.patient for region in cut), **split_options)
+    options = {
+        "dataset": "annotations",
+        "classes": {name: list(codes) for name, codes in sorted(names.items())},
+        "unannotated": unannotated,
+        "mask_coding": mask_coding,
+        "mpp": mpp,
+        "tile_mpp": tile_mpp,
+        "tile_size": tile_size,
+        "overlap": overlap,
+        "min_annotated": min_annotated,
+        "tile_files": tile_files,
+        **used,
+    }
+    cuts = [Cut(region, split[region.patient]) for region in cut]
+    tiling = Tiling(tile_size, overlap, min_annotated, mask_coding, TILE_ENDINGS[tile_files])
     return write_dataset(cuts, output, options, tiling, progress)
 
 

@@ -54,6 +54,8 @@ def load_slide_tiles(
     """
     manifest, tiles = tiles_of_split(dataset_dir, split)
     tiles_of = tiles_by_region(tiles)
+    if manifest["options"].get("dataset") == "annotations":
+        raise InputError(f"{dataset_dir}: is of annotated slides and holds its tiles; train on it with train.json.")
     slides_dir, masks_dir = Path(slides_dir), Path(masks_dir)
     if not slides_dir.is_dir():
         raise InputError(f"{slides_dir}: no such folder; name the folder of slides with --slides_dir.")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -17,13 +17,11 @@ from PIL import Image
 from lightmuseg import __version__
 from lightmuseg.errors import InputError
 from lightmuseg.files import whole_folder
-from lightmuseg.provenance import sha256_of
 from lightmuseg.text_files import write_json
 from lightmuseg.wsi.tiff import checked_mpp
 
-from .bcss import CODE_NAMES, CODES, UNANNOTATED, Region
+from .bcss import CODE_NAMES, CODES, UNANNOTATED
 from .parallel import Progress, each
-from .region_pixels import read_region, region_size
 from .tile_manifest import FORMAT, MANIFEST, check_tile, read_manifest
 
 # Kinds of image files, all lossless. PNG is half the size; TIFF, not compressed, is read in 0.6 ms instead of 8.
@@ -34,6 +32,31 @@ BYTES_PER_ENTRY = 10_000
 SCALE_TOLERANCE = 1.05
 
 
+class Source(Protocol):
+    """An annotated rectangle that can be cut: :class:`.bcss.Region` in files, :class:`.slide_regions.SlideRegion`.
+
+    Its pixels come from ``image``, None where there are none, its codes from ``mask``; ``mpp`` is um/px. ``entry`` is
+    what the manifest says of it, ``read`` gives pixels and codes at a um/px, None for its own.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def patient(self) -> str: ...
+    @property
+    def image(self) -> Path | None: ...
+    @property
+    def mask(self) -> Path: ...
+    @property
+    def mpp(self) -> float: ...
+    @property
+    def image_label(self) -> tuple[int, ...] | None: ...
+
+    def entry(self, mpp: float | None) -> dict[str, Any]: ...
+
+    def read(self, coding: str, mpp: float | None) -> tuple[np.ndarray | None, np.ndarray]: ...
+
+
 @dataclass(frozen=True)
 class Cut:
     """A rectangle of a region that goes into one split whole; ``box`` is (x, y, width, height) in its files' pixels.
@@ -41,7 +64,7 @@ class Cut:
     ``overlap``, where it is not None, stands for that of the tiling.
     """
 
-    region: Region
+    region: Source
     split: str
     box: tuple[int, int, int, int] | None = None
     overlap: float | None = None
@@ -133,7 +156,7 @@ def write_dataset(
     output = output.resolve()
     regions = list(dict.fromkeys(cut.region for cut in cuts))
     mpp = _mpp_of(regions, tiling)
-    sources = each(partial(_source, mpp=tiling.mpp), regions, "reading sources", progress)
+    sources = each(partial(_entry, mpp=tiling.mpp), regions, "reading sources", progress)
     existing = _existing(output, options, sources)
     if existing is not None:
         return existing
@@ -163,7 +186,7 @@ def write_dataset(
     return manifest
 
 
-def _mpp_of(regions: Sequence[Region], tiling: Tiling) -> float:
+def _mpp_of(regions: Sequence[Source], tiling: Tiling) -> float:
     """um/px of the dataset."""
     for region in regions:
         checked_mpp(region.mask, region.mpp, "--mpp")
@@ -202,16 +225,8 @@ def _box(cut: Cut, size: tuple[int, int], mpp: float | None) -> tuple[int, int, 
     return left, top, max(1, right - left), max(1, lower - top)
 
 
-def _source(region: Region, mpp: float | None) -> dict[str, Any]:
-    """A region's entry: its size and um/px are those in which its tiles lie, ``picture_mpp`` those of its files."""
-    width, height = region_size(region, mpp)
-    source = {"roi": region.name} | {name: getattr(region, name) for name in ("patient", "x0", "y0")}
-    source |= {"mpp": region.mpp if mpp is None else mpp, "picture_mpp": region.mpp, "width": width, "height": height}
-    if region.source:
-        source["source"] = region.source
-    for kind, path in region.files.items():
-        source |= {kind: path.name, f"{kind}_sha256": sha256_of(path)}
-    return source
+def _entry(region: Source, mpp: float | None) -> dict[str, Any]:
+    return region.entry(mpp)
 
 
 def _existing(output: Path, options: dict[str, Any], sources: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -238,7 +253,7 @@ def _existing(output: Path, options: dict[str, Any], sources: list[dict[str, Any
 
 def _cut(cut: Cut, output: Path, tiling: Tiling) -> list[dict[str, Any]]:
     region, size = cut.region, tiling.tile_size
-    image, codes = read_region(region, tiling.mask_coding, tiling.mpp)
+    image, codes = region.read(tiling.mask_coding, tiling.mpp)
     left, top, width, height = box = _box(cut, (codes.shape[1], codes.shape[0]), tiling.mpp)
     tiles = []
     for x, y in tiling.corners(box, cut.overlap):

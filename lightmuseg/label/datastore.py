@@ -15,13 +15,12 @@ from typing import Any
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
+from lightmuseg.areas.annotations import POLYGONS
 from lightmuseg.errors import InputError, first_line
 from lightmuseg.files import write_whole
 from lightmuseg.lock import locked
 from lightmuseg.provenance import sha256_of
 from lightmuseg.text_files import write_json, write_text
-
-from .ground_truth import POLYGONS
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from lightmuseg.errors import InputError, report_faults_in_one_line, user_fault
 from lightmuseg.label import METHODS
 from lightmuseg.label.datastore import VersionedDatastore
 from lightmuseg.label.fine_tuning import FineTuning
-from lightmuseg.label.ground_truth import read_ground_truth
+from lightmuseg.label.label_file import read_ground_truth
 from lightmuseg.label.model_versions import ModelStore, VersionedModel
 from lightmuseg.label.parent import NICE_BACKGROUND, follow_server
 from lightmuseg.label.prediction import opened

@@ -13,6 +13,7 @@ import numpy as np
 import shapely
 from shapely import affinity
 
+from lightmuseg.areas.annotations import Annotation
 from lightmuseg.areas.area import Area, RegionOfInterest, WholeSlide
 from lightmuseg.areas.glass import without_glass
 from lightmuseg.areas.tissue import seen, tissue_of
@@ -27,7 +28,6 @@ from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers import SlideReader
 from lightmuseg.wsi.readers.opening import open_slide
 
-from .annotations import Annotation
 from .bundle_network import BundleNetwork
 
 # model pixels to one of the map

@@ -21,7 +21,7 @@ from . import FINAL, METHODS
 from .bundle_network import BundleNetwork
 from .datastore import VersionedDatastore
 from .faults import fault_line
-from .ground_truth import read_ground_truth
+from .label_file import read_ground_truth
 from .patches import MOST_PATCHES, fitted, next_patch, random_patch, score_patches
 from .prediction import opened
 from .request_checks import PatchRequest

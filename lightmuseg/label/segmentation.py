@@ -13,9 +13,9 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from PIL import Image
 
+from lightmuseg.areas.annotations import to_geojson, write_asap, write_dsa
 from lightmuseg.progress import SlideBars
 
-from .annotations import to_geojson, write_asap, write_dsa
 from .bundle_network import BundleNetwork
 from .prediction import predicted
 from .request_checks import SegmentationRequest

@@ -12,13 +12,14 @@ import numpy as np
 from PIL import Image
 
 from lightmuseg.data.bcss import Region
+from lightmuseg.data.ground_truth import UNKNOWN, GroundTruth
 from lightmuseg.data.tiles import Cut, Tiling, write_dataset
 from lightmuseg.errors import InputError
 from lightmuseg.networks.weights import load_weights
 from lightmuseg.wsi.model_view import ModelView, whole
 
 from .bundle_network import BundleNetwork
-from .ground_truth import UNKNOWN, GroundTruth, read_ground_truth
+from .label_file import read_ground_truth
 from .prediction import MAX_PIXELS, Box, opened
 
 # pixels of a side that are read at once
@@ -84,8 +85,8 @@ def _cells(one: LabelledImage, network: BundleNetwork, folder: Path) -> Iterator
     with opened(one.image, network) as reader:
         truth = read_ground_truth(one.label, f"{one.id}{one.label.suffix}", reader, network.label_codes, one.info)
         view = ModelView(reader, network.mpp)
-        for index, box in enumerate(truth.boxes):
-            part = _grown(box, view, network.tile_size)
+        for index, box in enumerate(truth.boxes()):
+            part = _grown(Box(*box), view, network.tile_size)
             if part.width * part.height > MAX_PIXELS:
                 raise InputError(
                     f"{one.id}: {part.width} x {part.height} pixels are annotated in one piece, more than "

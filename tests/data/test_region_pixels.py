@@ -9,7 +9,6 @@ from PIL import Image
 from lightmuseg.data import load_tiles
 from lightmuseg.data.bcss import Region
 from lightmuseg.data.prepare import prepare_bcss
-from lightmuseg.data.region_pixels import read_region, region_size
 from lightmuseg.data.tile_manifest import MANIFEST, read_manifest
 from lightmuseg.data.tiles import Cut, Tiling, write_dataset
 from lightmuseg.errors import InputError
@@ -38,11 +37,11 @@ def region(tmp_path):
 
 @pytest.mark.parametrize("mpp", [0.2, 0.31, 0.36, 0.6])
 def test_pixels_are_those_that_inference_sees(region, mpp):
-    pixels, codes = read_region(region, "bcss", mpp)
-    assert codes.shape == pixels.shape[:2] == region_size(region, mpp)[::-1]
+    pixels, codes = region.read("bcss", mpp)
+    assert codes.shape == pixels.shape[:2] == region.size(mpp)[::-1]
     with open_slide(region.image, mpp=region.mpp) as reader:
         view = ModelView(reader, mpp)
-        assert (view.width, view.height) == region_size(region, mpp)
+        assert (view.width, view.height) == region.size(mpp)
         corners = [(0, 0), (40, 30), (view.width - TILE, view.height - TILE)]
         for (x, y), seen in zip(corners, view.read_batch(corners, TILE)):
             # Pillow rounds a filter's weights to 8 bits by the box that it is given
@@ -51,7 +50,7 @@ def test_pixels_are_those_that_inference_sees(region, mpp):
 
 @pytest.mark.parametrize("mpp", [0.2, 0.31, 0.36, 0.6])
 def test_codes_are_those_of_the_nearest_pixel(region, mpp):
-    _, codes = read_region(region, "bcss", mpp)
+    _, codes = region.read("bcss", mpp)
     source, step = read_codes(region.mask), mpp / region.mpp
     for y, row in enumerate(codes):
         for x in range(0, len(row), 7):
@@ -64,13 +63,13 @@ def test_fine_stripes_become_grey_and_no_other_stripes(tmp_path):
     stripes = np.zeros((120, 120, 3), np.uint8)
     stripes[:, ::2] = 255
     region = region_of(tmp_path, stripes, np.ones((120, 120), np.uint8))
-    pixels, _ = read_region(region, "bcss", 0.9)
+    pixels, _ = region.read("bcss", 0.9)
     assert np.abs(pixels[4:-4, 4:-4].astype(int) - 127).max() <= 8
 
 
 def test_own_scale_is_left_as_it_is(region):
     for mpp in (None, 0.3, 0.30001):
-        pixels, codes = read_region(region, "bcss", mpp)
+        pixels, codes = region.read("bcss", mpp)
         assert np.array_equal(pixels, read_rgb(region.image))
         assert np.array_equal(codes, read_codes(region.mask))
 
@@ -103,7 +102,7 @@ def test_regions_of_several_scales_become_tiles_of_one(region, tmp_path):
 def test_boxes_stay_apart_when_they_are_resampled(region, tmp_path):
     cuts = [Cut(region, "train", (0, 0, 159, 211)), Cut(region, "val", (159, 0, 158, 211))]
     manifest = write_dataset(cuts, tmp_path / "out", {}, Tiling(TILE, mpp=0.37))
-    _, codes = read_region(region, "bcss", 0.37)
+    _, codes = region.read("bcss", 0.37)
     seen = {"train": np.zeros(codes.shape, bool), "val": np.zeros(codes.shape, bool)}
     for tile in manifest["tiles"]:
         seen[tile["split"]][tile["y"] : tile["y"] + TILE, tile["x"] : tile["x"] + TILE] = True

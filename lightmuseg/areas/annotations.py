@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,44 +14,64 @@ import defusedxml
 import defusedxml.ElementTree
 import numpy as np
 import shapely
+from shapely import affinity
 
-from lightmuseg.areas.geojson import MAX_BYTES, MAX_VERTICES, polygons_of, ring_of
-from lightmuseg.areas.region_of_interest import refuse_tangle
 from lightmuseg.classes import palette_of
 from lightmuseg.errors import InputError, first_line
 
-# Pairs of edges whose boxes overlap, beyond those of neighbours: what takes a second.
-MAX_OVERLAPS = 50_000
+from .geojson import MAX_BYTES, MAX_VERTICES, content_of, polygons_in, ring_of
+from .region_of_interest import MAX_OVERLAPS, refuse_tangle
+
+# endings of the files
+POLYGONS = (".xml", ".geojson", ".json")
+# ASAP's kinds of annotations without an area
+_THIN = ("Dot", "PointSet", "Measurement")
+# the group of what has none: ASAP's, and what HistomicsUI draws at first
+_NO_GROUP = ("", "None", "default")
 
 
 class Annotation(NamedTuple):
-    """A polygon in level-0 pixels with the name of its class."""
+    """A polygon in level-0 pixels with the name of its class, "" for none."""
 
     class_name: str
     polygon: shapely.Polygon
 
 
-def read_annotations(path: Path, name: str) -> list[Annotation]:
-    """The polygons of an ASAP XML (.xml) or a GeoJSON (.geojson, .json); ``name`` stands for the file in messages.
+def read_annotations(
+    path: Path, name: str, others: Counter[str], most_overlaps: int = MAX_OVERLAPS
+) -> list[Annotation]:
+    """The polygons of an ASAP XML (.xml), or of a GeoJSON or a DSA's JSON (.geojson, .json), valid ones.
+
+    Args:
+        path: of the file, at most 50 MB.
+        name: stands for it in messages.
+        others: counts what has no area.
+        most_overlaps: as ``most`` of :func:`.region_of_interest.refuse_tangle`.
 
     Raises:
-        InputError: where it is too large, broken, unsafe, or holds anything but polygons with classes.
+        InputError: where it is too large, broken or unsafe, or its polygons have too many vertices or crossings.
     """
-    read = _read_asap if path.suffix.lower() == ".xml" else _read_geojson
-    drawn = list(read(path, name))
-    refuse_tangle([polygon for _, polygon in drawn], name, MAX_OVERLAPS)
-    return [Annotation(class_name, part) for class_name, polygon in drawn for part in _valid(polygon, name)]
+    drawn, vertices = [], 0
+    read = _read_asap if path.suffix.lower() == ".xml" else _read_json
+    for class_name, polygon in read(path, name, others):
+        vertices += shapely.count_coordinates(polygon)
+        if vertices > MAX_VERTICES:
+            raise InputError(f"{name}: has more than {MAX_VERTICES} vertices; simplify the annotation.")
+        drawn.append((class_name, polygon))
+    refuse_tangle([polygon for _, polygon in drawn], name, most_overlaps)
+    return [Annotation(class_name, part) for class_name, polygon in drawn for part in _valid(polygon, others)]
 
 
-def _valid(polygon: shapely.Polygon, name: str) -> list[shapely.Polygon]:
+def _valid(polygon: shapely.Polygon, others: Counter[str]) -> list[shapely.Polygon]:
+    # by structure, loops that overlap stay inside
     repaired = shapely.make_valid(polygon, method="structure", keep_collapsed=False)
     parts = [part for part in shapely.get_parts(repaired).tolist() if part.area > 0]
     if not parts:
-        raise InputError(f"{name}: holds a polygon without area; delete it.")
+        others["polygon without area"] += 1
     return parts
 
 
-def _read_asap(path: Path, name: str) -> Iterator[Annotation]:
+def _read_asap(path: Path, name: str, others: Counter[str]) -> Iterator[Annotation]:
     if (size := path.stat().st_size) > MAX_BYTES:
         raise InputError(f"{name}: {size / 1e6:.0f} MB, more than {MAX_BYTES / 1e6:.0f}; simplify the annotation.")
     try:
@@ -59,25 +80,75 @@ def _read_asap(path: Path, name: str) -> Iterator[Annotation]:
         raise InputError(f"{name}: is no safe XML ({first_line(error)}); export it again.") from error
     if root.tag != "ASAP_Annotations":
         raise InputError(f"{name}: is XML of {root.tag[:40]}, not ASAP_Annotations; export it again.")
-    vertices = 0
     for element in root.iter("Annotation"):
+        if element.get("Type") in _THIN:
+            others[str(element.get("Type"))] += 1
+            continue
         points = [(one.get("X"), one.get("Y")) for one in element.iter("Coordinate")]
-        vertices += len(points)
-        if vertices > MAX_VERTICES:
-            raise InputError(f"{name}: has more than {MAX_VERTICES} vertices; simplify the annotation.")
         try:
             corners = np.array(points, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise InputError(f"{name}: holds a coordinate that is no number; export it again.") from error
-        class_name = element.get("PartOfGroup") or element.get("Name") or ""
-        yield Annotation(class_name, shapely.Polygon(ring_of(corners, name)))
+        yield Annotation(
+            _group(element.get("PartOfGroup"), element.get("Name")), shapely.Polygon(ring_of(corners, name))
+        )
 
 
-def _read_geojson(path: Path, name: str) -> Iterator[Annotation]:
-    for class_name, polygon in polygons_of(path, name):
-        if not class_name:
-            raise InputError(f"{name}: holds an object without a class; set its class, or delete it.")
-        yield Annotation(class_name, polygon)
+def _group(group: Any, name: Any) -> str:
+    """The class of an object that may have a group and a name of its own."""
+    found = name if group is None or group in _NO_GROUP else group
+    return found if isinstance(found, str) else ""
+
+
+def _read_json(path: Path, name: str, others: Counter[str]) -> Iterator[Annotation]:
+    content = content_of(path, name)
+    documents = content if isinstance(content, list) else [content]
+    if not (documents and all(map(_is_dsa, documents))):
+        yield from (Annotation(*one) for one in polygons_in(content, name, others))
+        return
+    for document in documents:
+        elements = document.get("annotation", document)["elements"]
+        for element in elements if isinstance(elements, list) else [None]:
+            if not isinstance(element, dict):
+                raise InputError(f"{name}: holds elements that are no objects; export it again.")
+            yield from _of_dsa(element, name, others)
+
+
+def _is_dsa(document: Any) -> bool:
+    if not isinstance(document, dict):
+        return False
+    inner = document.get("annotation", document)
+    return isinstance(inner, dict) and "elements" in inner
+
+
+def _of_dsa(element: dict[str, Any], name: str, others: Counter[str]) -> Iterator[Annotation]:
+    """The polygon of a DSA's element, where it has an area.
+
+    References:
+        https://girder.github.io/large_image/girder_annotation_config_options.html, whose rectangles are turned as
+        HistomicsTK's ``rotate_point_list`` turns them.
+    """
+    label, kind = element.get("label"), element.get("type")
+    class_name = _group(element.get("group"), label.get("value") if isinstance(label, dict) else None)
+    if kind == "polyline" and element.get("closed"):
+        holes = element.get("holes") or []
+        rings = [ring_of(ring, name) for ring in (element.get("points"), *(holes if isinstance(holes, list) else [0]))]
+        yield Annotation(class_name, shapely.Polygon(rings[0], rings[1:]))
+    elif kind == "rectangle":
+        try:
+            x, y = (float(number) for number in element["center"][:2])
+            width, height, turn = (float(element.get(side, 0)) for side in ("width", "height", "rotation"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{name}: holds a rectangle without center, width and height; export it again.") from error
+        corners = ring_of([[x + i * width / 2, y + j * height / 2] for i, j in _CORNERS], name)
+        if not math.isfinite(turn):
+            raise InputError(f"{name}: holds a rectangle turned by {turn}; export it again.")
+        yield Annotation(class_name, affinity.rotate(shapely.Polygon(corners), turn, (x, y), use_radians=True))
+    else:
+        others["open polyline" if kind == "polyline" else str(kind)[:40]] += 1
+
+
+_CORNERS = ((-1, -1), (1, -1), (1, 1), (-1, 1))
 
 
 def write_asap(path: Path, annotations: Iterable[Annotation], class_names: Sequence[str], title: str) -> None:
