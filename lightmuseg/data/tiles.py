@@ -175,7 +175,7 @@ def write_dataset(
             "options": options,
             "tile_size": tiling.tile_size,
             "mpp": mpp,
-            "codes": dict(enumerate(CODE_NAMES)),
+            "codes": {str(code): name for code, name in enumerate(CODE_NAMES)},
             "sources": sources,
             "tiles": tiles,
         }
