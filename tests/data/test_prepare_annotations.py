@@ -101,7 +101,7 @@ def test_each_format_gives_the_pixels_and_the_codes(ending, folders):
     else:
         write_all(folders, ending, lambda seed: drawn_around(codes_by_chance(seed)))
     manifest = prepare(folders)
-    assert manifest == read_manifest(folders.output)
+    assert manifest["tiles"] == read_manifest(folders.output)["tiles"]
     assert (manifest["mpp"], {tile["split"] for tile in manifest["tiles"]}) == (MPP, {"train", "val"})
     covered = np.zeros((2, *SIZE[::-1]), bool)
     for tile, (x, y) in zip(manifest["tiles"], compare(folders, manifest, codes_by_chance)):
@@ -161,8 +161,10 @@ def test_tiles_are_what_inference_sees(tile_mpp, folders):
         xm, ym = (int(number) for number in tile["roi"].partition("_x")[2].split("_y"))
         with open_slide(folders.slides / f"{name}.tif") as reader:
             (seen,) = ModelView(reader, tile_mpp).read_batch([(xm + tile["x"], ym + tile["y"])], TILE)
-        # up to where a block of the region ends, whose pixels the filter weighs in another order
-        assert np.abs(read_rgb(folders.output / tile["image"]).astype(int) - seen).max() <= 1
+        # as near as the filter's rounded weights are at another place of a box
+        difference = np.abs(read_rgb(folders.output / tile["image"]).astype(int) - seen)
+        assert difference.max() <= 2
+        assert difference.mean() < 0.05
         centres_x = (np.arange(TILE) + xm + tile["x"] + 0.5) * tile_mpp / MPP
         centres_y = (np.arange(TILE) + ym + tile["y"] + 0.5) * tile_mpp / MPP
         expected = ((centres_y >= 60) & (centres_y < 200))[:, None] & ((centres_x >= 80) & (centres_x < 300))
@@ -180,7 +182,7 @@ def test_second_run_changes_nothing_and_others_are_refused(folders, snapshot):
     write_all(folders, ".geojson", lambda _: [Annotation("tumor", box(80, 60, 200, 150))])
     manifest = prepare(folders)
     before = snapshot(folders.output)
-    assert prepare(folders) == manifest
+    assert prepare(folders)["tiles"] == manifest["tiles"]
     assert snapshot(folders.output) == before
     with pytest.raises(InputError, match="prepared with unannotated=ignore, not other"):
         prepare(folders, unannotated="other")
@@ -226,7 +228,7 @@ def test_what_is_left_out_is_reported(folders, caplog):
         assert {source["patient"] for source in prepare(folders, val=[])["sources"]} == {"TCGA-B2-BBBB"}
 
 
-SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [90, 0], [90, 90], [0, 90], [0, 0]]]}
+SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [50, 0], [50, 50], [0, 50], [0, 0]]]}
 
 
 def feature(name, geometry=SQUARE):
