@@ -63,6 +63,8 @@ class Prepare:
         overlap: float = 0.0,
         min_annotated: float = 0.0,
         tile_files: str = "png",
+        mpp: float | None = None,
+        tile_mpp: float | None = None,
         check: bool = False,
         **fetching: Any,
     ) -> None:
@@ -88,6 +90,9 @@ class Prepare:
             min_annotated: leave out tiles with a smaller share of annotated pixels, 0 to 1.
             tile_files: "png", "tiff" (not compressed: twice the size, read 14 times as fast, for fast GPUs), or "none"
                 to write the manifest only, from the masks alone, for training straight from slides.
+            mpp: um per pixel that the pictures truly have, where it is not what BCSS's have: those named MPP-0.2500
+                are of 0.30.
+            tile_mpp: um per pixel of the tiles, to which the pictures are resampled; by default they stay as they are.
             check: afterwards prove that every tile equals its source and no patient is in two splits.
         """
         from lightmuseg.data.prepare import prepare_bcss
@@ -99,13 +104,20 @@ class Prepare:
             Path(source), Path(output), masks=masks, mask_coding=mask_coding, split=split, val=_names(val),
             test=_names(test), val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, folds=folds,
             fold=fold, tile_size=tile_size, overlap=overlap, min_annotated=min_annotated, tile_files=tile_files,
-            progress=SlideBars("region"),
+            mpp=mpp, tile_mpp=tile_mpp, progress=SlideBars("region"),
         )  # fmt: skip
         _report(manifest, output)
         if check:
             _check(source, output)
 
-    def bcss_wsss(self, source: str, output: str, pseudo_labels: str = "train_PM/PM_bn7", check: bool = False) -> None:
+    def bcss_wsss(
+        self,
+        source: str,
+        output: str,
+        pseudo_labels: str = "train_PM/PM_bn7",
+        mpp: float | None = None,
+        check: bool = False,
+    ) -> None:
         """Make a dataset of BCSS-WSSS's patches and its published splits, which patients cross.
 
         Run again with the same options it changes nothing.
@@ -114,11 +126,12 @@ class Prepare:
             source: the folder that holds training/, val/ and test/.
             output: the dataset's folder, made whole or not at all.
             pseudo_labels: folder of the training patches' masks, in SOURCE or a whole path.
+            mpp: um per pixel that the patches truly have, where it is not BCSS's 0.30.
             check: afterwards prove that every tile equals its source, and count the patients in more than one split.
         """
         from lightmuseg.data.prepare import prepare_bcss_wsss
 
-        manifest = prepare_bcss_wsss(Path(source), Path(output), pseudo_labels, SlideBars("region"))
+        manifest = prepare_bcss_wsss(Path(source), Path(output), pseudo_labels, mpp, SlideBars("region"))
         _report(manifest, output)
         labelled = sum("image_label" in tile for tile in manifest["tiles"])
         denied = manifest["tiles_denied_by_image_label"]
@@ -163,7 +176,8 @@ def _names(text: str) -> list[str]:
 
 def _report(manifest: dict, output: str) -> None:
     count = {split: sum(tile["split"] == split for tile in manifest["tiles"]) for split in ("train", "val", "test")}
-    print(f"{output}: " + ", ".join(f"{number} {split} tiles" for split, number in count.items()))
+    tiles = ", ".join(f"{number} {split} tiles" for split, number in count.items())
+    print(f"{output}: {tiles} of {manifest['mpp']:g} um/px")
 
 
 def _check(source: str, output: str) -> None:

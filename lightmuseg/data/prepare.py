@@ -13,9 +13,6 @@ from .parallel import Progress
 from .split import plan_split
 from .tiles import TILE_ENDINGS, Cut, Tiling, write_dataset
 
-# Regions whose um/px differ by more are not of one dataset.
-SCALE_TOLERANCE = 1.05
-
 
 def prepare_bcss(
     source: Path,
@@ -26,6 +23,8 @@ def prepare_bcss(
     overlap: float = 0.0,
     min_annotated: float = 0.0,
     tile_files: str = "png",
+    mpp: float | None = None,
+    tile_mpp: float | None = None,
     progress: Progress | None = None,
     **split_options: Any,
 ) -> dict[str, Any]:
@@ -37,6 +36,8 @@ def prepare_bcss(
         masks: name of the folder of masks.
         mask_coding, tile_size, overlap, min_annotated: as of :class:`.tiles.Tiling`.
         tile_files: a key of :data:`.tiles.TILE_ENDINGS`, or "none" to write the manifest only, from the masks alone.
+        mpp: what the pictures truly have, um/px; None for what :func:`.bcss.rendered_mpp` makes of their names.
+        tile_mpp: um/px of the tiles, as ``mpp`` of :class:`.tiles.Tiling`.
         progress: as of :func:`.tiles.write_dataset`.
         split_options: as of :func:`.split.plan_split`.
 
@@ -56,10 +57,7 @@ def prepare_bcss(
         raise InputError(f"overlap={overlap} must be a share between 0 and 0.9.")
     if tile_files not in (*TILE_ENDINGS, "none"):
         raise InputError(f"tile_files={tile_files!r} is not known; one of {', '.join(TILE_ENDINGS)}, none.")
-    regions = find_regions(source, masks, images=tile_files != "none")
-    scales = sorted({region.mpp for region in regions})
-    if scales[-1] > SCALE_TOLERANCE * scales[0]:
-        raise InputError(f"{source}: regions of {scales[0]} and of {scales[-1]} um/px; one dataset has one scale.")
+    regions = find_regions(source, masks, images=tile_files != "none", mpp=mpp)
     split, used = plan_split((region.patient for region in regions), **split_options)
     options = {
         "dataset": "bcss",
@@ -69,15 +67,21 @@ def prepare_bcss(
         "overlap": overlap,
         "min_annotated": min_annotated,
         "tile_files": tile_files,
+        "mpp": mpp,
+        "tile_mpp": tile_mpp,
         **used,
     }
     cuts = [Cut(region, split[region.patient]) for region in regions]
-    tiling = Tiling(tile_size, overlap, min_annotated, mask_coding, TILE_ENDINGS.get(tile_files, ""))
+    tiling = Tiling(tile_size, overlap, min_annotated, mask_coding, TILE_ENDINGS.get(tile_files, ""), tile_mpp)
     return write_dataset(cuts, output, options, tiling, progress)
 
 
 def prepare_bcss_wsss(
-    source: Path, output: Path, pseudo_labels: str = PSEUDO_LABELS, progress: Progress | None = None
+    source: Path,
+    output: Path,
+    pseudo_labels: str = PSEUDO_LABELS,
+    mpp: float | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write BCSS-WSSS as a prepared dataset with its published splits, which patients cross.
 
@@ -85,6 +89,7 @@ def prepare_bcss_wsss(
         source: holds training/ (or train/), val/ and test/.
         output: the dataset's folder.
         pseudo_labels: folder of the training patches' masks, in ``source`` or a whole path.
+        mpp: what the patches truly have, um/px; None for that of BCSS's regions, as of :func:`prepare_bcss`.
         progress: as of :func:`.tiles.write_dataset`.
 
     Returns:
@@ -94,6 +99,6 @@ def prepare_bcss_wsss(
     Raises:
         InputError: for files that cannot be used.
     """
-    options = {"dataset": "bcss-wsss", "pseudo_labels": pseudo_labels, "split": "published"}
-    cuts = [Cut(region, split) for split, region in find_patches(source, pseudo_labels)]
+    options = {"dataset": "bcss-wsss", "pseudo_labels": pseudo_labels, "mpp": mpp, "split": "published"}
+    cuts = [Cut(region, split) for split, region in find_patches(source, pseudo_labels, mpp)]
     return write_dataset(cuts, output, options, Tiling(PATCH_SIZE, mask_coding="bcss-wsss"), progress)
