@@ -97,18 +97,14 @@ class Prepare:
         """
         from lightmuseg.data.prepare import prepare_bcss
 
-        if bool(source) == bool(fetching.get("fetch")) or not output:
-            raise InputError("lightmuseg prepare bcss: give --source or --fetch, and --output.")
-        source = source or fetched_bcss(**fetching)
+        source = _source(source, output, fetching)
         manifest = prepare_bcss(
             Path(source), Path(output), masks=masks, mask_coding=mask_coding, split=split, val=_names(val),
             test=_names(test), val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, folds=folds,
             fold=fold, tile_size=tile_size, overlap=overlap, min_annotated=min_annotated, tile_files=tile_files,
             mpp=mpp, tile_mpp=tile_mpp, progress=SlideBars("region"),
         )  # fmt: skip
-        _report(manifest, output)
-        if check:
-            _check(source, output)
+        _report(manifest, output, source if check else "")
 
     def bcss_wsss(
         self,
@@ -174,10 +170,19 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _report(manifest: dict, output: str) -> None:
+def _source(source: str, output: str, fetching: dict[str, Any]) -> str:
+    """The folder to prepare, fetched where that was asked for."""
+    if bool(source) == bool(fetching.get("fetch")) or not output:
+        raise InputError("lightmuseg prepare bcss: give --source or --fetch, and --output.")
+    return source or fetched_bcss(**fetching)
+
+
+def _report(manifest: dict, output: str, source: str = "") -> None:
     count = {split: sum(tile["split"] == split for tile in manifest["tiles"]) for split in ("train", "val", "test")}
     tiles = ", ".join(f"{number} {split} tiles" for split, number in count.items())
     print(f"{output}: {tiles} of {manifest['mpp']:g} um/px")
+    if source:
+        _check(source, output)
 
 
 def _check(source: str, output: str) -> None:

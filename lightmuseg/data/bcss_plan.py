@@ -93,8 +93,8 @@ class FetchPlan:
         hours = self.bytes_to_fetch / USUAL_BYTES_PER_S / 3600
         return (
             f"{self.folder}: {len(self.regions)} of {self.of} regions to fetch, {', '.join(ways)}: about "
-            f"{_gb(self.bytes_to_fetch)}, {hours:.1f} hours at {USUAL_BYTES_PER_S / 1e6:.0f} MB/s; "
-            f"takes up to {_gb(self.bytes_on_disk)} of disk"
+            f"{_size(self.bytes_to_fetch)}, {hours:.1f} hours at {USUAL_BYTES_PER_S / 1e6:.0f} MB/s; "
+            f"takes up to {_size(self.bytes_on_disk)} of disk"
         )
 
 
@@ -185,7 +185,7 @@ def _require_disk(plan: FetchPlan) -> None:
     free = shutil.disk_usage(there).free
     if plan.bytes_on_disk > free:
         raise InputError(
-            f"{plan}, of which {_gb(free)} are free; free some, name another folder, or take fewer with --limit."
+            f"{plan}, of which {_size(free)} are free; free some, name another folder, or take fewer with --limit."
         )
 
 
@@ -201,5 +201,5 @@ def _host(server: tuple[str, str]) -> str:
     return urlsplit(address(server)).netloc
 
 
-def _gb(count: float) -> str:
-    return f"{count / 1e9:.1f} GB"
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lightmuseg.errors import InputError
 
-from .slide_tiles import rendered_mpp
+from .bcss import rendered_mpp
 
 # What BCSS's names say, and what its regions truly have.
 NOMINAL_MPP = 0.25
@@ -49,7 +49,8 @@ class PublishedRegion:
     def size_at(self, mpp: float) -> tuple[int, int]:
         """Width and height of its picture, of a slide with ``mpp`` um/px at level 0.
 
-        They are rounded down, as those of the published masks are; the slack is for um/px that were rounded.
+        They are rounded down, as those of the published masks are, which :mod:`.slide_tiles` reckons back; the slack
+        is for um/px that were rounded.
         """
         width, height = (int(side0 * mpp / REGION_MPP + 0.02) for side0 in (self.width0, self.height0))
         return width, height

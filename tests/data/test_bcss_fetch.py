@@ -8,12 +8,12 @@ from bcss_stand_in import SLIDE_MPP, StandIn, picture, png
 from PIL import Image
 from skimage.transform import resize
 
+from lightmuseg.cli.dataset_commands import Prepare
 from lightmuseg.data import bcss_regions, download
-from lightmuseg.data.bcss import find_regions
 from lightmuseg.data.bcss_fetch import fetch
 from lightmuseg.data.bcss_plan import plan_fetch
 from lightmuseg.data.bcss_regions import PublishedRegion, published_regions
-from lightmuseg.data.prepare import prepare_bcss
+from lightmuseg.data.tile_manifest import read_manifest
 from lightmuseg.errors import InputError
 from lightmuseg.files import sync_file
 from lightmuseg.lock import locked
@@ -102,13 +102,21 @@ def test_masks_are_resized_to_their_pictures_as_the_official_script_does(world, 
         assert set(np.unique(mask)) <= set(np.unique(world.masks[name]))
 
 
-def test_what_was_fetched_is_prepared_as_the_published_folder_is(world):
-    fetched(world)
-    assert [region.mpp for region in find_regions(world.folder)] == [0.25] * 3
-    manifest = prepare_bcss(
-        world.folder, world.folder / "tiles", tile_size=64, val=["TCGA-B2-BBBB"], test=["TCGA-C3-CCCC"]
+def test_the_command_says_what_it_takes_then_fetches_and_prepares(world, capsys):
+    output = world.folder / "tiles"
+    Prepare().bcss(
+        fetch=str(world.folder), output=str(output), tile_size=64, val="TCGA-B2-BBBB", test="TCGA-C3-CCCC", check=True
     )
+    said, shown = capsys.readouterr()
+    estimate, *lines = said.splitlines()
+    assert estimate.startswith(f"{world.folder}: 3 of 3 regions to fetch, 3 masks from 127.0.0.1:")
+    assert "3 pictures from 127.0.0.1:" in estimate
+    assert "fetching: 100%" in shown
+    assert lines[0].startswith(f"{output}: ")
+    assert lines[0].endswith("of 0.3 um/px")
+    manifest = read_manifest(output)
     assert {tile["split"] for tile in manifest["tiles"]} == {"train", "val", "test"}
+    assert manifest["mpp"] == bcss_regions.REGION_MPP == 0.30
 
 
 def test_what_is_there_is_not_asked_for_again(world):
@@ -309,7 +317,7 @@ def test_disk_and_time_are_estimated_before_anything_is_fetched(world, monkeypat
         assert plan.bytes_on_disk == pytest.approx(sum(slides) + pictures, abs=3)
     assert plan_fetch(world.folder, regions_from="dsa").bytes_to_fetch == pytest.approx(pictures, abs=3)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=100_000))
-    with refused("3 of 3 regions to fetch", "GB of disk, of which 0.0 GB are free", "--limit"):
+    with refused("3 of 3 regions to fetch", "MB of disk, of which 0 MB are free", "--limit"):
         plan_fetch(world.folder, regions_from="gdc")
     assert not world.folder.exists()
 
