@@ -9,7 +9,6 @@ import io
 import json
 import re
 import threading
-import time
 import uuid
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -40,8 +39,8 @@ def png(pixels):
 class StandIn:
     """The servers' content by their names, and what goes wrong.
 
-    ``wrong`` holds for the start of a path what happens to the next requests for it, one after the other: a status,
-    "cut" in the middle, or "slow".
+    ``wrong`` holds for the start of a path what happens to the next requests for it, one after the other: a status, or
+    "cut" in the middle.
     """
 
     def __init__(self):
@@ -120,8 +119,6 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(fault, int):
             self.send(fault, b"{}", {"Retry-After": "0"})
             return
-        if fault == "slow":
-            time.sleep(1.5)
         words = parse_qs(urlsplit(self.path).query)
         for pattern, method in (
             (r"/figshare/files/(\d+)", self.link), (r"/store/(\d+)\.png", self.mask), (r"/gdc/files", self.hits),

@@ -16,7 +16,7 @@ from PIL import Image
 from lightmuseg.errors import InputError
 from lightmuseg.files import make_folder, write_whole
 from lightmuseg.lock import locked
-from lightmuseg.wsi.images import image_size
+from lightmuseg.wsi.images import image_size, read_codes
 from lightmuseg.wsi.model_view import read_box
 from lightmuseg.wsi.readers import open_slide
 
@@ -65,8 +65,8 @@ def fetch(plan: FetchPlan, progress: Progress | None = None) -> None:
 
 
 def _fetch_region(web: Web, plan: FetchPlan, region: PublishedRegion, tally: _Tally) -> None:
-    codes = read_published_mask(web, region)
-    picture = plan.picture(region)
+    picture, mask = plan.picture(region), plan.mask(region)
+    codes = read_codes(mask) if mask.is_file() else read_published_mask(web, region)
     if not picture.is_file():
         if region.name in plan.served:
             pixels = _served_pixels(web, plan, region, tally)
@@ -74,7 +74,7 @@ def _fetch_region(web: Web, plan: FetchPlan, region: PublishedRegion, tally: _Ta
             pixels = _pixels_of_slide(web, plan, region, tally)
         write_whole(picture, lambda path: Image.fromarray(pixels).save(path))
     resized = Image.fromarray(codes).resize(image_size(picture), Image.Resampling.NEAREST)
-    write_whole(plan.mask(region), lambda path: resized.save(path))
+    write_whole(mask, lambda path: resized.save(path))
 
 
 def _served_pixels(web: Web, plan: FetchPlan, region: PublishedRegion, tally: _Tally) -> np.ndarray:

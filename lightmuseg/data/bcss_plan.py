@@ -85,7 +85,8 @@ class FetchPlan:
     def __str__(self) -> str:
         if not self.regions:
             return f"{self.folder}: all {self.of} regions are there"
-        ways = [f"{len(self.regions)} masks from {_host(FIGSHARE)}"]
+        masks = sum(not self.mask(region).is_file() for region in self.regions)
+        ways = [f"{masks} masks from {_host(FIGSHARE)}"] if masks else []
         if self.served:
             ways.append(f"{len(self.served)} pictures from {_host(REGION_SERVER)}")
         if self.slides:

@@ -123,6 +123,9 @@ class Web:
             parts: list[bytes] = []
             try:
                 with self._opened(url, {} if body is None else {"Content-Type": "application/json"}, body) as answer:
+                    if answer.status != 200:
+                        # 202 is what guards of servers say to those whom they take for robots
+                        raise http.client.HTTPException(f"answers {answer.status} {answer.reason}")
                     self._take(answer, url, most_bytes, parts.append, received)
                     stated = answer.headers.get("Content-Length", "")
                     if stated.isdecimal() and int(stated) != sum(map(len, parts)):
@@ -170,7 +173,9 @@ class Web:
             if start == size:
                 return
             with self._opened(url, {"Range": f"bytes={start}-"} if start else {}) as answer:
-                if start and answer.status != 206:
+                if answer.status not in (200, 206):
+                    raise http.client.HTTPException(f"answers {answer.status} {answer.reason}")
+                if start and answer.status == 200:
                     # a server that knows no ranges sends everything
                     file.truncate(0)
                     received(-start)

@@ -122,6 +122,15 @@ def test_a_fault_that_passes_is_waited_out(status):
     assert sum(arrived) == 3
 
 
+def test_an_answer_without_what_was_asked_for_is_waited_out(tmp_path):
+    with serving((202, {"Content-Length": 0}, b""), whole(b"all")) as (url, _):
+        assert Web().content(url, 100) == b"all"
+    with serving((202, {"Content-Length": 0}, b""), whole()) as (url, _):
+        Web().file(url, tmp_path / "a.svs", len(CONTENT), MD5)
+    with serving(*[(202, {}, b"")] * download.TRIES) as (url, _), pytest.raises(NoAnswer, match="answers 202 Accepted"):
+        Web().content(url, 100)
+
+
 def test_a_server_that_stays_broken_is_given_up():
     with serving(*[(503, {}, b"")] * download.TRIES) as (url, asked), pytest.raises(NoAnswer, match="503"):
         Web().content(url, 100)
