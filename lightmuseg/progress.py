@@ -8,7 +8,11 @@ from tqdm import tqdm
 
 
 class SlideBars:
-    """A callback (slide or step, how much is done, all of it) that draws a bar on stderr for each in turn."""
+    """A callback (slide or step, how much is done, all of it) that draws a bar on stderr for each in turn.
+
+    Args:
+        unit: of what is counted; "B" for bytes, which are shown in k, M and G.
+    """
 
     def __init__(self, unit: str = "tile") -> None:
         self._unit = unit
@@ -19,7 +23,12 @@ class SlideBars:
         if self._bar is None or slide != self._slide:
             self.close()
             name = slide.name if isinstance(slide, Path) else slide
-            self._slide, self._bar = slide, tqdm(total=total, initial=done, unit=self._unit, desc=name)
+            self._slide, self._bar = (
+                slide,
+                tqdm(total=total, initial=done, unit=self._unit, unit_scale=self._unit == "B", desc=name),
+            )
+        # an estimate of all of it may change
+        self._bar.total = total
         self._bar.update(done - self._bar.n)
         if done == total:
             self.close()

@@ -25,7 +25,7 @@ CLI = ("python", "-m", "lightmuseg.cli")
             ["prepare", "bcss"],
             ["SOURCE", "OUTPUT", "--masks", "--mask_coding", "--val", "--test", "--val_fraction", "--test_fraction",
              "--seed", "--tile_size", "--min_annotated", "--overlap", "--split", "--folds", "--fold", "--tile_files",
-             "--check"],
+             "--check", "--fetch", "--patients", "--limit", "--regions_from", "--keep_slides", "--parallel"],
         ),
         (["prepare", "bcss-wsss"], ["SOURCE", "OUTPUT", "--pseudo_labels", "train_PM/PM_bn7", "--check"]),
         (["stats"], ["DATASET", "--output"]),
@@ -108,6 +108,7 @@ BAD = {
     "no dataset": ["stats", "1e5"],
     "spoilt tile": ["prepare", "bcss", "1e5", "spoilt", "--masks", "2024", "--tile_size", "64", "--check"],
     "missing source": ["prepare", "bcss", "nowhere", "out"],
+    "source and fetch": ["prepare", "bcss", "1e5", "out", "--fetch", "1e5"],
     "not a number": ["prepare", "bcss", "1e5", "out", "--masks", "2024", "--tile_size", "large"],
     "not a finite number": ["prepare", "bcss", "1e5", "out", "--masks", "2024", "--val_fraction", "nan"],
     "missing bundle": ["segment", "picture.png", "--output", "out", "--bundle", "nowhere"],
@@ -174,6 +175,7 @@ def test_damaged_source_ends_in_one_line_that_names_it(run, place):
         ("no dataset", "1e5"),
         ("spoilt tile", "spoilt/images/TCGA-A1-0000-DX1_xmin10_ymin20_MPP-0.2500_x0_y0.png: differs"),
         ("missing source", "nowhere"),
+        ("source and fetch", "give --source or --fetch, and --output"),
         ("not a number", "large"),
         ("not a finite number", "nan"),
         ("missing override", "no.json"),
@@ -185,6 +187,14 @@ def test_damaged_source_ends_in_one_line_that_names_it(run, place):
 def test_bad_input_ends_in_one_line(called, command, named):
     status, _, stderr = called(command)
     assert_one_line(status, stderr, named)
+
+
+def test_without_a_network_to_fetch_from_one_line_names_the_host(run, place):
+    words = ("--fetch", "fetched", "--output", "out", "--regions_from", "gdc")
+    status, _, stderr = run(*CLI, "prepare", "bcss", *words, cwd=place, LIGHTMUSEG_GDC="http://127.0.0.1:9")
+    assert_one_line(status, stderr, "http://127.0.0.1:9/files: cannot be reached")
+    assert not (place / "fetched").exists()
+    assert not (place / "out").exists()
 
 
 def test_misspelt_option_is_refused_before_anything_is_written(called, place):

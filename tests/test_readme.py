@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bcss_stand_in import StandIn
 from PIL import Image
 from preloaded import LIBRARIES, preloaded_environment
 
@@ -152,15 +153,35 @@ def test_commands_of_contributing(preloaded_clone):
     shell(commands((preloaded_clone / "CONTRIBUTING.md").read_text(encoding="utf-8")), preloaded_clone)
 
 
-@pytest.mark.slow
-def test_commands_of_the_page_on_the_protocol(preloaded_clone):
-    clone = preloaded_clone
-    source = clone / "bundle" / "data" / "demo-source"
+@pytest.fixture
+def servers_of_bcss(preloaded_clone, monkeypatch):
+    """Stand-ins of the servers that have BCSS, and its list of regions: those of :func:`write_bcss`."""
+    source, table = preloaded_clone / "bundle" / "data" / "demo-source", "lightmuseg/data/bcss_regions.csv"
     if not source.is_dir():
-        shell(".venv/bin/lightmuseg prepare demo", clone)
+        shell(".venv/bin/lightmuseg prepare demo", preloaded_clone)
+    write_bcss(preloaded_clone / "published", source)
+    servers = StandIn()
+    for path in sorted((preloaded_clone / "published" / "rgbs").iterdir()):
+        image, codes = (Image.open(path.parents[1] / kind / path.name) for kind in ("rgbs", "masks"))
+        # 0.30 um/px from a slide of 0.25
+        size0 = [side * 6 // 5 for side in image.size]
+        codes0 = codes.resize(size0, Image.Resampling.NEAREST)
+        servers.add(path.name.split("_")[0], (0, 0), np.asarray(image.resize(size0)), np.asarray(codes0))
+    published = (preloaded_clone / table).read_bytes()
+    servers.write_table(preloaded_clone / table)
+    with servers.served() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield servers
+    (preloaded_clone / table).write_bytes(published)
+
+
+@pytest.mark.slow
+def test_commands_of_the_page_on_the_protocol(preloaded_clone, servers_of_bcss):
+    clone = preloaded_clone
     shutil.rmtree(clone / "BCSS", ignore_errors=True)
-    write_bcss(clone / "BCSS", source)
     said = shell(commands((clone / "docs" / "protocol.md").read_text(encoding="utf-8")), clone)
+    assert "BCSS: 3 of 3 regions to fetch" in said
     results, folders = clone / "results", ("bcss", "weak", "bcss")
     assert "TCGA-A0-ABC0" not in said
     assert all((results / folder / f"table{number}.md").is_file() for number, folder in enumerate(folders, start=1))

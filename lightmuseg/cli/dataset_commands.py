@@ -3,17 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from lightmuseg.errors import InputError
 from lightmuseg.progress import SlideBars
+
+from .arguments import takes_options_of
+
+
+def fetched_bcss(
+    fetch: str = "",
+    patients: str = "",
+    limit: int | None = None,
+    regions_from: str = "auto",
+    keep_slides: bool = False,
+    parallel: int = 4,
+) -> str:
+    """Fetch BCSS into a folder, or what it lacks of it.
+
+    Args:
+        fetch: instead of SOURCE a folder that gets rgbs/ and masks/ from the servers that have them. Interrupted and
+            given again it goes on.
+        patients: TCGA-XX-YYYY with commas between, to fetch theirs alone; else all 151.
+        limit: fetch so many regions at most.
+        regions_from: "dsa" for single regions from a Digital Slide Archive (5 GB), "gdc" for whole slides from the
+            Genomic Data Commons (some 1 GB each), from which the regions are cut, or "auto" for the first where it can
+            be had.
+        keep_slides: keep whole slides in FETCH/slides, to train straight from them.
+        parallel: regions fetched at once.
+    """
+    from lightmuseg.data.bcss_fetch import fetch as carry_out
+    from lightmuseg.data.bcss_plan import plan_fetch
+
+    plan = plan_fetch(Path(fetch), _names(patients), limit, regions_from, keep_slides, parallel)
+    print(plan, flush=True)
+    carry_out(plan, SlideBars("B"))
+    return fetch
 
 
 class Prepare:
     """Make a dataset of tiles to train on."""
 
+    @takes_options_of(fetched_bcss)
     def bcss(
         self,
-        source: str,
-        output: str,
+        source: str = "",
+        output: str = "",
         masks: str = "masks",
         mask_coding: str = "bcss",
         split: str = "patients",
@@ -31,6 +66,7 @@ class Prepare:
         mpp: float | None = None,
         tile_mpp: float | None = None,
         check: bool = False,
+        **fetching: Any,
     ) -> None:
         """Cut a BCSS folder into tiles, split by patient.
 
@@ -61,15 +97,14 @@ class Prepare:
         """
         from lightmuseg.data.prepare import prepare_bcss
 
+        source = _source(source, output, fetching)
         manifest = prepare_bcss(
             Path(source), Path(output), masks=masks, mask_coding=mask_coding, split=split, val=_names(val),
             test=_names(test), val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, folds=folds,
             fold=fold, tile_size=tile_size, overlap=overlap, min_annotated=min_annotated, tile_files=tile_files,
             mpp=mpp, tile_mpp=tile_mpp, progress=SlideBars("region"),
         )  # fmt: skip
-        _report(manifest, output)
-        if check:
-            _check(source, output)
+        _report(manifest, output, source if check else "")
 
     def bcss_wsss(
         self,
@@ -201,10 +236,19 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _report(manifest: dict, output: str) -> None:
+def _source(source: str, output: str, fetching: dict[str, Any]) -> str:
+    """The folder to prepare, fetched where that was asked for."""
+    if bool(source) == bool(fetching.get("fetch")) or not output:
+        raise InputError("lightmuseg prepare bcss: give --source or --fetch, and --output.")
+    return source or fetched_bcss(**fetching)
+
+
+def _report(manifest: dict, output: str, source: str = "") -> None:
     count = {split: sum(tile["split"] == split for tile in manifest["tiles"]) for split in ("train", "val", "test")}
     tiles = ", ".join(f"{number} {split} tiles" for split, number in count.items())
     print(f"{output}: {tiles} of {manifest['mpp']:g} um/px")
+    if source:
+        _check(source, output)
 
 
 def _check(source: str, output: str) -> None:
