@@ -24,7 +24,7 @@ CLI = ("python", "-m", "lightmuseg.cli")
             ["prepare", "bcss"],
             ["SOURCE", "OUTPUT", "--masks", "--mask_coding", "--val", "--test", "--val_fraction", "--test_fraction",
              "--seed", "--tile_size", "--min_annotated", "--overlap", "--split", "--folds", "--fold", "--tile_files",
-             "--check"],
+             "--tile_mpp", "--check"],
         ),
         (["prepare", "bcss-wsss"], ["SOURCE", "OUTPUT", "--pseudo_labels", "train_PM/PM_bn7", "--check"]),
         (["stats"], ["DATASET", "--output"]),

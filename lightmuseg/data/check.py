@@ -25,8 +25,7 @@ def check_dataset(source: Path, output: Path, progress: Progress | None = None) 
     """Compare a prepared dataset with its source, pixel by pixel, and its splits with its patients.
 
     The tiles are decoded and held against crops that this module takes from the source's files on its own, resampled
-    where they were. Patients
-    in two splits are a fault, but for published splits, where they are counted.
+    where the tiles were. Patients in two splits are a fault, but for published splits, where they are counted.
 
     Args:
         source: the folder the dataset was prepared from.
@@ -51,8 +50,8 @@ def check_dataset(source: Path, output: Path, progress: Progress | None = None) 
     entries = {entry["roi"]: entry for entry in manifest["sources"]}
     tiles_of = tiles_by_region(manifest["tiles"])
     work = [(region, entries.get(region.name), tiles_of.get(region.name, [])) for region in regions]
-    scale = {"coding": coding, "mpp": options.get("tile_mpp")}
-    compare = partial(_compare, output=output, size=manifest["tile_size"], **scale)
+    size, mpp = manifest["tile_size"], options.get("tile_mpp")
+    compare = partial(_compare, output=output, size=size, coding=coding, mpp=mpp)
     files = sum(each(compare, work, "checking", progress))
     held = "equal" if "image" in manifest["tiles"][0] else "have the pixel counts of"
     return (

@@ -65,7 +65,7 @@ def load_slide_tiles(
         slide = _slide_of(source, slides, slides_dir)
         codes = _codes_of(source, masks_dir, coding)
         with _opened(slide, backend, slide_mpp) as reader:
-            steps0 = _steps0(reader, source, codes.shape[::-1])
+            steps0 = _steps0(reader, source, (codes.shape[1], codes.shape[0]))
         codes = resampled_codes(codes, source["picture_mpp"], source["mpp"])
         for tile in tiles_of[source["roi"]]:
             name = f"{tile['roi']}_x{tile['x']}_y{tile['y']}"

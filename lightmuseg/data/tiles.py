@@ -233,7 +233,7 @@ def _existing(output: Path, options: dict[str, Any], sources: list[dict[str, Any
 def _cut(cut: Cut, output: Path, tiling: Tiling) -> list[dict[str, Any]]:
     region, size = cut.region, tiling.tile_size
     image, codes = read_region(region, tiling.mask_coding, tiling.mpp)
-    left, top, width, height = box = _box(cut, codes.shape[::-1], tiling.mpp)
+    left, top, width, height = box = _box(cut, (codes.shape[1], codes.shape[0]), tiling.mpp)
     tiles = []
     for x, y in tiling.corners(box, cut.overlap):
         inside = slice(y, min(y + size, top + height)), slice(x, min(x + size, left + width))
