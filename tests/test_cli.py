@@ -25,7 +25,7 @@ CLI = ("python", "-m", "lightmuseg.cli")
             ["prepare", "bcss"],
             ["SOURCE", "OUTPUT", "--masks", "--mask_coding", "--val", "--test", "--val_fraction", "--test_fraction",
              "--seed", "--tile_size", "--min_annotated", "--overlap", "--split", "--folds", "--fold", "--tile_files",
-             "--check", "--fetch", "--patients", "--limit", "--regions_from", "--keep_slides", "--parallel"],
+             "--tile_mpp", "--check", "--fetch", "--patients", "--limit", "--regions_from", "--keep_slides", "--parallel"],
         ),
         (["prepare", "bcss-wsss"], ["SOURCE", "OUTPUT", "--pseudo_labels", "train_PM/PM_bn7", "--check"]),
         (["stats"], ["DATASET", "--output"]),
