@@ -52,7 +52,7 @@ def evaluate(
 
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    found = []
+    found, drawn = [], []
     for row in read_rows(rows, only):
         given = measures.split(",") if isinstance(measures, str) else list(measures)
         wanted = _known([one for one in given if one] or row.get("measures", ["dice"]), ALL, "--measures")
@@ -67,23 +67,23 @@ def evaluate(
         made |= {"sha256": model.model.sha256, **about, "tumor": model.tumor, "patients": figures}
         if "glass" in wanted:
             made["glass"] = model.glass()
-        if "places" in wanted:
-            made["places"] = f"reference_{re.sub(r'[^a-z0-9]+', '_', row['name'].lower())}.jpg"
-            curves.draw_places(folder / made["places"], model, row["unseen"])
+        picture = f"reference_{re.sub(r'[^a-z0-9]+', '_', row['name'].lower())}.jpg"
+        if "places" in wanted and picture not in drawn:
+            curves.draw_places(folder / picture, model, row["unseen"])
+            drawn.append(picture)
         found.append(made)
-    content = {"made": {key: value for key, value in environment().items() if key != "command"}, "rows": found}
+    drawn += curves.draw(folder, found)
+    about = {key: value for key, value in environment().items() if key != "command"}
+    content = {"made": {**about, "pictures": drawn}, "rows": found}
     write_text(folder / "reference.json", tables.as_json(content))
-    drawn = curves.draw(folder, found)
     if page:
-        publish(
-            Path(page), content, [folder / name for name in [*drawn, *(r["places"] for r in found if "places" in r)]]
-        )
+        publish(Path(page), content, folder)
     for name, block in tables.blocks(content).items():
         print(f"{name}\n\n{block}\n")
 
 
-def publish(page: Path, content: dict[str, Any], pictures: list[Path]) -> None:
-    """Write the page's tables anew, its figures beside it, and copies of the pictures."""
+def publish(page: Path, content: dict[str, Any], drawn: Path) -> None:
+    """Write the page's tables anew, its figures beside it, and copies of the pictures that lie in ``drawn``."""
     from reference import tables
 
     if not page.is_file():
@@ -92,8 +92,8 @@ def publish(page: Path, content: dict[str, Any], pictures: list[Path]) -> None:
     for name in ("benchmarks", "images"):
         (page.parent / name).mkdir(exist_ok=True)
     write_text(page.parent / "benchmarks" / "reference.json", tables.as_json(content))
-    for picture in pictures:
-        shutil.copy(picture, page.parent / "images" / picture.name)
+    for name in content["made"]["pictures"]:
+        shutil.copy(drawn / name, page.parent / "images" / name)
 
 
 def read_rows(path: str, only: str = "") -> list[dict[str, Any]]:

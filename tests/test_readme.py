@@ -17,7 +17,8 @@ from lightmuseg import Segmenter, __version__
 
 ROOT = Path(__file__).parents[1]
 # Commands of docs/cohort.md, label.md and view.md run in the test_page.py of their own folders, those of
-# deploy/README.md in deploy/test_slurm.py, those of bundle/docs/README.md in bundle/test_self_contained.py.
+# deploy/README.md in deploy/test_slurm.py, those of bundle/docs/README.md in bundle/test_self_contained.py, those of
+# docs/reference.md in scripts/test_evaluate_reference.py.
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
     for pattern in ("*.md", "docs/**/*.md", "deploy/*.md", "bundle/docs/*.md")

@@ -16,6 +16,7 @@ from reference.disturbances import STRENGTHS, UNITS, strengths
 from reference.tables import dice_of, lines_of, over_seeds, patients_of
 
 from lightmuseg.classes import IGNORED, OTHER
+from lightmuseg.errors import InputError
 from lightmuseg.files import write_whole
 from lightmuseg.pictures import overlay
 
@@ -45,7 +46,7 @@ def draw_places(path: Path, model: Evaluation, patients: list[str]) -> None:
     """Write the worst and the best place of a model as a picture: pixels, annotation, prediction."""
     found = model.worst_and_best(patients)
     if not found:
-        return
+        raise InputError(f"{', '.join(patients)}: no place with a tenth of tumor; leave places out of its measures.")
     figure, axes = plt.subplots(len(found), 3, figsize=(9, 3.3 * len(found)), squeeze=False)
     for row, word, (place, picture) in zip(axes, ("worst", "best"), found):
         box = np.s_[place["y"] : place["y"] + place["side"], place["x"] : place["x"] + place["side"]]

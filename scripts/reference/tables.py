@@ -32,9 +32,12 @@ def filled_in(page: str, content: Row) -> str:
 
 def blocks(content: Row) -> dict[str, str]:
     """Markdown of each block that something was measured for, by name."""
-    rows = content["rows"]
-    made = {name: make(rows) for name, make in _BLOCKS.items()}
-    return {name: f"{text}\n\n*`{COMMAND}{_MEASURED[name]}`*" for name, text in made.items() if text}
+    made = {name: make(content["rows"]) for name, make in _BLOCKS.items()}
+    said = {name: [text, f"*`{COMMAND}{_MEASURED[name]}`*"] for name, text in made.items() if text}
+    for picture in content["made"]["pictures"]:
+        known = {"reference_reliability.png": "calibration", "reference_robustness.png": "robustness"}
+        said.setdefault(known.get(picture, "places"), []).append(f"![{picture}](images/{picture})")
+    return {name: "\n\n".join(parts) for name, parts in said.items()}
 
 
 def table(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -276,4 +279,4 @@ _BLOCKS: dict[str, Callable[[Sequence[Row]], str]] = {
 _MEASURED = {name: name for name in _BLOCKS} | {
     "targets": "dice,edges,glass", "classes": "dice", "calibration": "dice",
 }  # fmt: skip
-MARKS = [f"<!-- {name} -->" for name in _BLOCKS]
+MARKS = [f"<!-- {name} -->" for name in (*_BLOCKS, "places")]
