@@ -15,7 +15,7 @@ from .bcss import MASK_CODINGS, find_regions
 from .bcss_wsss import PATCH_SIZE, PSEUDO_LABELS, find_patches
 from .class_names import codes_of
 from .parallel import Progress, each
-from .slide_regions import UNANNOTATED_IS, UNKNOWN_REMEDY, Reading, regions_on
+from .slide_regions import UNANNOTATED_IS, UNKNOWN_REMEDY, Reading, SlideRegion, regions_on
 from .split import plan_split
 from .tiles import TILE_ENDINGS, Cut, Tiling, write_dataset
 
@@ -127,21 +127,10 @@ def prepare_annotations(
     _check_options(mask_coding, tile_size, overlap, min_annotated, tile_files, tuple(TILE_ENDINGS))
     if unannotated not in UNANNOTATED_IS:
         raise InputError(f"unannotated={unannotated!r} is not known; one of {', '.join(UNANNOTATED_IS)}.")
-    if tile_mpp is None:
-        # PyTorch takes seconds to import
-        from lightmuseg.models.model import Model
-
-        tile_mpp = Model.open().card.mpp
-    checked_mpp(output, tile_mpp, "--tile_mpp")
+    tile_mpp = checked_mpp(output, _model_mpp() if tile_mpp is None else tile_mpp, "--tile_mpp")
     names = {name: tuple(codes) for name, codes in (classes or {}).items()}
     reading = Reading(tile_mpp, mpp, tuple(names.items()), unannotated, mask_coding)
-    found = find_annotated(slides, annotations, patients)
-    regions_of = partial(regions_on, reading=reading, tile_size=tile_size)
-    regions, unknown = zip(*each(regions_of, found, "reading annotations", progress))
-    codes_of(set().union(*unknown), names, str(annotations), UNKNOWN_REMEDY)
-    if not any(regions):
-        raise InputError(f"{annotations}: nothing is annotated on any slide; see the warnings above.")
-    cut = [region for of_slide in regions for region in of_slide]
+    cut = _annotated_regions(slides, annotations, patients, reading, tile_size, progress)
     split, used = plan_split((region.patient for region in cut), **split_options)
     options = {
         "dataset": "annotations",
@@ -159,6 +148,27 @@ def prepare_annotations(
     cuts = [Cut(region, split[region.patient]) for region in cut]
     tiling = Tiling(tile_size, overlap, min_annotated, mask_coding, TILE_ENDINGS[tile_files])
     return write_dataset(cuts, output, options, tiling, progress)
+
+
+def _model_mpp() -> float:
+    """um/px of the model that comes with the package."""
+    # PyTorch takes seconds to import
+    from lightmuseg.models.model import Model
+
+    return Model.open().card.mpp
+
+
+def _annotated_regions(
+    slides: Path, annotations: Path, patients: Path | None, reading: Reading, tile_size: int, progress: Progress | None
+) -> list[SlideRegion]:
+    """What is annotated on the slides, whose classes are all known."""
+    found = find_annotated(slides, annotations, patients)
+    regions_of = partial(regions_on, reading=reading, tile_size=tile_size)
+    regions, unknown = zip(*each(regions_of, found, "reading annotations", progress))
+    codes_of(set().union(*unknown), dict(reading.classes), str(annotations), UNKNOWN_REMEDY)
+    if not any(regions):
+        raise InputError(f"{annotations}: nothing is annotated on any slide; see the warnings above.")
+    return [region for of_slide in regions for region in of_slide]
 
 
 def prepare_bcss_wsss(
