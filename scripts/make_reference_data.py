@@ -1,10 +1,10 @@
 """The dataset of the demonstration model that comes with the bundle, from openly licensed pictures.
 
-python scripts/make_reference_data.py SOURCE OUTPUT [--demo bundle/data/demo-source]
+python scripts/make_reference_data.py SOURCE OUTPUT [--demo bundle/data/demo-source] [--tile_mpp 0.3]
 
 SOURCE holds bcss/ (rgbs/, masks/ with the official mask of TCGA-A2-A0D2, tumor_masks/ with that of TCGA-A2-A1G6; CC0)
 and camelyon/ (images/, masks/ of 0 and 255, 512 x 512 pixels of about 0.5 um; CC0). The demo's pictures (histolytics,
-BSD-3) are those of 'lightmuseg prepare demo'.
+BSD-3) are those of 'lightmuseg prepare demo'. All are resampled to one um/px.
 
 Training: the whole of A0D2, all of CAMELYON's tiles, and what the demo trains on of its two fields. TCGA-A2-A1G6, a
 patient of whom nothing is trained on, is cut in two: its left third is for validation (it chooses the epoch), the
@@ -20,46 +20,46 @@ import numpy as np
 from PIL import Image
 
 from lightmuseg.data.bcss import CODES, Region, find_regions, read_mask
-from lightmuseg.data.demo import BOXES
+from lightmuseg.data.demo import BOXES, MPP
 from lightmuseg.data.tiles import Cut, Tiling, write_dataset
 from lightmuseg.errors import InputError, report_faults_in_one_line
 from lightmuseg.files import write_whole
-from lightmuseg.wsi.images import files_by_stem, image_size, read_codes, read_rgb
+from lightmuseg.wsi.images import files_by_stem, image_size, read_codes
 
 TRAINED_ON, HELD_OUT = "TCGA-A2-A0D2", "TCGA-A2-A1G6"
-MPP = 0.25
-CAMELYON_SCALE = 2  # from 0.5 um/px to the model's
+CAMELYON_MPP = 0.5
 DEMO_FIELDS = ("hgsc_nest", "hgsc_stromal_he")
 
 
-def make(source: str, output: str, demo: str = "bundle/data/demo-source") -> None:
+def make(source: str, output: str, demo: str = "bundle/data/demo-source", tile_mpp: float = 0.3) -> None:
     """Write the prepared dataset, or nothing where it is there already.
 
     Args:
         source: folder of bcss/ and camelyon/.
-        output: the dataset's folder; OUTPUT-source gets the pictures that had to be scaled or coded anew.
+        output: the dataset's folder; OUTPUT-source gets the masks that had to be coded anew.
         demo: the pictures that 'lightmuseg prepare demo' fetched.
+        tile_mpp: um/px of the tiles.
     """
     target = Path(output).resolve()
-    scaled = target.with_name(f"{target.name}-source")
-    trained = _bcss_region(Path(source) / "bcss", TRAINED_ON, "masks", "bcss", scaled)
-    held_out = _bcss_region(Path(source) / "bcss", HELD_OUT, "tumor_masks", "tumor", scaled)
+    coded = target.with_name(f"{target.name}-source")
+    trained = _bcss_region(Path(source) / "bcss", TRAINED_ON, "masks", "bcss", coded)
+    held_out = _bcss_region(Path(source) / "bcss", HELD_OUT, "tumor_masks", "tumor", coded)
     width, height = image_size(held_out.image)
     third = width // 3
     cuts = [
-        *(Cut(region, "train") for region in (trained, *_camelyon(Path(source) / "camelyon", scaled))),
+        *(Cut(region, "train") for region in (trained, *_camelyon(Path(source) / "camelyon", coded))),
         *(Cut(_demo_region(Path(demo), name), "train", BOXES["train"]) for name in DEMO_FIELDS),
         Cut(held_out, "val", (0, 0, third, height)),
         Cut(held_out, "test", (third, 0, width - third, height)),
     ]
-    options = {"dataset": "reference", "trained_on": TRAINED_ON, "held_out": HELD_OUT, "camelyon_scale": CAMELYON_SCALE}
-    tiles = write_dataset(cuts, target, options, Tiling())["tiles"]
+    options = {"dataset": "reference", "trained_on": TRAINED_ON, "held_out": HELD_OUT, "tile_mpp": tile_mpp}
+    tiles = write_dataset(cuts, target, options, Tiling(mpp=tile_mpp))["tiles"]
     print(
         f"{output}: " + ", ".join(f"{sum(t['split'] == s for t in tiles)} {s} tiles" for s in ("train", "val", "test"))
     )
 
 
-def _bcss_region(folder: Path, patient: str, masks: str, coding: str, scaled: Path) -> Region:
+def _bcss_region(folder: Path, patient: str, masks: str, coding: str, coded: Path) -> Region:
     """The patient's region with its mask in BCSS codes."""
     found = [region for region in find_regions(folder, masks, images=False) if region.patient == patient]
     if len(found) != 1:
@@ -67,12 +67,12 @@ def _bcss_region(folder: Path, patient: str, masks: str, coding: str, scaled: Pa
     image = files_by_stem(folder / "rgbs").get(found[0].name)
     if image is None:
         raise InputError(f"{folder / 'rgbs'}: has no picture {found[0].name}; add it.")
-    mask = _write_png(scaled / f"{found[0].name}_mask.png", read_mask(found[0].mask, coding))
-    return Region(found[0].name, patient, image, mask, found[0].x0, found[0].y0, MPP)
+    mask = _write_png(coded / f"{found[0].name}_mask.png", read_mask(found[0].mask, coding))
+    return Region(found[0].name, patient, image, mask, found[0].x0, found[0].y0, found[0].mpp)
 
 
-def _camelyon(folder: Path, scaled: Path) -> list[Region]:
-    """The tiles at the model's um/px, each a region; whose they are is not known, so each counts as a patient."""
+def _camelyon(folder: Path, coded: Path) -> list[Region]:
+    """The tiles, each a region; whose they are is not known, so each counts as a patient."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; it is to hold images/ and masks/ of 512 x 512 pixels.")
     masks = files_by_stem(folder / "masks")
@@ -81,21 +81,9 @@ def _camelyon(folder: Path, scaled: Path) -> list[Region]:
         if stem not in masks:
             raise InputError(f"{image}: has no mask in {folder / 'masks'}; add it or take the image away.")
         name = f"camelyon_{stem}"
-        pixels, values = Image.fromarray(read_rgb(image)), Image.fromarray(read_codes(masks[stem]))
-        size = (CAMELYON_SCALE * pixels.width, CAMELYON_SCALE * pixels.height)
-        tumor = np.asarray(values.resize(size, Image.Resampling.NEAREST)) > 0
-        codes = np.where(tumor, CODES["tumor"], CODES["other"]).astype(np.uint8)
-        regions.append(
-            Region(
-                name=name,
-                patient=name,
-                image=_write_png(scaled / f"{name}.png", np.asarray(pixels.resize(size, Image.Resampling.BICUBIC))),
-                mask=_write_png(scaled / f"{name}_mask.png", codes),
-                x0=None,
-                y0=None,
-                mpp=MPP,
-            )
-        )
+        codes = np.where(read_codes(masks[stem]) > 0, CODES["tumor"], CODES["other"]).astype(np.uint8)
+        mask = _write_png(coded / f"{name}_mask.png", codes)
+        regions.append(Region(name, name, image, mask, None, None, CAMELYON_MPP))
     return regions
 
 

@@ -19,12 +19,12 @@ CLI = ("python", "-m", "lightmuseg.cli")
         ([], ["cohort", "info", "models", "prepare", "quantize", "segment", "stats", "verify"]),
         (["cohort"], ["SLIDES", "--output", "--engine", "--address", "--slides_at_once", "--gpus_per_worker", "--shard",
              "--model", "--override", "--mpp", "--runtime"]),
-        (["prepare"], ["bcss", "bcss_wsss", "demo"]),
+        (["prepare"], ["annotations", "bcss", "bcss_wsss", "demo"]),
         (
             ["prepare", "bcss"],
             ["SOURCE", "OUTPUT", "--masks", "--mask_coding", "--val", "--test", "--val_fraction", "--test_fraction",
              "--seed", "--tile_size", "--min_annotated", "--overlap", "--split", "--folds", "--fold", "--tile_files",
-             "--check"],
+             "--tile_mpp", "--check"],
         ),
         (["prepare", "bcss-wsss"], ["SOURCE", "OUTPUT", "--pseudo_labels", "train_PM/PM_bn7", "--check"]),
         (["stats"], ["DATASET", "--output"]),
@@ -152,7 +152,7 @@ def test_paths_may_look_like_numbers_and_hold_spaces_and_any_letters(run, place)
     options = ("--masks", "2024", "--test", "TCGA-B2-0000", "--tile_size=64")
     status, stdout, stderr = run(*CLI, "prepare", "bcss", "1e5", output, *options, cwd=place)
     assert status == 0, stderr
-    assert stdout.strip() == f"{output}: 18 train tiles, 0 val tiles, 6 test tiles"
+    assert stdout.strip() == f"{output}: 18 train tiles, 0 val tiles, 6 test tiles of 0.3 um/px"
     tiles = json.loads((output / "manifest.json").read_text(encoding="utf-8"))["tiles"]
     assert {tile["patient"] for tile in tiles if tile["split"] == "test"} == {"TCGA-B2-0000"}
 
@@ -200,7 +200,7 @@ def output_of(called, command):
 
 
 def test_dataset_without_tile_files_is_a_manifest(called, place):
-    assert output_of(called, "places only") == ["places: 12 train tiles, 6 val tiles, 6 test tiles"]
+    assert output_of(called, "places only") == ["places: 12 train tiles, 6 val tiles, 6 test tiles of 0.3 um/px"]
     assert [path.name for path in (place / "places").iterdir()] == ["manifest.json"]
     options = json.loads((place / "places" / "manifest.json").read_text(encoding="utf-8"))["options"]
     assert {**options, "tile_files": "none", "overlap": 0.25, "folds": 4, "fold": 1, "seed": 42} == options
@@ -214,7 +214,7 @@ def test_check_may_stand_before_the_source(called):
 
 def test_weak_dataset_says_what_it_proved(called):
     lines = output_of(called, "weak")
-    assert lines[0] == "weak tiles: 1 train tiles, 1 val tiles, 1 test tiles"
+    assert lines[0] == "weak tiles: 1 train tiles, 1 val tiles, 1 test tiles of 0.3 um/px"
     assert lines[1] == "1 of 1 training patches show a class that their image-level label denies"
     assert lines[2].endswith("1 patients, 1 in more than one split, as published")
 

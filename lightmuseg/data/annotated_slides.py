@@ -59,7 +59,9 @@ def find_annotated(slides: Path, annotations: Path, patients: Path | None = None
     for path in _without_masks(sorted(find_slides(slides, pictures=True, unseen=_refuse))):
         name = _name_of(path)
         if name in slide_of:
-            raise InputError(f"{path}: {slide_of[name]} has the same name; rename one, and its annotation.")
+            raise InputError(
+                f"{path}: {slide_of[name]} has the same name; rename one. A mask beside its picture is {name}_mask.png."
+            )
         slide_of[name] = path
     if not slide_of:
         raise InputError(f"{slides}: holds no slides or pictures; name their folder with --slides.")
@@ -95,17 +97,21 @@ def _files_of(folder: Path) -> dict[str, list[Path]]:
     for inner, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name[0] != ".")
         for path in (Path(inner, name) for name in sorted(names) if name[0] != "."):
-            if path.suffix.lower() in (*POLYGONS, *MASKS):
+            # no pipes, which might never end
+            if path.suffix.lower() in (*POLYGONS, *MASKS) and path.is_file():
                 found.setdefault(path.stem, []).append(path)
     return found
 
 
 def _without_masks(slides: Sequence[Path]) -> Iterator[Path]:
-    """Slides but those that are the masks of others, beside them."""
+    """Slides but the masks of others beside them, and pictures of their names, which are thumbnails or masks."""
     names = {_name_of(path) for path in slides}
+    others = {_name_of(path) for path in slides if path.suffix.lower() not in PICTURES}
     for path in slides:
         mask_of = path.stem.removesuffix(MASK_MARK)
-        if mask_of == path.stem or mask_of not in names or path.suffix.lower() not in MASKS:
+        is_mask = mask_of != path.stem and mask_of in names and path.suffix.lower() in MASKS
+        is_beside = path.suffix.lower() in PICTURES and _name_of(path) in others
+        if not (is_mask or is_beside):
             yield path
 
 
@@ -118,10 +124,6 @@ def _name_of(slide: Path) -> str:
 def _annotation_of(name: str, slide: Path, files: Mapping[str, Sequence[Path]]) -> Path | None:
     stems = dict.fromkeys((name, slide.name, slide.stem, f"{name}{MASK_MARK}"))
     found = [path for stem in stems for path in files.get(stem, ()) if path.absolute() != slide.absolute()]
-    if slide.suffix.lower() in PICTURES or slide.suffix.lower() in MASKS:
-        # of pictures in two formats in one folder none is the other's mask
-        found = [path for path in found if path.suffix.lower() in POLYGONS or path.parent.absolute() != slide.parent
-                 or path.stem != slide.stem]  # fmt: skip
     if len(found) > 1:
         names = ", ".join(str(path) for path in found[:3])
         raise InputError(f"{slide}: has {len(found)} annotations ({names}); take all but one away.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,12 @@ import numpy as np
 from PIL import Image
 
 from lightmuseg.errors import InputError
-from lightmuseg.wsi.images import IMAGE_SUFFIXES, files_by_stem, read_codes, read_rgb
+from lightmuseg.provenance import sha256_of
+from lightmuseg.wsi.images import IMAGE_SUFFIXES, files_by_stem, image_size, read_codes, read_rgb
+
+from .region_pixels import resampled_codes, resampled_pixels, resampled_size
+
+logger = logging.getLogger(__name__)
 
 # meta/gtruth_codes.tsv of the dataset, in the order of its codes 0 to 21.
 CODE_NAMES = (
@@ -50,8 +57,8 @@ class Region:
     """An annotated rectangle of a slide: its image and its mask, in files.
 
     ``image`` is None where the pixels are to come from the slide. ``x0``, ``y0`` are the level-0 pixel of the slide
-    at the image's left upper corner, None where nobody says; ``mpp`` is in um/px. ``image_label`` holds the codes
-    that a label of the whole image says are there, None where it has no such label.
+    at the image's left upper corner, None where nobody says; ``mpp`` is what the files' pixels truly have, in um/px.
+    ``image_label`` holds the codes that a label of the whole image says are there, None where it has no such label.
     """
 
     name: str
@@ -68,14 +75,48 @@ class Region:
         """Its files by kind: "image", where it has one, and "mask"."""
         return {"mask": self.mask} if self.image is None else {"image": self.image, "mask": self.mask}
 
+    def size(self, mpp: float | None) -> tuple[int, int]:
+        """Width and height at ``mpp`` um/px, from its files' headers; None for its picture's own um/px."""
+        return resampled_size(image_size(self.image or self.mask), self.mpp, mpp)
 
-def find_regions(source: Path, masks: str = "masks", images: bool = True) -> list[Region]:
+    def entry(self, mpp: float | None) -> dict[str, Any]:
+        """What a manifest says of it: size and um/px of its tiles, ``picture_mpp`` of its files, and their hashes."""
+        width, height = self.size(mpp)
+        entry = {"roi": self.name} | {name: getattr(self, name) for name in ("patient", "x0", "y0")}
+        entry |= {"mpp": self.mpp if mpp is None else mpp, "picture_mpp": self.mpp, "width": width, "height": height}
+        for kind, path in self.files.items():
+            entry |= {kind: path.name, f"{kind}_sha256": sha256_of(path)}
+        return entry
+
+    def read(self, coding: str, mpp: float | None) -> tuple[np.ndarray | None, np.ndarray]:
+        """Its pixels, uint8 [H, W, 3], or None without an image, and its BCSS codes, uint8 [H, W].
+
+        Args:
+            coding: of its mask, a key of :data:`MASK_CODINGS`.
+            mpp: um/px of both; None for the picture's own.
+
+        Raises:
+            InputError: for a file that cannot be read, or where image and mask are of two sizes.
+        """
+        codes = read_mask(self.mask, coding)
+        image = None if self.image is None else read_rgb(self.image)
+        if self.image is not None and image is not None and image.shape[:2] != codes.shape:
+            raise InputError(
+                f"{self.mask}: is {codes.shape[1]} x {codes.shape[0]} pixels, its image {self.image.name} is "
+                f"{image.shape[1]} x {image.shape[0]}; they must be of one size."
+            )
+        pixels = None if image is None else resampled_pixels(image, self.mpp, mpp)
+        return pixels, resampled_codes(codes, self.mpp, mpp)
+
+
+def find_regions(source: Path, masks: str = "masks", images: bool = True, mpp: float | None = None) -> list[Region]:
     """The regions of a BCSS folder, by name.
 
     Args:
         source: holds one ``rgbs*`` folder of images and a folder of masks of the same file stems.
         masks: name of the latter.
         images: False to do without the former; the regions are then those of all masks, without an image.
+        mpp: um/px of all of them; None for what :func:`rendered_mpp` makes of their names.
 
     Raises:
         InputError: where a folder is missing, an image has no mask, or a name is not BCSS's.
@@ -87,12 +128,12 @@ def find_regions(source: Path, masks: str = "masks", images: bool = True) -> lis
         mask_of_stem = _masks_in(source / masks, remedy)
         if not mask_of_stem:
             raise InputError(f"{source / masks}: holds no masks ({', '.join(MASK_SUFFIXES)}).")
-        return [Region(stem, **name_parts(mask), image=None, mask=mask) for stem, mask in mask_of_stem.items()]
+        return [Region(stem, **name_parts(mask, mpp), image=None, mask=mask) for stem, mask in mask_of_stem.items()]
     folders = sorted(folder for folder in source.glob("rgbs*") if folder.is_dir())
     if len(folders) != 1:
         found = ", ".join(folder.name for folder in folders) or "none"
         raise InputError(f"{source}: needs exactly one folder rgbs* of images, found {found}.")
-    return regions_of(folders[0], source / masks, remedy, name_parts)
+    return regions_of(folders[0], source / masks, remedy, partial(name_parts, mpp=mpp))
 
 
 def _masks_in(folder: Path, remedy: str) -> dict[str, Path]:
@@ -128,8 +169,12 @@ def regions_of(
     return regions
 
 
-def name_parts(path: Path) -> dict[str, Any]:
-    """What a BCSS file's name says: ``patient``, ``x0``, ``y0`` (level-0 pixels) and ``mpp`` (um/px).
+def name_parts(path: Path, mpp: float | None = None) -> dict[str, Any]:
+    """What a BCSS file's name says: ``patient``, ``x0``, ``y0`` (level-0 pixels) and ``mpp`` (true um/px).
+
+    Args:
+        path: its name counts alone.
+        mpp: in place of what :func:`rendered_mpp` makes of the name's.
 
     Raises:
         InputError: where the name is not BCSS's.
@@ -139,7 +184,35 @@ def name_parts(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: not a BCSS name (TCGA-XX-YYYY-..._xmin0_ymin0_MPP-0.2500), which tells patient, place and um/px."
         )
-    return {"patient": match["patient"], "x0": int(match["x0"]), "y0": int(match["y0"]), "mpp": float(match["mpp"])}
+    if mpp is None:
+        mpp = rendered_mpp(float(match["mpp"]))
+        if mpp != float(match["mpp"]):
+            warn_of_scale(float(match["mpp"]), mpp)
+    return {"patient": match["patient"], "x0": int(match["x0"]), "y0": int(match["y0"]), "mpp": mpp}
+
+
+def rendered_mpp(mpp: float) -> float:
+    """um/px that BCSS's regions of this nominal um/px truly have.
+
+    BCSS's download script asks its server for mm/px with four decimals, ``"%.4f" % (0.001 * 0.25)``, which is 0.0003:
+    regions named ``MPP-0.2500`` are of 0.30 um/px. Their sizes prove it: 3394 pixels of 0.30 um are the 4040 level-0
+    pixels of 0.2520 um of TCGA-A1-A0SK in the dataset's meta/roiBounds.csv. The server cut level 0 at ``x0, y0`` and
+    resized with Pillow, Lanczos down and bicubic up, to whole pixels rounded down. Where a slide has 0.25 um/px or
+    less, most sizes at level 0 follow from that exactly, and the others to one pixel.
+
+    >>> rendered_mpp(0.25), rendered_mpp(0.23)
+    (0.3, 0.2)
+    """
+    return round(1000 * float(f"{0.001 * mpp:.4f}"), 6)
+
+
+@lru_cache
+def warn_of_scale(nominal: float, mpp: float) -> None:
+    """Say once that regions of BCSS are not of the um per pixel that their names say."""
+    logger.warning(
+        f"BCSS regions named {nominal:g} um/px are of {mpp:g} um/px and taken so; where yours are not, prepare them "
+        f"with --mpp {nominal:g}."
+    )
 
 
 def read_mask(path: Path, coding: str = "bcss") -> np.ndarray:

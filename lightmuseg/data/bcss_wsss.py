@@ -20,7 +20,9 @@ LABEL_CODES = tuple(CODES[name] for name in ("tumor", "stroma", "lymphocytic_inf
 _PATCH = re.compile(r"(?P<region>.+)\+\d+(?:\[(?P<label>[01]{4})\])?$")
 
 
-def find_patches(source: Path, pseudo_labels: str = PSEUDO_LABELS) -> list[tuple[str, Region]]:
+def find_patches(
+    source: Path, pseudo_labels: str = PSEUDO_LABELS, mpp: float | None = None
+) -> list[tuple[str, Region]]:
     """The patches of a BCSS-WSSS folder with their published split; each is a region of its own.
 
     A patch's place in its slide is not known. Its name is that of its file with the split before it, because the
@@ -30,6 +32,7 @@ def find_patches(source: Path, pseudo_labels: str = PSEUDO_LABELS) -> list[tuple
         source: holds ``training`` (or ``train``) with images whose names end in ``+index[abcd]``, and ``val`` and
             ``test`` with the folders ``img`` and ``mask``.
         pseudo_labels: folder of the training patches' masks, in ``source`` or a whole path.
+        mpp: um/px of all patches; None for those of BCSS's regions, of which they are parts.
 
     Raises:
         InputError: where a folder or a mask is missing, or a name is not the dataset's.
@@ -47,18 +50,18 @@ def find_patches(source: Path, pseudo_labels: str = PSEUDO_LABELS) -> list[tuple
     for split, (images, masks, remedy) in folders.items():
         if not images.is_dir():
             raise InputError(f"{images}: no such folder; SOURCE must hold training/, val/img/ and test/img/.")
-        patches = regions_of(images, masks, remedy, partial(_parts, split), prefix=f"{split}_")
+        patches = regions_of(images, masks, remedy, partial(_parts, split, mpp), prefix=f"{split}_")
         found += [(split, patch) for patch in patches]
     return found
 
 
-def _parts(split: str, image: Path) -> dict[str, Any]:
+def _parts(split: str, mpp: float | None, image: Path) -> dict[str, Any]:
     match = _PATCH.match(image.stem)
     if match is None or (match["label"] is None) == (split == "train"):
         form = "REGION+0[1101]" if split == "train" else "REGION+0"
         raise InputError(f"{image}: not a BCSS-WSSS name ({form}.png, REGION being a name of BCSS).")
     label = match["label"]
-    return name_parts(image.with_name(f"{match['region']}.png")) | {
+    return name_parts(image.with_name(f"{match['region']}.png"), mpp) | {
         "x0": None,
         "y0": None,
         "image_label": None if label is None else tuple(c for c, there in zip(LABEL_CODES, label) if there == "1"),

@@ -14,7 +14,7 @@ from lightmuseg.errors import InputError
 from lightmuseg.provenance import sha256_of
 from lightmuseg.wsi.images import read_codes, read_rgb
 
-from .bcss import Region, find_regions, read_mask
+from .bcss import Region, find_regions
 from .bcss_wsss import find_patches
 from .parallel import Progress, each
 from .tile_manifest import check_tile, read_manifest, tiles_by_region
@@ -23,8 +23,8 @@ from .tile_manifest import check_tile, read_manifest, tiles_by_region
 def check_dataset(source: Path, output: Path, progress: Progress | None = None) -> str:
     """Compare a prepared dataset with its source, pixel by pixel, and its splits with its patients.
 
-    The tiles are decoded and held against crops that this module takes from the source's files on its own. Patients
-    in two splits are a fault, but for published splits, where they are counted.
+    The tiles are decoded and held against crops that this module takes from the source's files on its own, resampled
+    where the tiles were. Patients in two splits are a fault, but for published splits, where they are counted.
 
     Args:
         source: the folder the dataset was prepared from.
@@ -40,16 +40,17 @@ def check_dataset(source: Path, output: Path, progress: Progress | None = None) 
     manifest = read_manifest(output)
     options = manifest["options"]
     if options["dataset"] == "bcss-wsss":
-        regions = [patch for _, patch in find_patches(source, options["pseudo_labels"])]
+        regions = [patch for _, patch in find_patches(source, options["pseudo_labels"], options.get("mpp"))]
         coding = "bcss-wsss"
     else:
-        regions = find_regions(source, options["masks"], options["tile_files"] != "none")
+        regions = find_regions(source, options["masks"], options["tile_files"] != "none", options.get("mpp"))
         coding = options["mask_coding"]
     patients = _patients(output, manifest["tiles"], regions, published=options["split"] == "published")
     entries = {entry["roi"]: entry for entry in manifest["sources"]}
     tiles_of = tiles_by_region(manifest["tiles"])
     work = [(region, entries.get(region.name), tiles_of.get(region.name, [])) for region in regions]
-    compare = partial(_compare, output=output, size=manifest["tile_size"], coding=coding)
+    size, mpp = manifest["tile_size"], options.get("tile_mpp")
+    compare = partial(_compare, output=output, size=size, coding=coding, mpp=mpp)
     files = sum(each(compare, work, "checking", progress))
     held = "equal" if "image" in manifest["tiles"][0] else "have the pixel counts of"
     return (
@@ -79,20 +80,24 @@ def _patients(output: Path, tiles: list[dict[str, Any]], regions: Sequence[Regio
 
 
 def _compare(
-    work: tuple[Region, dict[str, Any] | None, list[dict[str, Any]]], output: Path, size: int, coding: str
+    work: tuple[Region, dict[str, Any] | None, list[dict[str, Any]]],
+    output: Path,
+    size: int,
+    coding: str,
+    mpp: float | None,
 ) -> int:
     """Compare one region's files and tiles with the manifest; the number of files it has."""
     region, entry, tiles = work
     for kind, path in region.files.items():
         if entry is None or sha256_of(path) != entry[f"{kind}_sha256"]:
             raise InputError(f"{path}: is not the file that {output} was prepared from; prepare the dataset again.")
-    # by Pillow, and not as the tiles were cut
-    codes = Image.fromarray(read_mask(region.mask, coding))
+    # cropped by Pillow, and not as the tiles were cut
+    pixels, codes = (part if part is None else Image.fromarray(part) for part in region.read(coding, mpp))
     if (entry["width"], entry["height"]) != codes.size:
         raise InputError(f"{output}: says another size than {region.mask} has; prepare the dataset again.")
     sources = {"mask": (codes, 0, read_codes)}
-    if region.image is not None:
-        sources["image"] = Image.fromarray(read_rgb(region.image)), (255, 255, 255), read_rgb
+    if pixels is not None:
+        sources["image"] = pixels, (255, 255, 255), read_rgb
     for tile in tiles:
         place = f"x {tile['x']}, y {tile['y']} of {tile['roi']}"
         counts = {str(code): n for code, n in enumerate(_crop(codes, tile, size, 0).histogram()) if n}

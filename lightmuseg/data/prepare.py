@@ -1,20 +1,23 @@
-"""Datasets from their published folders."""
+"""Datasets from their published folders, and from annotated slides."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightmuseg.errors import InputError
+from lightmuseg.wsi.tiff import checked_mpp
 
+from .annotated_slides import AnnotatedSlide, find_annotated
 from .bcss import MASK_CODINGS, find_regions
 from .bcss_wsss import PATCH_SIZE, PSEUDO_LABELS, find_patches
-from .parallel import Progress
+from .class_names import codes_of
+from .parallel import Progress, each
+from .slide_regions import UNANNOTATED_IS, UNKNOWN_REMEDY, Reading, SlideRegion, regions_on
 from .split import plan_split
 from .tiles import TILE_ENDINGS, Cut, Tiling, write_dataset
-
-# Regions whose um/px differ by more are not of one dataset.
-SCALE_TOLERANCE = 1.05
 
 
 def prepare_bcss(
@@ -26,6 +29,8 @@ def prepare_bcss(
     overlap: float = 0.0,
     min_annotated: float = 0.0,
     tile_files: str = "png",
+    mpp: float | None = None,
+    tile_mpp: float | None = None,
     progress: Progress | None = None,
     **split_options: Any,
 ) -> dict[str, Any]:
@@ -37,6 +42,8 @@ def prepare_bcss(
         masks: name of the folder of masks.
         mask_coding, tile_size, overlap, min_annotated: as of :class:`.tiles.Tiling`.
         tile_files: a key of :data:`.tiles.TILE_ENDINGS`, or "none" to write the manifest only, from the masks alone.
+        mpp: what the pictures truly have, um/px; None for what :func:`.bcss.rendered_mpp` makes of their names.
+        tile_mpp: um/px of the tiles, as ``mpp`` of :class:`.tiles.Tiling`.
         progress: as of :func:`.tiles.write_dataset`.
         split_options: as of :func:`.split.plan_split`.
 
@@ -46,20 +53,8 @@ def prepare_bcss(
     Raises:
         InputError: for options or files that cannot be used.
     """
-    if mask_coding not in MASK_CODINGS:
-        raise InputError(f"mask_coding={mask_coding!r} is not known; one of {', '.join(MASK_CODINGS)}.")
-    if tile_size < 32 or tile_size % 32:
-        raise InputError(f"tile_size={tile_size} must be a multiple of 32 pixels.")
-    if not 0 <= min_annotated <= 1:
-        raise InputError(f"min_annotated={min_annotated} must be a share between 0 and 1.")
-    if not 0 <= overlap <= 0.9:
-        raise InputError(f"overlap={overlap} must be a share between 0 and 0.9.")
-    if tile_files not in (*TILE_ENDINGS, "none"):
-        raise InputError(f"tile_files={tile_files!r} is not known; one of {', '.join(TILE_ENDINGS)}, none.")
-    regions = find_regions(source, masks, images=tile_files != "none")
-    scales = sorted({region.mpp for region in regions})
-    if scales[-1] > SCALE_TOLERANCE * scales[0]:
-        raise InputError(f"{source}: regions of {scales[0]} and of {scales[-1]} um/px; one dataset has one scale.")
+    _check_options(mask_coding, tile_size, overlap, min_annotated, tile_files, (*TILE_ENDINGS, "none"))
+    regions = find_regions(source, masks, images=tile_files != "none", mpp=mpp)
     split, used = plan_split((region.patient for region in regions), **split_options)
     options = {
         "dataset": "bcss",
@@ -69,15 +64,108 @@ def prepare_bcss(
         "overlap": overlap,
         "min_annotated": min_annotated,
         "tile_files": tile_files,
+        "mpp": mpp,
+        "tile_mpp": tile_mpp,
         **used,
     }
     cuts = [Cut(region, split[region.patient]) for region in regions]
-    tiling = Tiling(tile_size, overlap, min_annotated, mask_coding, TILE_ENDINGS.get(tile_files, ""))
+    tiling = Tiling(tile_size, overlap, min_annotated, mask_coding, TILE_ENDINGS.get(tile_files, ""), tile_mpp)
     return write_dataset(cuts, output, options, tiling, progress)
 
 
+def _check_options(
+    mask_coding: str, tile_size: int, overlap: float, min_annotated: float, tile_files: str, kinds: Sequence[str]
+) -> None:
+    if mask_coding not in MASK_CODINGS:
+        raise InputError(f"mask_coding={mask_coding!r} is not known; one of {', '.join(MASK_CODINGS)}.")
+    if tile_size < 32 or tile_size % 32:
+        raise InputError(f"tile_size={tile_size} must be a multiple of 32 pixels.")
+    if not 0 <= min_annotated <= 1:
+        raise InputError(f"min_annotated={min_annotated} must be a share between 0 and 1.")
+    if not 0 <= overlap <= 0.9:
+        raise InputError(f"overlap={overlap} must be a share between 0 and 0.9.")
+    if tile_files not in kinds:
+        raise InputError(f"tile_files={tile_files!r} is not known; one of {', '.join(kinds)}.")
+
+
+def prepare_annotations(
+    slides: Path,
+    annotations: Path,
+    output: Path,
+    classes: Mapping[str, Sequence[int]] | None = None,
+    unannotated: str = "ignore",
+    patients: Path | None = None,
+    mask_coding: str = "bcss",
+    mpp: float | None = None,
+    tile_mpp: float | None = None,
+    tile_size: int = 512,
+    overlap: float = 0.0,
+    min_annotated: float = 0.02,
+    tile_files: str = "png",
+    progress: Progress | None = None,
+    **split_options: Any,
+) -> dict[str, Any]:
+    """Write annotated slides as a prepared dataset, split by patient; see ``lightmuseg prepare annotations --help``.
+
+    Args:
+        slides, annotations, patients: as of :func:`.annotated_slides.find_annotated`.
+        output: the dataset's folder.
+        classes, unannotated, mask_coding: as of :class:`.slide_regions.Reading`.
+        mpp: um/px of level 0 of slides that do not state theirs, or not one that can be used.
+        tile_mpp: um/px of the tiles; None for that of the package's own model.
+        tile_size, overlap, min_annotated: as of :class:`.tiles.Tiling`.
+        tile_files: a key of :data:`.tiles.TILE_ENDINGS`.
+        progress: as of :func:`.tiles.write_dataset`.
+        split_options: as of :func:`.split.plan_split`.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        InputError: for options or files that cannot be used.
+    """
+    _check_options(mask_coding, tile_size, overlap, min_annotated, tile_files, tuple(TILE_ENDINGS))
+    if unannotated not in UNANNOTATED_IS:
+        raise InputError(f"unannotated={unannotated!r} is not known; one of {', '.join(UNANNOTATED_IS)}.")
+    if tile_mpp is None:
+        # PyTorch takes seconds to import
+        from lightmuseg.models.model import Model
+
+        tile_mpp = Model.open().card.mpp
+    checked_mpp(output, tile_mpp, "--tile_mpp")
+    names = {name: tuple(codes) for name, codes in (classes or {}).items()}
+    reading = Reading(tile_mpp, mpp, tuple(names.items()), unannotated, mask_coding)
+    found = find_annotated(slides, annotations, patients)
+    cut = _regions_on(found, annotations, reading, tile_size, progress)
+    split, used = plan_split((region.patient for region in cut), **split_options)
+    options = {
+        "dataset": "annotations", "classes": {name: list(codes) for name, codes in sorted(names.items())},
+        "unannotated": unannotated, "mask_coding": mask_coding, "mpp": mpp, "tile_mpp": tile_mpp,
+        "tile_size": tile_size, "overlap": overlap, "min_annotated": min_annotated, "tile_files": tile_files, **used,
+    }  # fmt: skip
+    cuts = [Cut(region, split[region.patient]) for region in cut]
+    tiling = Tiling(tile_size, overlap, min_annotated, mask_coding, TILE_ENDINGS[tile_files])
+    return write_dataset(cuts, output, options, tiling, progress)
+
+
+def _regions_on(
+    found: Sequence[AnnotatedSlide], annotations: Path, reading: Reading, tile_size: int, progress: Progress | None
+) -> list[SlideRegion]:
+    """The annotated regions of all slides; every class that is not known is in one message."""
+    regions_of = partial(regions_on, reading=reading, tile_size=tile_size)
+    regions, unknown = zip(*each(regions_of, found, "reading annotations", progress))
+    codes_of(set().union(*unknown), dict(reading.classes), str(annotations), UNKNOWN_REMEDY)
+    if not any(regions):
+        raise InputError(f"{annotations}: nothing is annotated on any slide; see the warnings above.")
+    return [region for of_slide in regions for region in of_slide]
+
+
 def prepare_bcss_wsss(
-    source: Path, output: Path, pseudo_labels: str = PSEUDO_LABELS, progress: Progress | None = None
+    source: Path,
+    output: Path,
+    pseudo_labels: str = PSEUDO_LABELS,
+    mpp: float | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write BCSS-WSSS as a prepared dataset with its published splits, which patients cross.
 
@@ -85,6 +173,7 @@ def prepare_bcss_wsss(
         source: holds training/ (or train/), val/ and test/.
         output: the dataset's folder.
         pseudo_labels: folder of the training patches' masks, in ``source`` or a whole path.
+        mpp: what the patches truly have, um/px; None for that of BCSS's regions, as of :func:`prepare_bcss`.
         progress: as of :func:`.tiles.write_dataset`.
 
     Returns:
@@ -94,6 +183,6 @@ def prepare_bcss_wsss(
     Raises:
         InputError: for files that cannot be used.
     """
-    options = {"dataset": "bcss-wsss", "pseudo_labels": pseudo_labels, "split": "published"}
-    cuts = [Cut(region, split) for split, region in find_patches(source, pseudo_labels)]
+    options = {"dataset": "bcss-wsss", "pseudo_labels": pseudo_labels, "mpp": mpp, "split": "published"}
+    cuts = [Cut(region, split) for split, region in find_patches(source, pseudo_labels, mpp)]
     return write_dataset(cuts, output, options, Tiling(PATCH_SIZE, mask_coding="bcss-wsss"), progress)

@@ -45,7 +45,8 @@ BLOCK = 1024
 SCALE_TOLERANCE = 1.05
 # of a mask's side when the parts that are annotated are looked for
 MAX_OVERVIEW = 1024
-REMEDY = (
+UNANNOTATED_IS = ("ignore", "other")
+UNKNOWN_REMEDY = (
     "; or say what they mean, such as --classes 'my name=stroma,another=exclude' (objects without a class are "
     "Unclassified)"
 )
@@ -59,7 +60,7 @@ class Reading:
         mpp: um/px of the tiles.
         slide_mpp: um/px of level 0 of slides whose files do not say it, or not one that can be used.
         classes: codes of names of classes beside those of BCSS, as of :func:`.class_names.codes_of`.
-        unannotated: "ignore" to leave out what nobody annotated, or "other" to call it so.
+        unannotated: one of UNANNOTATED_IS: to leave out what nobody annotated, or to call it other.
         mask_coding: of masks, a key of :data:`.bcss.MASK_CODINGS`.
     """
 

@@ -5,11 +5,9 @@ Frames: ``x0, y0`` are level-0 pixels of the slide, ``x, y`` pixels of the regio
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 import zlib
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +17,12 @@ from lightmuseg.errors import InputError
 from lightmuseg.provenance import sha256_of
 from lightmuseg.wsi.readers import SlideReader, open_slide
 from lightmuseg.wsi.slide_search import PICTURES, find_slides
-from lightmuseg.wsi.tiff import checked_mpp
 
 from .bcss import CODES, read_mask
+from .region_pixels import resampled_codes
 from .slide_loading import MaskTile, SlideTile
-from .tile_manifest import MANIFEST, place_of, tiles_by_region, tiles_of_split
+from .tile_manifest import place_of, tiles_by_region, tiles_of_split
 from .tiles import filled
-
-logger = logging.getLogger(__name__)
 
 
 def load_slide_tiles(
@@ -35,7 +31,6 @@ def load_slide_tiles(
     slides_dir: str | Path,
     masks_dir: str | Path,
     slide_mpp: float | None = None,
-    region_mpp: float | None = None,
     backend: str = "auto",
 ) -> list[dict[str, Any]]:
     """The tiles of one split as MONAI data dictionaries, for ``LoadSlideTiled`` and ``LoadMaskTiled``.
@@ -51,7 +46,6 @@ def load_slide_tiles(
             barcode out; of a PNG or JPEG, taken where there is no other, it is no longer.
         masks_dir: the masks the dataset was prepared from.
         slide_mpp: um/px at level 0 of the slides that do not state theirs, or not one that can be used.
-        region_mpp: um/px of all regions; None for what the manifest says, of BCSS's by :func:`rendered_mpp`.
         backend: what reads the slides, as of :func:`lightmuseg.wsi.readers.open_slide`.
 
     Raises:
@@ -60,20 +54,24 @@ def load_slide_tiles(
     """
     manifest, tiles = tiles_of_split(dataset_dir, split)
     tiles_of = tiles_by_region(tiles)
+    if manifest["options"].get("dataset") == "annotations":
+        raise InputError(f"{dataset_dir}: is of annotated slides and holds its tiles; train on it with train.json.")
     slides_dir, masks_dir = Path(slides_dir), Path(masks_dir)
     if not slides_dir.is_dir():
         raise InputError(f"{slides_dir}: no such folder; name the folder of slides with --slides_dir.")
     slides = sorted(find_slides(slides_dir, pictures=True))
     options, tile_size = manifest["options"], manifest["tile_size"]
+    coding = options.get("mask_coding", "bcss")
     samples = []
     for source in (source for source in manifest["sources"] if source["roi"] in tiles_of):
-        mpp = _mpp_of(source, options.get("dataset"), region_mpp, Path(dataset_dir))
-        with _opened(_slide_of(source, slides, slides_dir), backend, slide_mpp) as reader:
-            size0 = _size0(reader, source, mpp)
-        codes = _codes_of(source, masks_dir, options.get("mask_coding", "bcss"))
+        slide = _slide_of(source, slides, slides_dir)
+        codes = _codes_of(source, masks_dir, coding)
+        with _opened(slide, backend, slide_mpp) as reader:
+            steps0 = _steps0(reader, source, (codes.shape[1], codes.shape[0]))
+        codes = resampled_codes(codes, source["picture_mpp"], source["mpp"])
         for tile in tiles_of[source["roi"]]:
             name = f"{tile['roi']}_x{tile['x']}_y{tile['y']}"
-            box0, size = _box0(tile, source, size0, tile_size)
+            box0, size = _box0(tile, source, steps0, tile_size)
             mask = filled(codes[tile["y"] :, tile["x"] :][:tile_size, :tile_size], tile_size, CODES["outside_roi"])
             samples.append(
                 {
@@ -83,40 +81,6 @@ def load_slide_tiles(
                 }
             )
     return samples
-
-
-def rendered_mpp(mpp: float) -> float:
-    """um/px that BCSS's regions of this nominal um/px truly have.
-
-    BCSS's download script asks its server for mm/px with four decimals, ``"%.4f" % (0.001 * 0.25)``, which is 0.0003:
-    regions named ``MPP-0.2500`` are of 0.30 um/px. Their sizes prove it: 3394 pixels of 0.30 um are the 4040 level-0
-    pixels of 0.2520 um of TCGA-A1-A0SK in the dataset's meta/roiBounds.csv. The server cut level 0 at ``x0, y0`` and
-    resized with Pillow, Lanczos down and bicubic up, to whole pixels rounded down. Where a slide has 0.25 um/px or
-    less, most sizes at level 0 follow from that exactly, and the others to one pixel.
-
-    >>> rendered_mpp(0.25), rendered_mpp(0.23)
-    (0.3, 0.2)
-    """
-    return round(1000 * float(f"{0.001 * mpp:.4f}"), 6)
-
-
-def _mpp_of(source: dict[str, Any], dataset: str | None, given: float | None, folder: Path) -> float:
-    """um/px of a region's pixels."""
-    if given is not None:
-        return checked_mpp(folder / MANIFEST, given, "--region_mpp")
-    mpp = rendered_mpp(source["mpp"]) if dataset == "bcss" else source["mpp"]
-    if not math.isclose(mpp, source["mpp"]):
-        warn_of_scale(source["mpp"], mpp)
-    return checked_mpp(folder / MANIFEST, mpp, "--region_mpp")
-
-
-@lru_cache
-def warn_of_scale(nominal: float, mpp: float) -> None:
-    """Say once that regions of BCSS are not of the um per pixel that their names say."""
-    logger.warning(
-        f"BCSS regions named {nominal:g} um/px are of {mpp:g} um/px and read so; "
-        f"where yours are not, give --region_mpp {nominal:g}."
-    )
 
 
 def _slide_of(source: dict[str, Any], slides: list[Path], folder: Path) -> Path:
@@ -152,19 +116,20 @@ def _opened(slide: Path, backend: str, slide_mpp: float | None) -> SlideReader:
         raise InputError(str(error).replace("--mpp", "--slide_mpp")) from error
 
 
-def _size0(reader: SlideReader, source: dict[str, Any], mpp: float) -> tuple[int, int]:
-    """Width and height of a region in level-0 pixels of its slide, in which it lies."""
-    step = mpp / reader.mpp
-    # the least that rounds down to the region's size; the slack is for um/px that were rounded in the file
-    width, height = (math.ceil(source[side] * step - 0.01) for side in ("width", "height"))
+def _steps0(reader: SlideReader, source: dict[str, Any], picture_size: tuple[int, int]) -> tuple[float, float]:
+    """Level-0 pixels of the slide, which holds the region, to one of the dataset's, across and down."""
+    step = source["picture_mpp"] / reader.mpp
+    # the least that rounds down to the picture's size; the slack is for um/px that were rounded in the file
+    width, height = (math.ceil(side * step - 0.01) for side in picture_size)
     right, lower = source["x0"] + width, source["y0"] + height
     level0 = reader.levels[0]
     if right > level0.width or lower > level0.height:
         raise InputError(
             f"{reader.path}: {level0.width} x {level0.height} pixels do not hold region {source['roi']}, which ends at "
-            f"{right}, {lower}; check --slide_mpp, --region_mpp and that it is the right slide."
+            f"{right}, {lower}; check --slide_mpp, the --mpp it was prepared with and that it is the right slide."
         )
-    return width, height
+    scale = source["mpp"] / source["picture_mpp"]
+    return width / picture_size[0] * scale, height / picture_size[1] * scale
 
 
 def _codes_of(source: dict[str, Any], folder: Path, coding: str) -> np.ndarray:
@@ -177,10 +142,10 @@ def _codes_of(source: dict[str, Any], folder: Path, coding: str) -> np.ndarray:
 
 
 def _box0(
-    tile: dict[str, Any], source: dict[str, Any], size0: tuple[int, int], tile_size: int
+    tile: dict[str, Any], source: dict[str, Any], steps0: tuple[float, float], tile_size: int
 ) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
     """The part of a tile that lies in its region: in level-0 pixels of the slide, and its own width and height."""
     width, height = min(tile_size, source["width"] - tile["x"]), min(tile_size, source["height"] - tile["y"])
-    step_x, step_y = size0[0] / source["width"], size0[1] / source["height"]
+    step_x, step_y = steps0
     corner0 = source["x0"] + tile["x"] * step_x, source["y0"] + tile["y"] * step_y
     return (*corner0, width * step_x, height * step_y), (width, height)

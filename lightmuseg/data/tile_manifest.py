@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import statistics
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from types import NoneType
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 from lightmuseg.errors import InputError
 from lightmuseg.provenance import sha256_of
 from lightmuseg.text_files import read_json
+from lightmuseg.wsi.tiff import MPP_RANGE
 
-from .bcss import CODE_NAMES
+from .bcss import CODE_NAMES, rendered_mpp
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +27,8 @@ FORMAT = 2
 MAX_BYTES = 500_000_000
 # What each entry has; a tile has the files where there are files.
 SOURCE = {
-    "roi": str, "patient": str, "x0": (int, NoneType), "y0": (int, NoneType), "mpp": (float, int), "width": int,
-    "height": int, "mask": str, "mask_sha256": str,
+    "roi": str, "patient": str, "x0": (int, NoneType), "y0": (int, NoneType), "mpp": (float, int),
+    "picture_mpp": (float, int), "width": int, "height": int, "mask": str, "mask_sha256": str,
 }  # fmt: skip
 TILE = {"split": str, "patient": str, "roi": str, "x": int, "y": int, "code_pixels": dict}
 TILE_FILES = {"image": str, "image_bytes": int, "mask": str, "mask_bytes": int}
@@ -34,6 +36,9 @@ TILE_FILES = {"image": str, "image_bytes": int, "mask": str, "mask_bytes": int}
 
 def read_manifest(dataset_dir: str | Path) -> dict[str, Any]:
     """The manifest of a prepared dataset.
+
+    Its ``mpp`` is the true um/px of the tiles. One that was written before this was recorded gets it from its regions,
+    of BCSS by :func:`.bcss.rendered_mpp`.
 
     Raises:
         InputError: where there is none, or it is not one of this format.
@@ -48,18 +53,41 @@ def read_manifest(dataset_dir: str | Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InputError(f"{path}: not a manifest of format {FORMAT}; prepare the dataset again.")
     try:
+        if "mpp" not in manifest:
+            _add_scale(manifest, path)
         _check(manifest)
     except ValueError as error:
         raise InputError(f"{path}: {error}; prepare the dataset again.") from error
     return manifest
 
 
+def _add_scale(manifest: dict[str, Any], path: Path) -> None:
+    """Complete a manifest that says only what the names of its regions say; raise a ValueError as :func:`_check`."""
+    _check_types("the manifest", manifest, {"options": dict, "sources": list})
+    of_bcss = manifest["options"].get("dataset") in ("bcss", "bcss-wsss")
+    for number, source in enumerate(manifest["sources"]):
+        _check_types(f"source {number}", source, {"mpp": (float, int)})
+        source["mpp"] = rendered_mpp(source["mpp"]) if of_bcss else source["mpp"]
+        source["picture_mpp"] = source["mpp"]
+    manifest["mpp"] = statistics.median_low(source["mpp"] for source in manifest["sources"])
+    _say_assumed(path, manifest["mpp"])
+
+
+@lru_cache
+def _say_assumed(path: Path, mpp: float) -> None:
+    """Say once what is assumed of an old manifest."""
+    logger.warning(f"{path}: does not say its um/px, {mpp:g} is assumed; where it is another, prepare it again.")
+
+
 def _check(manifest: dict[str, Any]) -> None:
     """Raise a ValueError that names the first value of a manifest which cannot be."""
-    _check_types("the manifest", manifest, {"options": dict, "tile_size": int, "sources": list, "tiles": list})
+    fields = {"options": dict, "tile_size": int, "mpp": (float, int), "sources": list, "tiles": list}
+    _check_types("the manifest", manifest, fields)
+    _check_scale("the manifest", manifest["mpp"])
     sizes = {}
     for number, source in enumerate(manifest["sources"]):
         _check_types(f"source {number}", source, SOURCE)
+        _check_scale(f"source {number}", source["mpp"], source["picture_mpp"])
         sizes[source["roi"]] = source["width"], source["height"]
     has_files = any(isinstance(tile, dict) and "image" in tile for tile in manifest["tiles"])
     fields = TILE | (TILE_FILES if has_files else {})
@@ -72,6 +100,12 @@ def _check(manifest: dict[str, Any]) -> None:
         counts = tile["code_pixels"]
         if not counts.keys() <= codes or not all(type(count) is int and count > 0 for count in counts.values()):
             raise ValueError(f"tile {number} has the code_pixels {str(counts)[:80]}, no numbers of pixels by code")
+
+
+def _check_scale(what: str, *mpps: float) -> None:
+    for mpp in mpps:
+        if not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
+            raise ValueError(f"{what} has the um/px {mpp}, outside {MPP_RANGE[0]} to {MPP_RANGE[1]}")
 
 
 def _check_types(what: str, entry: Any, fields: dict[str, Any]) -> None:
@@ -171,6 +205,15 @@ def manifest_hash(dataset_dir: str | Path) -> str:
     """
     read_manifest(dataset_dir)
     return sha256_of(Path(dataset_dir) / MANIFEST)
+
+
+def dataset_mpp(dataset_dir: str | Path) -> float:
+    """True um/px of a prepared dataset's tiles.
+
+    Raises:
+        InputError: where there is no manifest.
+    """
+    return float(read_manifest(dataset_dir)["mpp"])
 
 
 def warn_of_absent_classes(

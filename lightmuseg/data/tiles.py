@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -16,11 +17,10 @@ from PIL import Image
 from lightmuseg import __version__
 from lightmuseg.errors import InputError
 from lightmuseg.files import whole_folder
-from lightmuseg.provenance import sha256_of
 from lightmuseg.text_files import write_json
-from lightmuseg.wsi.images import image_size, read_rgb
+from lightmuseg.wsi.tiff import checked_mpp
 
-from .bcss import CODE_NAMES, UNANNOTATED, Region, read_mask
+from .bcss import CODE_NAMES, UNANNOTATED
 from .parallel import Progress, each
 from .tile_manifest import FORMAT, MANIFEST, check_tile, read_manifest
 
@@ -28,13 +28,40 @@ from .tile_manifest import FORMAT, MANIFEST, check_tile, read_manifest
 TILE_ENDINGS = {"png": ".png", "tiff": ".tif"}
 # What a tile takes beyond its pixels: in the manifest, and in disk blocks that it does not fill.
 BYTES_PER_ENTRY = 10_000
+# Regions whose um/px differ by more are of several scales.
+SCALE_TOLERANCE = 1.05
+
+
+class Source(Protocol):
+    """An annotated rectangle that can be cut: :class:`.bcss.Region` in files, :class:`.slide_regions.SlideRegion`.
+
+    Its pixels come from ``image``, None where there are none, its codes from ``mask``; ``mpp`` is um/px. ``entry`` is
+    what the manifest says of it, ``read`` gives pixels and codes at a um/px, None for its own.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def patient(self) -> str: ...
+    @property
+    def image(self) -> Path | None: ...
+    @property
+    def mask(self) -> Path: ...
+    @property
+    def mpp(self) -> float: ...
+    @property
+    def image_label(self) -> tuple[int, ...] | None: ...
+
+    def entry(self, mpp: float | None) -> dict[str, Any]: ...
+
+    def read(self, coding: str, mpp: float | None) -> tuple[np.ndarray | None, np.ndarray]: ...
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A rectangle of a region that goes into one split whole; ``box`` is (x, y, width, height) in its pixels."""
+    """A rectangle of a region that goes into one split whole; ``box`` is (x, y, width, height) in its files' pixels."""
 
-    region: Region
+    region: Source
     split: str
     box: tuple[int, int, int, int] | None = None
 
@@ -49,6 +76,8 @@ class Tiling:
         min_annotated: tiles with a smaller share of annotated pixels are left out.
         mask_coding: of the masks, a key of :data:`.bcss.MASK_CODINGS`.
         ending: of the images' files, a value of ``TILE_ENDINGS``; masks are PNG.
+        mpp: um/px of the tiles, to which every region is resampled that has another; None to take regions as they
+            are, which must then be of one scale.
     """
 
     tile_size: int = 512
@@ -56,6 +85,7 @@ class Tiling:
     min_annotated: float = 0.0
     mask_coding: str = "bcss"
     ending: str = ".png"
+    mpp: float | None = None
 
     def corners(self, box: tuple[int, int, int, int]) -> Iterator[tuple[int, int]]:
         """The left upper corners (x, y) of the tiles that cover a box (x, y, width, height), row by row."""
@@ -94,9 +124,9 @@ def write_dataset(
 ) -> dict[str, Any]:
     """Write the tiles of ``cuts`` to ``output``, or do nothing where they are there already.
 
-    A tile is the exact crop of its region; where the region is smaller than a tile it is filled up with white and
-    the code outside_roi. Of regions without an image only the manifest is written. ``output`` appears when it is
-    complete.
+    A tile is the exact crop of its region at the dataset's um/px, which the manifest says; where the region is smaller
+    than a tile it is filled up with white and the code outside_roi. Of regions without an image only the manifest is
+    written. ``output`` appears when it is complete.
 
     Args:
         cuts: what to cut, with the split of each.
@@ -109,10 +139,13 @@ def write_dataset(
         The manifest.
 
     Raises:
-        InputError: for an unreadable, mismatched or unknown source, an ``output`` of other content, or a full disk.
+        InputError: for an unreadable, mismatched or unknown source, several scales that nothing resamples, an
+            ``output`` of other content, or a full disk.
     """
     output = output.resolve()
-    sources = each(_source, list(dict.fromkeys(cut.region for cut in cuts)), "reading sources", progress)
+    regions = list(dict.fromkeys(cut.region for cut in cuts))
+    mpp = _mpp_of(regions, tiling)
+    sources = each(partial(_entry, mpp=tiling.mpp), regions, "reading sources", progress)
     existing = _existing(output, options, sources)
     if existing is not None:
         return existing
@@ -130,6 +163,7 @@ def write_dataset(
             "lightmuseg": __version__,
             "options": options,
             "tile_size": tiling.tile_size,
+            "mpp": mpp,
             "codes": dict(enumerate(CODE_NAMES)),
             "sources": sources,
             "tiles": tiles,
@@ -141,6 +175,21 @@ def write_dataset(
     return manifest
 
 
+def _mpp_of(regions: Sequence[Source], tiling: Tiling) -> float:
+    """um/px of the dataset."""
+    for region in regions:
+        checked_mpp(region.mask, region.mpp, "--mpp")
+    if tiling.mpp is not None:
+        return checked_mpp(regions[0].mask.parent, tiling.mpp, "--tile_mpp")
+    finest, coarsest = (extreme(regions, key=lambda region: region.mpp) for extreme in (min, max))
+    if coarsest.mpp > SCALE_TOLERANCE * finest.mpp:
+        raise InputError(
+            f"{coarsest.mask}: is of {coarsest.mpp:g} um/px and {finest.mask.name} of {finest.mpp:g}; give the um/px "
+            f"to resample them to, such as --tile_mpp {coarsest.mpp:g}."
+        )
+    return statistics.median_low(region.mpp for region in regions)
+
+
 def _is_denied(tile: dict[str, Any]) -> bool:
     """Whether a tile's mask shows a class that its image-level label says is not there."""
     return bool({int(code) for code in tile["code_pixels"]} - {*tile["image_label"], *UNANNOTATED})
@@ -149,19 +198,24 @@ def _is_denied(tile: dict[str, Any]) -> bool:
 def _needed_bytes(cuts: Sequence[Cut], sources: list[dict[str, Any]], tiling: Tiling) -> int:
     """The dataset's size were its tiles not compressed."""
     size_of = {source["roi"]: (source["width"], source["height"]) for source in sources}
-    boxes = [cut.box or (0, 0, *size_of[cut.region.name]) for cut in cuts]
+    boxes = [_box(cut, size_of[cut.region.name], tiling.mpp) for cut in cuts]
     tiles = sum(1 for box in boxes for _ in tiling.corners(box))
     rgb_and_mask = 0 if cuts[0].region.image is None else 4 * tiling.tile_size**2
     return tiles * (rgb_and_mask + BYTES_PER_ENTRY)
 
 
-def _source(region: Region) -> dict[str, Any]:
-    width, height = image_size(region.image or region.mask)
-    source = {"roi": region.name} | {name: getattr(region, name) for name in ("patient", "x0", "y0", "mpp")}
-    source |= {"width": width, "height": height}
-    for kind, path in region.files.items():
-        source |= {kind: path.name, f"{kind}_sha256": sha256_of(path)}
-    return source
+def _box(cut: Cut, size: tuple[int, int], mpp: float | None) -> tuple[int, int, int, int]:
+    """A cut's (x, y, width, height) in its region of ``size`` pixels of ``mpp`` um/px; neighbours stay neighbours."""
+    if cut.box is None:
+        return (0, 0, *size)
+    x, y, width, height = cut.box
+    scale = 1 if mpp is None else cut.region.mpp / mpp
+    left, top, right, lower = (round(edge * scale) for edge in (x, y, x + width, y + height))
+    return left, top, max(1, right - left), max(1, lower - top)
+
+
+def _entry(region: Source, mpp: float | None) -> dict[str, Any]:
+    return region.entry(mpp)
 
 
 def _existing(output: Path, options: dict[str, Any], sources: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -188,15 +242,8 @@ def _existing(output: Path, options: dict[str, Any], sources: list[dict[str, Any
 
 def _cut(cut: Cut, output: Path, tiling: Tiling) -> list[dict[str, Any]]:
     region, size = cut.region, tiling.tile_size
-    codes = read_mask(region.mask, tiling.mask_coding)
-    height, width = codes.shape
-    image = None if region.image is None else read_rgb(region.image)
-    if image is not None and image.shape[:2] != codes.shape:
-        raise InputError(
-            f"{region.mask}: is {width} x {height} pixels, its image {region.image.name} is "
-            f"{image.shape[1]} x {image.shape[0]}; they must be of one size."
-        )
-    left, top, width, height = box = cut.box or (0, 0, width, height)
+    image, codes = region.read(tiling.mask_coding, tiling.mpp)
+    left, top, width, height = box = _box(cut, (codes.shape[1], codes.shape[0]), tiling.mpp)
     tiles = []
     for x, y in tiling.corners(box):
         inside = slice(y, min(y + size, top + height)), slice(x, min(x + size, left + width))

@@ -72,7 +72,7 @@ class Plan:
 def check_overlap(overlap: float) -> None:
     """Raise an InputError for a share of a tile that neighbours cannot have in common."""
     if not 0 <= overlap <= MAX_OVERLAP:
-        raise InputError(f"--overlap {overlap}: is not within 0 to {MAX_OVERLAP}; give 0.25.")
+        raise InputError(f"--overlap {overlap}: is not within 0 to {MAX_OVERLAP}; give 0.125.")
 
 
 def tile_starts(size_m: int, tile_size: int, overlap: float, factor: int) -> tuple[int, ...]:

@@ -57,7 +57,7 @@ class Options:
     output_mpp: float | None = None
     slide_mpp: float | None = None
     series: int | None = None
-    overlap: float = 0.25
+    overlap: float = 0.125
     batch_size: int = 4
     tissue_mask: bool = True
     region: str | None = None

@@ -80,7 +80,7 @@ def slides_a_day(
 
 def calculate(
     tiles_a_second: float = 500, gpus: float = 1, cores: float = 16, workers: int = 16, side: int = 80_000,
-    tissue: float = 0.3, overlap: float = 0.25, session: int = 0,
+    tissue: float = 0.3, overlap: float = 0.125, session: int = 0,
 ) -> None:  # fmt: skip
     """Print what a machine makes.
 

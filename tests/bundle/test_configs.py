@@ -11,6 +11,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from lightmuseg.errors import user_fault
 from lightmuseg.slides.bundle_config import configured
+from lightmuseg.slides.options import Options
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,21 @@ def test_monais_workflow_finds_its_properties(root, config, kind, dataset, tmp_p
     workflow = ConfigWorkflow(str(path), workflow_type=kind, logging_file=False, encoder_weights=None, **folders)
     workflow.initialize()
     assert workflow.check_properties() == []
+
+
+@pytest.mark.parametrize(("values", "mpp"), [({}, 0.3), ({"mpp": 0.4}, 0.4)])
+def test_card_has_the_datasets_scale_unless_another_is_given(root, dataset, values, mpp):
+    """And a training is resumed at none but its own."""
+    values = {"dataset_dir": str(dataset), "encoder_weights": None, **values}
+    config = configured([root / "bundle" / "configs" / "train.json"], root / "bundle", values)
+    assert config.get_parsed_content("card").mpp == mpp
+    assert config.get_parsed_content("options")["mpp"] == mpp
+
+
+def test_overlap_is_an_eighth_at_every_door(configs):
+    assert (
+        {configs[name]["overlap"] for name in ("train", "inference", "inference_wsi")} == {Options.overlap} == {0.125}
+    )
 
 
 @pytest.mark.parametrize(

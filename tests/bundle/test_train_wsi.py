@@ -71,8 +71,8 @@ def test_training_from_slides_equals_training_from_tiles(trained, dataset, run, 
 
 def test_run_remembers_how_slides_were_read(trained):
     options = json.loads((trained / "run.json").read_text())["options"]
-    assert {key: options[key] for key in ("backend", "slide_mpp", "region_mpp")} == {
-        "backend": "auto", "slide_mpp": None, "region_mpp": None,
+    assert {key: options[key] for key in ("backend", "slide_mpp", "mpp")} == {
+        "backend": "auto", "slide_mpp": None, "mpp": 0.3,
     }  # fmt: skip
 
 

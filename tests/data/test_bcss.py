@@ -1,11 +1,12 @@
 import csv
+import logging
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lightmuseg.data.bcss import CODE_NAMES, find_regions, read_mask, to_codes
+from lightmuseg.data.bcss import CODE_NAMES, find_regions, read_mask, to_codes, warn_of_scale
 from lightmuseg.errors import InputError
 from lightmuseg.wsi.images import read_codes
 
@@ -32,16 +33,33 @@ def test_regions_say_what_the_names_say(bcss):
     regions = {region.name: region for region in find_regions(bcss.folder)}
     assert list(regions) == sorted(bcss.images)
     region = regions["TCGA-D4-DDDD-DX1_xmin123456_ymin98765_MPP-0.2520"]
-    assert (region.patient, region.x0, region.y0, region.mpp) == ("TCGA-D4-DDDD", 123456, 98765, 0.252)
+    assert (region.patient, region.x0, region.y0, region.mpp) == ("TCGA-D4-DDDD", 123456, 98765, 0.3)
     assert region.image == bcss.folder / "rgbs" / f"{region.name}.png"
     assert region.mask == bcss.folder / "masks" / f"{region.name}.png"
     assert sum(region.patient == "TCGA-A1-AAAA" for region in regions.values()) == 2
 
 
+def test_given_scale_goes_before_the_names(bcss):
+    for images in (True, False):
+        assert {region.mpp for region in find_regions(bcss.folder, images=images, mpp=0.25)} == {0.25}
+
+
+def test_other_scale_than_the_names_is_said_once(bcss, caplog):
+    warn_of_scale.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        find_regions(bcss.folder)
+        find_regions(bcss.folder)
+    said = [record.message for record in caplog.records]
+    assert [message for message in said if "0.25" in message] == [
+        "BCSS regions named 0.25 um/px are of 0.3 um/px and taken so; where yours are not, prepare them with "
+        "--mpp 0.25."
+    ]
+
+
 def test_real_folder_is_understood(data):
     regions = find_regions(data / "bcss", "tumor_masks")
     found = {(region.patient, region.x0, region.y0, region.mpp) for region in regions}
-    assert found == {("TCGA-A2-A0D2", 96887, 22299, 0.25), ("TCGA-A2-A1G6", 57706, 69514, 0.25)}
+    assert found == {("TCGA-A2-A0D2", 96887, 22299, 0.3), ("TCGA-A2-A1G6", 57706, 69514, 0.3)}
 
 
 def test_without_images_the_masks_are_the_regions(bcss):
@@ -52,7 +70,7 @@ def test_without_images_the_masks_are_the_regions(bcss):
     assert [region.name for region in regions] == sorted(bcss.masks)
     assert all(region.image is None for region in regions)
     region = regions[-2]
-    assert (region.patient, region.x0, region.y0, region.mpp) == ("TCGA-D4-DDDD", 123456, 98765, 0.252)
+    assert (region.patient, region.x0, region.y0, region.mpp) == ("TCGA-D4-DDDD", 123456, 98765, 0.3)
 
 
 def test_without_images_an_empty_mask_folder_is_refused(tmp_path):

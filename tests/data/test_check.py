@@ -147,6 +147,14 @@ def test_wrong_pixel_counts_are_found_without_tile_files(bcss, tmp_path):
         places.check()
 
 
+@pytest.mark.parametrize("tile_mpp", [0.25, 0.5])
+def test_resampled_tiles_are_proved_and_a_changed_one_is_named(bcss, tmp_path, tile_mpp):
+    resampled = made(bcss, tmp_path / "resampled", mpp=0.4, tile_mpp=tile_mpp)
+    assert f"{len(resampled.manifest['tiles'])} tiles equal their crops" in resampled.check()
+    with refused(resampled.spoil_tile("mask"), "differs from"):
+        resampled.check()
+
+
 def test_masks_of_another_coding_are_held_against_their_codes(bcss, tmp_path):
     for path in (bcss.folder / "masks").iterdir():
         Image.fromarray(np.where(np.array(Image.open(path)) > 9, 255, 0).astype(np.uint8)).save(path)

@@ -1,6 +1,5 @@
 import csv
 import json
-import logging
 import math
 import multiprocessing
 import re
@@ -19,9 +18,10 @@ from PIL import Image
 from torch.utils.data import ConcatDataset
 
 from lightmuseg.data import load_tiles
+from lightmuseg.data.bcss import rendered_mpp
 from lightmuseg.data.prepare import prepare_bcss
 from lightmuseg.data.slide_loading import LoadMaskTiled, LoadSlideTiled, SlideTile
-from lightmuseg.data.slide_tiles import load_slide_tiles, rendered_mpp
+from lightmuseg.data.slide_tiles import load_slide_tiles
 from lightmuseg.data.tile_manifest import FORMAT, MANIFEST, read_manifest
 from lightmuseg.errors import InputError
 from lightmuseg.provenance import sha256_of
@@ -325,38 +325,49 @@ def test_region_made_as_bcss_made_them_is_found_again(level0, tmp_path, mpp, mos
     Image.fromarray(codes(*size, 1)).save(folder / "masks" / stem)
     write_slide(folder / "slides" / f"{name}.tif", level0, mpp)
     place = SimpleNamespace(output=tmp_path / "out", slides=folder / "slides", masks=folder / "masks")
-    prepare_bcss(folder, place.output, tile_size=256, val_fraction=0, test_fraction=0)
 
-    def difference(backend="auto", **options):
-        pairs = zip(load_tiles(place.output, "train"), map(reading(backend), load(place, **options)))
+    def difference(backend="auto", **scale):
+        prepare_bcss(folder, place.output, tile_size=256, val_fraction=0, test_fraction=0, **scale)
+        pairs = zip(load_tiles(place.output, "train"), map(reading(backend), load(place)))
         return np.mean([np.abs(item["image"].numpy() - cut_pixels(cut, "image")).mean() for cut, item in pairs])
 
     # a tile's box and the region's: the filter's weights differ by their rounding, and at the region's edge
     for backend in BACKENDS:
         assert difference(backend) <= most
-    assert difference(region_mpp=0.25) > 5
+    shutil.rmtree(place.output)
+    assert difference(mpp=0.25) > 5
 
 
-def test_other_scale_than_the_names_is_said_once(prepared, caplog):
-    from lightmuseg.data import slide_tiles
-
-    slide_tiles.warn_of_scale.cache_clear()
-    with caplog.at_level(logging.WARNING):
-        load(prepared, "train")
-        load(prepared, "val")
-    assert [record.message for record in caplog.records if "--region_mpp 0.25" in record.message] == [
-        "BCSS regions named 0.25 um/px are of 0.3 um/px and read so; where yours are not, give --region_mpp 0.25."
-    ]
-
-
-def test_given_scale_of_the_regions_goes_before_the_manifests(tmp_path):
+@pytest.mark.parametrize("mpp", [0.25, 0.5])
+def test_given_scale_of_the_regions_goes_before_their_names(tmp_path, mpp):
     name = "TCGA-A1-AAAA-DX1"
     masks = {f"{name}_xmin9_ymin4_MPP-0.2500": codes(200, 150, 1)}
-    folder = write_source(tmp_path / "in", {name: picture(300, 300, 0)}, masks, mpp=0.25)
+    folder = write_source(tmp_path / "in", {name: picture(300, 300, 0)}, masks, mpp=mpp)
     place = SimpleNamespace(output=tmp_path / "out", slides=folder / "slides", masks=folder / "masks")
-    prepare_bcss(folder, place.output, tile_size=TILE, val_fraction=0, test_fraction=0)
-    for cut, item in zip(load_tiles(place.output, "train"), map(reading(), load(place, region_mpp=0.25))):
+    prepare_bcss(folder, place.output, tile_size=TILE, val_fraction=0, test_fraction=0, mpp=mpp)
+    for cut, item in zip(load_tiles(place.output, "train"), map(reading(), load(place))):
         assert np.array_equal(item["image"].numpy(), cut_pixels(cut, "image"))
+
+
+@pytest.mark.parametrize("tile_mpp", [0.2, 0.45])
+def test_tiles_of_another_scale_than_the_regions_are_read_at_it(tmp_path, tile_mpp):
+    """Of regions of two scales, from slides of two; the slides are not those of the regions' pixels to the bit."""
+    names = {"TCGA-A1-AAAA-DX1": ("0.2500", 0.3), "TCGA-B2-BBBB-DX1": ("0.5000", 0.5)}
+    folder = tmp_path / "in"
+    for number, (name, (named, mpp)) in enumerate(names.items()):
+        mask = {f"{name}_xmin30_ymin20_MPP-{named}": codes(250, 190, number)}
+        write_source(tmp_path / name, {name: picture(400, 300, number)}, mask, mpp=mpp)
+        shutil.copytree(tmp_path / name, folder, dirs_exist_ok=True)
+    place = SimpleNamespace(output=tmp_path / "out", slides=folder / "slides", masks=folder / "masks")
+    prepare_bcss(folder, place.output, tile_size=TILE, val_fraction=0, test_fraction=0, tile_mpp=tile_mpp)
+    cuts, items = load_tiles(place.output, "train"), load(place)
+    assert len(cuts) == len(items) > 1
+    for cut, item in zip(cuts, map(reading(), items)):
+        assert np.array_equal(item["label"].numpy(), cut_pixels(cut, "label"))
+        # but for the edge, where the region's ends the filter and the slide goes on
+        inside = np.s_[:, 4 : cut["region_height"] - 4, 4 : cut["region_width"] - 4]
+        difference = np.abs(item["image"].numpy() - cut_pixels(cut, "image"))[inside]
+        assert difference[:, :-4, :-4].max() <= 2
 
 
 @pytest.mark.parametrize(("start", "workers"), [("fork", 2), ("spawn", 1)])

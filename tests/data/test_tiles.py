@@ -123,7 +123,7 @@ def test_without_tile_files_there_is_the_manifest_only_and_no_image_is_read(with
     assert without_files.manifest["options"]["tile_files"] == "none"
     keys = {"split", "patient", "roi", "x", "y", "code_pixels"}
     assert all(set(tile) == keys for tile in without_files.manifest["tiles"])
-    keys = {"roi", "patient", "x0", "y0", "mpp", "width", "height", "mask", "mask_sha256"}
+    keys = {"roi", "patient", "x0", "y0", "mpp", "picture_mpp", "width", "height", "mask", "mask_sha256"}
     assert all(set(source) == keys for source in without_files.manifest["sources"])
 
 
@@ -202,6 +202,8 @@ def test_second_run_changes_nothing(prepared, snapshot):
         ("overlap", 0.25),
         ("folds", 3),
         ("tile_files", "none"),
+        ("mpp", 0.25),
+        ("tile_mpp", 0.5),
     ],
 )
 def test_output_of_other_options_is_refused_and_left_alone(prepared, snapshot, option, value):
@@ -283,6 +285,9 @@ def test_bad_source_is_named_and_nothing_is_left(bcss, tmp_path, damage):
         ({"overlap": 1}, "overlap=1"),
         ({"overlap": -0.1}, "overlap=-0.1"),
         ({"overlap": float("nan")}, "overlap=nan"),
+        ({"mpp": 0.001}, "0.001 um per pixel .* --mpp"),
+        ({"mpp": float("nan")}, "nan um per pixel .* --mpp"),
+        ({"tile_mpp": 25.4}, "25.4 um per pixel .* --tile_mpp"),
     ],
 )
 def test_bad_options_are_refused_with_their_value(bcss, tmp_path, options, named):

@@ -111,7 +111,7 @@ def test_the_page_shows_what_its_commands_print(calculator, page, capsys, root, 
 
 def test_every_row_of_the_page_is_the_calculator_s(calculator, sessions, page):
     costs = calculator.costs_of(sessions[0])
-    tiles = calculator.tiles_of(80_000, 0.3, 0.25)
+    tiles = calculator.tiles_of(80_000, 0.3, 0.125)
     rows = re.findall(r"^\| ([\d,]+) \| (\d+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| (\w+) \|$", page, re.M)
     assert len(rows) == 9
     for rate, workers, *shown, slides, limit in rows:
