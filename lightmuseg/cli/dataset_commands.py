@@ -136,42 +136,30 @@ class Prepare:
             _check(source, output)
 
     def annotations(
-        self,
-        slides: str,
-        annotations: str,
-        output: str,
-        classes: str = "",
-        unannotated: str = "ignore",
-        patients: str = "",
-        mask_coding: str = "bcss",
-        mpp: float | None = None,
-        tile_mpp: float | None = None,
-        val: str = "",
-        test: str = "",
-        val_fraction: float | None = None,
-        test_fraction: float | None = None,
-        seed: int | None = None,
-        folds: int | None = None,
-        fold: int | None = None,
-        tile_size: int = 512,
-        overlap: float = 0.0,
-        min_annotated: float = 0.02,
-        tile_files: str = "png",
-    ) -> None:
+        self, slides: str, annotations: str, output: str, classes: str = "", unannotated: str = "ignore",
+        patients: str = "", mask_coding: str = "bcss", mpp: float | None = None, tile_mpp: float | None = None,
+        split: str = "patients", val: str = "", test: str = "", val_fraction: float | None = None,
+        test_fraction: float | None = None, seed: int | None = None, folds: int | None = None, fold: int | None = None,
+        tile_size: int = 512, overlap: float = 0.0, min_annotated: float = 0.02, tile_files: str = "png",
+    ) -> None:  # fmt: skip
         """Make a dataset of slides or images and what is drawn on them, split by patient; see docs/annotations.md.
 
-        Of slide.svs it is slide.geojson (QuPath), slide.json (Digital Slide Archive), slide.xml (ASAP) or a mask.
+        Of slide.svs the annotation is slide.geojson (QuPath), slide.json (Digital Slide Archive), slide.xml (ASAP), or
+        a mask, slide.png or slide_mask.tif. Run again with the same options it changes nothing.
 
         Args:
             slides: a folder of slides or images, at any depth.
             annotations: a folder of their annotations; may be the same.
             output: the dataset's folder, made whole or not at all.
-            classes: names beside those of BCSS and QuPath: "Tumor bed=tumor,TLS=lymphocytic_infiltrate,Fold=Ignore*".
+            classes: names of your own, as "Tumor bed=tumor,TLS=lymphocytic_infiltrate,Fold=Ignore*"; those of BCSS and
+                QuPath are known.
             unannotated: "ignore" to leave out what nobody annotated, or "other" to call it other tissue.
-            patients: a CSV with the columns slide and patient; else TCGA's names say it, or each slide is one.
+            patients: a table (CSV) with the columns slide and patient; by default the first 12 characters of TCGA's
+                names, and any other slide is a patient of its own.
             mask_coding: of masks, as of 'lightmuseg prepare bcss'.
             mpp: um per pixel of slides and images that do not say theirs.
             tile_mpp: um per pixel of the tiles; by default that of the model that comes with the package.
+            split: "patients" at random, or "institutes", as of 'lightmuseg prepare bcss'.
             val: patients for validation, with commas between; with TEST, instead of a random split.
             test: patients for test, likewise.
             val_fraction: share of the patients for validation, 0.1.
@@ -190,7 +178,7 @@ class Prepare:
         manifest = prepare_annotations(
             Path(slides), Path(annotations), Path(output), classes=parse_classes(classes), unannotated=unannotated,
             patients=Path(patients) if patients else None, mask_coding=mask_coding, mpp=mpp, tile_mpp=tile_mpp,
-            val=_names(val), test=_names(test), val_fraction=val_fraction, test_fraction=test_fraction,
+            split=split, val=_names(val), test=_names(test), val_fraction=val_fraction, test_fraction=test_fraction,
             seed=seed, folds=folds, fold=fold, tile_size=tile_size, overlap=overlap, min_annotated=min_annotated,
             tile_files=tile_files, progress=SlideBars("slide"),
         )  # fmt: skip
