@@ -66,7 +66,8 @@ class TrainingCheckpoint:
         metric: the name, among the evaluator's metrics, that "best" means the highest of.
         keep: "best": ``model.pt`` holds the epoch with the highest metric; "last": the latest epoch.
         card: what ``model.pt`` says of itself; the metric of its epoch is added.
-        average: of the network's weights, which ``model.pt`` then holds and ``last.pt`` keeps beside them.
+        average: of the network's weights, which ``model.pt`` then holds and ``last.pt`` keeps beside them; it is
+            attached with this.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class TrainingCheckpoint:
         self._started = 0.0
 
     def attach(self, engine: Engine) -> None:
+        self.average.attach(engine)
         engine.add_event_handler(Events.STARTED, self.resume)
         engine.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add_loss)

@@ -78,7 +78,6 @@ class Training:
                 EpochSeed(42, dataset),
                 *([CosineSchedule(optimizer, 0.2)] if recipe else []),
                 FiniteLoss(self.network, optimizer),
-                self.average,
                 ValidationHandler(interval=interval, validator=self.evaluator, epoch_level=True),
                 self.checkpoint,
                 Progress("training", self.evaluator),

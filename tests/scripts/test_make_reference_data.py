@@ -28,7 +28,7 @@ def source(data, tmp_path_factory):
     for slide in "CMU-1-Small-Region.svs", "TCGA-CR-7395-01A-01-TS1.svs":
         (folder / "slides" / slide).symlink_to(data / "slides" / slide)
 
-    def write(path, values, size=(100, 60)):
+    def write(path, values, size=(400, 300)):
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(len(path.stem)).choice(
             values, (*size[::-1], 3) if len(values) > 9 else size[::-1]
@@ -81,7 +81,7 @@ def test_patients_sources_splits_and_scale(script, source, tmp_path):
     for name, mpp in sizes.items():
         assert places[name]["picture_mpp"] == mpp
         assert (places[name]["width"], places[name]["height"]) == pytest.approx(
-            (100 * mpp / 0.6, 60 * mpp / 0.6), abs=1
+            (400 * mpp / 0.6, 300 * mpp / 0.6), abs=1
         )
 
 
@@ -115,5 +115,5 @@ def test_a_patient_who_is_not_there_is_refused(script, source, tmp_path):
 
 
 def test_a_mask_of_other_values_is_refused(script, source, tmp_path):
-    with pytest.raises(InputError, match="holds the value 9; known are 0, 1"):
+    with pytest.raises(InputError, match="holds the value 2; known are 0, 1"):
         script._recoded(source / "brecahad" / "masks" / "Case_10-03.png", script.TUMOR_OR_NOT, tmp_path / "mask.png")
