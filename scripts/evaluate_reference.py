@@ -4,8 +4,8 @@ python scripts/evaluate_reference.py ROWS DATA OUTPUT [--measures dice,edges] [-
 
 ROWS is a JSON list of models: {"name": "V2", "model": "tumor or a path", "unseen": ["TCGA-S3-AA10"]}, of patients whom
 this model never saw. Further keys: "seed", rows of one name and several seeds being one line of a table; "group", the
-table; "measures", those of --measures that this row has by itself ("dice" where it says none); "role", one of tumor,
-tissue, unet, whose figures are held against the targets. DATA is the folder of pictures and slides
+table, whose rows follow one another; "measures", what of --measures this row has ("dice" where it says none); "role",
+one of tumor, tissue, unet, whose figures are held against the targets. DATA is the folder of pictures and slides
 (scripts/reference/pictures_at_hand.py says which). Every figure is kept in OUTPUT and measured once for each model,
 picture and condition, so a run that was interrupted goes on; after a change of the code give another OUTPUT.
 OUTPUT/reference.json has the figures, OUTPUT/*.png the curves, OUTPUT/*.jpg the places. With --page the tables of that

@@ -75,6 +75,8 @@ def test_counts_and_dice_are_those_of_what_a_user_gets(module, evaluation, small
     figures = model.measure(patient, "dice")["as it is"]
     place = module("reference.pictures_at_hand").annotated(small, patient)
     found = Segmenter(small / f"{name}.pt", runtime=model._runtime).predict(place.pixels(), 0.3)
+    _, probabilities = model.segment(place.pixels(), 0.3)
+    assert np.array_equal(probabilities[0] > 127 if name == "tumor" else probabilities.argmax(0), found)
     mask = np.asarray(Image.open(place.mask))
     truth = np.uint8(mask == 255) if patient == PATIENT else np.where(mask == 4, 0, mask)
     known = np.ones_like(truth, bool) if patient == PATIENT else mask > 0
