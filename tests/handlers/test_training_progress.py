@@ -51,6 +51,7 @@ def test_tiles_that_a_sampler_draws_are_counted():
     loader = DataLoader(items, batch_size=2, sampler=WeightedRandomSampler([1.0] * 5, 8))
     progress, counted = Progress("training"), []
     engine = Engine(lambda engine, batch: batch)
+    engine.data_loader = loader
     progress.attach(engine)
     engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: counted.append(progress.bar.n))
     engine.run(loader, max_epochs=2)
