@@ -47,10 +47,10 @@ def test_only_the_first_process_shows_a_bar(monkeypatch, capsys):
 
 
 def test_tiles_that_a_sampler_draws_are_counted():
-    items = [{"loss": torch.zeros(())} for _ in range(5)]
+    items = [{"image": torch.zeros(1)} for _ in range(5)]
     loader = DataLoader(items, batch_size=2, sampler=WeightedRandomSampler([1.0] * 5, 8))
     progress, counted = Progress("training"), []
-    engine = Engine(lambda engine, batch: batch)
+    engine = Engine(lambda engine, batch: {"loss": torch.zeros(())})
     engine.data_loader = loader
     progress.attach(engine)
     engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: counted.append(progress.bar.n))
