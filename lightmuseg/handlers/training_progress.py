@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
+from torch.utils.data import WeightedRandomSampler
 from tqdm import tqdm
 
 from .checkpoint import loss_of
@@ -36,7 +37,7 @@ class Progress:
             engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
 
     def _start(self, engine: Engine) -> None:
-        tiles = len(engine.data_loader.dataset)
+        tiles = _tiles_of_epoch(engine)
         self.bar = tqdm(
             desc=self.title,
             total=tiles * engine.state.max_epochs,
@@ -51,7 +52,7 @@ class Progress:
         if loss is not None:
             self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         # of its own batches alone a process does not know how many tiles the others did
-        done = round(len(engine.data_loader.dataset) * engine.state.iteration / engine.state.epoch_length)
+        done = round(_tiles_of_epoch(engine) * engine.state.iteration / engine.state.epoch_length)
         self.bar.update(done - self.bar.n)
 
     def _report(self, engine: Engine) -> None:
@@ -64,3 +65,9 @@ class Progress:
     def _fail(self, engine: Engine, error: BaseException) -> None:
         self.bar.close()
         raise error
+
+
+def _tiles_of_epoch(engine: Engine) -> int:
+    loader = engine.data_loader
+    drawn = getattr(loader.batch_sampler, "sampler", None)
+    return len(drawn if isinstance(drawn, WeightedRandomSampler) else loader.dataset)

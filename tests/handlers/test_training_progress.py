@@ -1,8 +1,10 @@
 import ignite.distributed as idist
 import pytest
 import torch
+from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
+from torch.utils.data import WeightedRandomSampler
 
 from lightmuseg.handlers import Progress
 
@@ -42,3 +44,16 @@ def test_only_the_first_process_shows_a_bar(monkeypatch, capsys):
     monkeypatch.setattr(idist, "get_rank", lambda: 1)
     evaluator(6, None, Progress("tiles")).run()
     assert capsys.readouterr().err == ""
+
+
+def test_tiles_that_a_sampler_draws_are_counted():
+    items = [{"image": torch.zeros(1)} for _ in range(5)]
+    loader = DataLoader(items, batch_size=2, sampler=WeightedRandomSampler([1.0] * 5, 8))
+    progress, counted = Progress("training"), []
+    engine = Engine(lambda engine, batch: {"loss": torch.zeros(())})
+    engine.data_loader = loader
+    progress.attach(engine)
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: counted.append(progress.bar.n))
+    engine.run(loader, max_epochs=2)
+    assert counted == [2, 4, 6, 8, 10, 12, 14, 16]
+    assert progress.bar.total == 16
