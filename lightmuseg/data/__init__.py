@@ -14,6 +14,7 @@ _MODULES = {
     "as_codes": "lightmuseg.wsi.images",
     "as_rgb": "lightmuseg.wsi.images",
     "dataset_mpp": ".tile_manifest",
+    "dataset_tile_size": ".tile_manifest",
     "list_images": ".image_folder",
     "load_tiles": ".tile_manifest",
     "manifest_hash": ".tile_manifest",

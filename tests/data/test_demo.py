@@ -61,14 +61,16 @@ def test_each_split_has_tiles_with_tumor(demo):
 
 def test_tiles_are_crops_of_the_pictures(demo):
     for name, count in (("hgsc_nest.jpg", 8), ("hgsc_stromal_he.jpg", 8), ("cmu_glass.png", 4)):
-        picture = np.array(Image.open(demo.source / name))
+        # from 0.25 to 0.5 um/px, as Pillow reduces
+        whole = Image.open(demo.source / name).convert("RGB")
+        picture = np.array(whole.resize((whole.width // 2, whole.height // 2), Image.Resampling.LANCZOS), int)
         tiles = [tile for tile in demo.manifest["tiles"] if f"{tile['roi']}." in name]
         assert len(tiles) == count
         for tile in tiles:
             x, y = tile["x"], tile["y"]
             pixels = np.array(Image.open(demo.output / tile["image"]))
-            inside = 988 - y if tile["split"] == "train" and y + 512 > 988 else 512
-            assert np.array_equal(pixels[:inside], picture[y : y + inside, x : x + 512])
+            inside = 494 - y if tile["split"] == "train" and y + 256 > 494 else 256
+            assert np.abs(pixels[:inside] - picture[y : y + inside, x : x + 256]).max() <= 2
 
 
 def test_nuclei_have_the_counts_and_sizes_of_their_types(demo):
