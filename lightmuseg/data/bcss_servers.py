@@ -25,7 +25,7 @@ from PIL import Image
 from lightmuseg.errors import InputError
 from lightmuseg.wsi.images import as_codes, as_rgb
 
-from .bcss import CODE_NAMES
+from .bcss import CODES
 from .bcss_regions import REGION_MPP, PublishedRegion
 from .download import NoAnswer, Received, Web, unheeded
 
@@ -76,7 +76,7 @@ def read_published_mask(web: Web, region: PublishedRegion) -> np.ndarray:
             raise InputError(f"has {size[0]} x {size[1]} pixels, its region {region.width0} x {region.height0}.")
 
     codes = _pixels(web.content(url, MOST_MASK_BYTES), as_codes, checked, f"{url}, the mask of {region.name}")
-    if codes.max(initial=0) >= len(CODE_NAMES):
+    if codes.max(initial=0) >= CODES["not_tumor"]:
         raise InputError(f"{url}, the mask of {region.name}: holds the unknown code {codes.max()}; known are 0 to 21.")
     return codes
 
