@@ -20,15 +20,17 @@ command -v nvidia-smi >/dev/null || export NVIMGCODEC_EXTENSIONS_PATH="$PWD/docs
 lightmuseg prepare demo --output bundle/data/demo
 python scripts/make_reference_data.py "$data" "$dataset" --mpp "$mpp"
 
-make() { # name of the model, configs between train.json and reference.json
+make() { # name of the model, configs between train.json and reference.json, limits
     python -W ignore -m monai.bundle run training \
         --config_file "['bundle/configs/train.json',$2'bundle/configs/reference.json']" --dataset_dir "$dataset" \
         --output_dir "$out/$1-$seed" --encoder_weights "$data/weights/$encoder" --seed "$seed"
     if [ ! -f "$out/$1.pt" ]; then
-        python scripts/release_weights.py "$out/$1-$seed/model.pt" "$out/$1.pt" --name "$1" --licence Apache-2.0 \
-            --dataset "BCSS (three regions), CAMELYON (32 tiles), histolytics (two fields), glass of two slides"
+        python scripts/release_weights.py "$out/$1-$seed/model.pt" "$out/$1.pt" --name "$1" --licence Apache-2.0 --limits "$3" \
+            --dataset "BCSS (regions of three patients), CAMELYON (32 tiles), histolytics (two fields), glass of two slides"
     fi
 }
 
-make tumor ""
-make tissue "'bundle/configs/multiclass.json',"
+few="Three patients' breast tumors, of one scanner: expect to train on your own. Not for other organs, nor for diagnosis."
+make tumor "" "$few"
+make tissue "'bundle/configs/multiclass.json'," \
+    "$few Lymphocytic infiltrate has been seen in one patient, necrosis in one other, stroma in two."
