@@ -96,7 +96,8 @@ def test_what_no_level_gives_is_unread_everywhere(slide, tmp_path):
     measured = areas(folder)
     assert measured["unread_area"] == pytest.approx(0.256**2)
     whole = areas(good)["tissue_area"]
-    assert measured["tissue_area"] == pytest.approx(whole - 0.256**2)
+    # beside what is unread a few pixels of glass are not told from tissue
+    assert measured["tissue_area"] == pytest.approx(whole - 0.256**2, abs=1e-4)
     assert record["analysed_share"] == pytest.approx(measured["tissue_area"] / 0.768**2, rel=0.05)
     assert record["unread_tiles"] > 0
     (place,) = record["unread_places"]
