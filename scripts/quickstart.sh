@@ -25,7 +25,7 @@ echo "Look at $out/segment/hgsc_nest/overlay.png while a model of your own is tr
 
 step "4 of 6: training, from that model on"
 python -W ignore -m monai.bundle run training --config_file bundle/configs/train.json \
-    --initial_weights bundle/models/model.pt --learning_rate 0.00005 --output_dir "$out/train" --max_epochs 8 --val_interval 4
+    --initial_weights bundle/models/model.pt --learning_rate 0.0001 --output_dir "$out/train" --max_epochs 8 --val_interval 4
 
 step "5 of 6: evaluation"
 python -W ignore -m monai.bundle run evaluating \

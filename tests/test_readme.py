@@ -128,8 +128,8 @@ def test_commands_of_the_readme(quickstart, preloaded_clone):
     shell(commands((clone / "README.md").read_text(encoding="utf-8"))[1:], clone)
     assert (clone / "dist" / "breast_he_lightmuseg_segmentation" / "models" / "model.ts").is_file()
     classes = np.asarray(Image.open(clone / "results" / "cmu_small_region" / "classes.tif"))
-    # twice 0.25 um per pixel of 2220 x 2967 pixels of 0.499
-    assert classes.shape == (2961, 2216)
+    # twice 0.30 um per pixel of 2220 x 2967 pixels of 0.499
+    assert classes.shape == (2468, 1847)
     assert len(list((clone / "results" / "tiles").glob("*_classes.tif"))) == 20
 
     said = shell(["exec 2>&1", *commands((clone / "docs" / "slides.md").read_text(encoding="utf-8"))], clone)

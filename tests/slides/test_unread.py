@@ -98,7 +98,7 @@ def test_what_no_level_gives_is_unread_everywhere(slide, tmp_path):
     whole = areas(good)["tissue_area"]
     # beside what is unread a few pixels of glass are not told from tissue
     assert measured["tissue_area"] == pytest.approx(whole - 0.256**2, abs=1e-4)
-    assert record["analysed_share"] == pytest.approx(measured["tissue_area"] / 0.768**2, rel=0.05)
+    assert record["analysed_share"] == pytest.approx(measured["analysed_area"] / 0.768**2, rel=0.05)
     assert record["unread_tiles"] > 0
     (place,) = record["unread_places"]
     assert "256, 256" in place
