@@ -18,11 +18,11 @@ SEVERAL = {
     "scale_range": 0.0, "translate_range": 0.0, "flip_probability": 0.0, "colour_range": 0.2, "blur_probability": 0.5,
 }  # fmt: skip
 RECIPE = {
-    "cosine_epochs": 12, "warm_up": 0.08, "weight_average": 0.99, "epoch_tiles": 400,
+    "cosine_epochs": 10, "warm_up": 0.08, "weight_average": 0.99, "epoch_tiles": 300,
     "sample_weights": {"bcss": 1.0, "camelyon": 0.3, "brecahad": 0.0, "histolytics": 0.1, "glass": 0.1},
-    "scale_range": 0.25, "translate_range": 8.0, "flip_probability": 0.5, "brightness_range": 0.15, "colour_range": 0.0,
+    "scale_range": 0.25, "translate_range": 16.0, "flip_probability": 0.5, "brightness_range": 0.15, "colour_range": 0.0,
     "blur_probability": 0.2, "noise_deviation": 0.02, "stain_range": 0.15, "stain_shift": 0.03,
-    "glass_probability": 0.2, "amp": True, "keep": "last",
+    "glass_probability": 0.2, "keep": "last",
 }  # fmt: skip
 # Overrides, options beside them, what of the training's options they change, and the network's trainable parameters
 # where the paper or its library says them.
@@ -35,8 +35,13 @@ VARIANTS = {
     "multiclass": (["multiclass.json"], {}, SEVERAL, None),
     "weak": (["multiclass.json", "weak.json"], {}, SEVERAL, None),
     "v3 of several classes": (["multiclass.json", "v3.json"], {}, {**SEVERAL, "deep_supervision": True}, None),
-    "reference": (["reference.json"], {}, RECIPE, 6_640_221),
-    "reference of several classes": (["multiclass.json", "reference.json"], {}, {**SEVERAL, **RECIPE}, None),
+    "reference": (["reference.json"], {"crop_size": 64}, RECIPE, 6_640_221),
+    "reference of several classes": (
+        ["multiclass.json", "reference.json"],
+        {"crop_size": 64},
+        {**SEVERAL, **RECIPE},
+        None,
+    ),
     "efficientnet_b0": (["efficientnet_b0.json"], {}, {"backbone": "efficientnet_b0"}, None),
     "vit": (["vit.json"], {}, {"backbone": "vit"}, None),
     "baseline": (["baseline.json"], {"backbone": "mobilenet_v2"}, {}, 6_628_945),

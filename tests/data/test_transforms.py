@@ -67,6 +67,7 @@ def train_config(tmp_path):
     config = ConfigParser()
     config.read_config(TRAIN_CONFIG)
     config["bundle_root"] = str(tmp_path)
+    config["tile_size"] = 512
     return config
 
 
