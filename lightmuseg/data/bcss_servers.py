@@ -195,10 +195,7 @@ def read_served_region(
 
 
 def _pixels(
-    content: bytes,
-    convert: Callable[[Image.Image], Image.Image],
-    check: Callable[[tuple[int, int]], None],
-    name: str,
+    content: bytes, convert: Callable[[Image.Image], Image.Image], check: Callable[[tuple[int, int]], None], name: str
 ) -> np.ndarray:
     """The pixels of a PNG whose size is checked before it is decoded."""
     try:

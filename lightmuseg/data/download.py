@@ -42,15 +42,13 @@ def unheeded(count: int) -> None:
 class NoAnswer(InputError):
     """A server cannot be reached or does not give what it is asked for.
 
-    Args:
-        message: names the address and the reason.
+    Attributes:
         status: HTTP's, of a refusal.
         is_reached: whether it has answered anything.
     """
 
-    def __init__(self, message: str, status: int | None = None, is_reached: bool = True) -> None:
-        super().__init__(message)
-        self.status, self.is_reached = status, is_reached
+    status: int | None = None
+    is_reached: bool = True
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -220,12 +218,16 @@ class Web:
                 with error:
                     reason, asked_pause = f"{error.code} {error.reason}", error.headers.get("Retry-After", "")
                 if error.code not in PASSING:
-                    raise NoAnswer(f"{_shown(url)}: answers {reason}.", error.code) from error
+                    fault = NoAnswer(f"{_shown(url)}: answers {reason}.")
+                    fault.status = error.code
+                    raise fault from error
             except _FAULTS as error:
                 reason = str(getattr(error, "reason", None) or first_line(error))
             failures = 1 if position is not None and position() > start else failures + 1
             if failures >= (TRIES if host in self._answered else FIRST_TRIES):
-                raise NoAnswer(f"{_shown(url)}: cannot be reached ({reason}).", is_reached=host in self._answered)
+                fault = NoAnswer(f"{_shown(url)}: cannot be reached ({reason}).")
+                fault.is_reached = host in self._answered
+                raise fault
             pause = min(FIRST_PAUSE_S * 2 ** (failures - 1), LONGEST_PAUSE_S)
             if asked_pause.isdecimal():
                 pause = min(max(pause, float(asked_pause)), LONGEST_PAUSE_S)

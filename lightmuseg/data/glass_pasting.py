@@ -61,10 +61,7 @@ class RandGlassd(RandomizableTransform, MapTransform):
             convert_to_tensor(result[key], dtype=torch.float32, track_meta=False) for key in self.key_iterator(result)
         )
         opacity = self._opacity(*image.shape[1:])
-        changed = (
-            image.lerp(self._glass(*image.shape[1:]), opacity),
-            label.masked_fill(opacity > 0.5, CODES["other"]),
-        )
+        changed = (image.lerp(self._glass(*image.shape[1:]), opacity), label.masked_fill(opacity > 0.5, CODES["other"]))
         for key, values in zip(self.keys, changed):
             result[key] = convert_to_dst_type(values, result[key], dtype=torch.float32)[0]
         return result

@@ -35,26 +35,38 @@ SCALE_TOLERANCE = 1.05
 class Source(Protocol):
     """An annotated rectangle that can be cut: :class:`.bcss.Region` in files, :class:`.slide_regions.SlideRegion`.
 
-    Its pixels come from ``image``, None where there are none, its codes from ``mask``; ``mpp`` is um/px. ``entry`` is
-    what the manifest says of it, ``read`` gives pixels and codes at a um/px, None for its own.
+    Its pixels come from ``image``, None where there are none, its codes from ``mask``.
     """
 
     @property
-    def name(self) -> str: ...
-    @property
-    def patient(self) -> str: ...
-    @property
-    def image(self) -> Path | None: ...
-    @property
-    def mask(self) -> Path: ...
-    @property
-    def mpp(self) -> float: ...
-    @property
-    def image_label(self) -> tuple[int, ...] | None: ...
+    def name(self) -> str:
+        """By which tiles and manifest call it."""
 
-    def entry(self, mpp: float | None) -> dict[str, Any]: ...
+    @property
+    def patient(self) -> str:
+        """Whose it is."""
 
-    def read(self, coding: str, mpp: float | None) -> tuple[np.ndarray | None, np.ndarray]: ...
+    @property
+    def image(self) -> Path | None:
+        """The file of its pixels."""
+
+    @property
+    def mask(self) -> Path:
+        """The file of its codes."""
+
+    @property
+    def mpp(self) -> float:
+        """um/px of both."""
+
+    @property
+    def image_label(self) -> tuple[int, ...] | None:
+        """Codes that a label of the whole image says are there."""
+
+    def entry(self, mpp: float | None) -> dict[str, Any]:
+        """What the manifest says of it, with its size at ``mpp``; None for its own um/px."""
+
+    def read(self, coding: str, mpp: float | None) -> tuple[np.ndarray | None, np.ndarray]:
+        """Its pixels, uint8 [H, W, 3], and its codes, uint8 [H, W], at ``mpp``."""
 
 
 @dataclass(frozen=True)
