@@ -273,7 +273,7 @@ def test_a_cohort_started_with_other_options_is_not_gone_on_with(cohort, make_sl
         cohort(values={"overlap": 0.5})
     before = (tmp_path / "out" / "cohort.csv").read_bytes()
     with refused("slide_mpp None, not 0.5"):
-        cohort(values={"slide_mpp": 0.5})
+        cohort(values={"overlap": 0.25, "slide_mpp": 0.5})
     assert (tmp_path / "out" / "cohort.csv").read_bytes() == before
     assert not (tmp_path / "out" / "b").exists()
     cohort(values={"overlap": 0.25, "workers": 1})
