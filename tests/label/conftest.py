@@ -163,7 +163,7 @@ def studies(data, tmp_path_factory):
         for level in range(3):
             tiff.write(
                 pixels[:: 2**level, :: 2**level], tile=(256, 256), photometric="rgb", compression="zlib",
-                subfiletype=int(level > 0), resolution=(1e4 / 0.25 / 2**level,) * 2, resolutionunit="CENTIMETER",
+                subfiletype=int(level > 0), resolution=(1e4 / 0.5 / 2**level,) * 2, resolutionunit="CENTIMETER",
                 metadata=None,
             )  # fmt: skip
     for index, (x, y) in enumerate([(1000, 500), (1512, 500), (1000, 1012), (1512, 1012)]):

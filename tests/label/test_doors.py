@@ -349,7 +349,8 @@ def begins():
 
 app = main.LightMuSegApp.__new__(main.LightMuSegApp)
 store = types.SimpleNamespace(version=0, in_use=lambda: store.version)
-app._scoring_methods, app._datastore, app._store, app._unscored = {"entropy": Task()}, None, store, None
+app._scoring_methods, app._datastore, app._unscored = {"entropy": Task()}, None, None
+app._leading = types.SimpleNamespace(store=store)
 app.async_scoring = begun.append
 threading.Thread(target=app._keep_scores_fresh, daemon=True).start()
 said = [begins()]

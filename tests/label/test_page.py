@@ -1,6 +1,6 @@
 """The page on active learning: its commands run, and MONAI Label's own app serves the exported bundle."""
 
-import io
+import json
 import re
 import shutil
 import subprocess
@@ -8,7 +8,6 @@ import subprocess
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
 
 from lightmuseg.provenance import sha256_of
 
@@ -78,21 +77,21 @@ def test_monai_labels_own_app_serves_the_exported_bundle(
     shutil.copy(studies / "tile 0.png", folder / "tile.png")
     server = serve(folder, "--app", app, "--conf", "models", name, "--conf", "zoo_source", "local")
     assert list(server.first_answer.json()["models"]) == [name]
-    answer = server("POST", f"/infer/{name}?image=tile&output=image")
+    # of a PNG, ITK writes a map [1, H, W] as one of its columns
+    params = {"params": json.dumps({"result_extension": ".tif"})}
+    answer = server("POST", f"/infer/{name}?image=tile&output=image", data=params)
     assert answer.status_code == 200, answer.text
     path = tmp_path / "answer.bin"
     path.write_bytes(answer.content)
-    classes = (
-        np.asarray(Image.open(io.BytesIO(answer.content)))
-        if answer.content[:4] == b"\x89PNG"
-        else tifffile.imread(path)
-    )
-    command = ["segment", folder / "tile.png", "--output", tmp_path / "ours", "--mpp", 0.25, "--output-mpp", 0.25]
+    classes = tifffile.imread(path)
+    command = ["segment", folder / "tile.png", "--output", tmp_path / "ours", "--mpp", 0.5, "--output-mpp", 0.5]
     command += ["--no-tissue-mask", "--model", root / "bundle" / "models" / "model.pt"]
     status, _, stderr = run("python", "-m", "lightmuseg.cli", *command)
     assert status == 0, stderr[-2000:]
     expected = tifffile.imread(tmp_path / "ours" / "tile" / "classes.tif")
-    classes = np.squeeze(classes) == 1
+    # columns, rows
+    classes = np.squeeze(classes).T == 1
+    assert classes.shape == expected.shape == (512, 512)
     # and our app takes what it needs from the exported bundle
     own = serve(folder, "--conf", "bundle", app / "model" / name, "--conf", "patches", "1")
     assert own.model["weights_sha256"] == sha256_of(root / "bundle" / "models" / "model.pt")

@@ -45,7 +45,8 @@ def feature(name, left, upper, right, lower):
 
 @pytest.mark.parametrize(("mpp", "tiled"), [(0.25, True), (0.4, True), (0.5, True), (MODEL_MPP, False)])
 def test_tiles_are_at_the_models_scale(tmp_path, mpp, tiled):
-    network = SimpleNamespace(mpp=MODEL_MPP, tile_size=TILE, codes={"tumor": [1]}, class_names=("tumor",))
+    codes = {"tumor": [1]}
+    network = SimpleNamespace(mpp=MODEL_MPP, tile_size=TILE, codes=codes, label_codes=codes, class_names=("tumor",))
     manifest = prepare([write_field(tmp_path, mpp, tiled)], network, tmp_path / "work", 0.3)
     assert manifest["mpp"] == MODEL_MPP
     (source,) = manifest["sources"]

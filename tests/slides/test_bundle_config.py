@@ -182,7 +182,7 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_the_network_i
     ("record", "values", "said"),
     [
         (
-            {"tile_size": 512, "output_stride": 2}, {"output_mpp": 0.25},
+            {"tile_size": 512, "output_stride": 2}, {"output_mpp": 0.5},
             "was made at an output stride of 2 pixels, and this --output_mpp needs 1; give another --output_mpp",
         ),
         (
