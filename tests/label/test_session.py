@@ -227,7 +227,7 @@ def test_session_on_tiles(server, tumor):
         assert sample["id"] in ("tile 3", SVS)
         assert sample["path"].endswith((".png", ".svs"))
     assert server.next("first", image="tile 3", patch_size=[256, 256])["size"] == [256, 256]
-    task = server.train(max_epochs=1, learning_rate=0.001, batch_size=1)
+    task = server.train(max_epochs=6, learning_rate=0.003, batch_size=1)
     assert task["status"] == "DONE", task
     after = server.model["weights_sha256"]
     assert after != before
