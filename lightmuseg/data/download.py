@@ -109,7 +109,7 @@ class Web:
         Args:
             url: its address.
             most_bytes: more are not taken.
-            received: is told of each part.
+            received: takes the number of bytes of each part, negative for bytes that are to come again.
             query: as of :meth:`json`.
 
         Raises:
@@ -145,7 +145,7 @@ class Web:
             path: that it gets.
             size: in bytes.
             md5: of its bytes, in hexadecimal digits.
-            received: is told of each part.
+            received: takes the number of bytes of each part, negative for bytes that are to come again.
 
         Raises:
             NoAnswer: where it does not come, or is another one.

@@ -1,4 +1,4 @@
-"""Which annotation is of which slide, and whose it is."""
+"""Slides are matched with their annotations and with their patients."""
 
 import logging
 
