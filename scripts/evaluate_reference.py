@@ -2,14 +2,15 @@
 
 python scripts/evaluate_reference.py ROWS DATA OUTPUT [--measures dice,edges] [--only NAME] [--page docs/reference.md]
 
-ROWS is a JSON list of models: {"name": "V2", "model": "tumor or a path", "unseen": ["TCGA-S3-AA10"]}, of patients whom
-this model never saw. Further keys: "seed", rows of one name and several seeds being one line of a table; "group", the
-table, whose rows follow one another; "measures", what of --measures this row has ("dice" where it says none); "role",
-one of tumor, tissue, unet, whose figures are held against the targets. DATA is the folder of pictures and slides
-(scripts/reference/pictures_at_hand.py says which). Every figure is kept in OUTPUT and measured once for each model,
-picture and condition, so a run that was interrupted goes on; after a change of the code give another OUTPUT.
-OUTPUT/reference.json has the figures, OUTPUT/*.png the curves, OUTPUT/*.jpg the places. With --page the tables of that
-page are written anew, the figures go to benchmarks/reference.json beside it, and the pictures to images/.
+ROWS is one JSON list of models or several, with commas between: {"name": "V2", "model": "tumor or a path", "unseen":
+["TCGA-S3-AA10"]}, of patients whom this model never saw. Further keys: "seed", rows of one name and several seeds being
+one line of a table; "group", the table, whose rows follow one another; "measures", what of --measures this row has
+("dice" where it says none); "role", one of tumor, tissue, unet, whose figures are held against the targets. DATA is the
+folder of pictures and slides (scripts/reference/pictures_at_hand.py says which). Every figure is kept in OUTPUT and
+measured once for each model, picture and condition, so a run that was interrupted goes on; after a change of the code
+give another OUTPUT. OUTPUT/reference.json has the figures, OUTPUT/*.png the curves, OUTPUT/*.jpg the places. With --page
+the tables of that page are written anew, the figures go to benchmarks/reference.json beside it, and the pictures to
+images/.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ ALL = ("dice", "flips", "scales", "overlaps", "robustness", "edges", "glass", "p
 
 
 def evaluate(
-    rows: str, data: str, output: str, measures: str | tuple[str, ...] = "", only: str = "", page: str = "",
-    runtime: str | None = None, workers: int = 2,
+    rows: str | tuple[str, ...], data: str, output: str, measures: str | tuple[str, ...] = "", only: str = "",
+    page: str = "", runtime: str | None = None, workers: int = 2,
 ) -> None:  # fmt: skip
     """Measure models and write what was found.
 
     Args:
-        rows: JSON file of the models.
+        rows: JSON files of the models.
         data: folder of pictures and slides.
         output: folder of figures.
         measures: of dice, flips, scales, overlaps, robustness, edges, glass, places, with commas between; by default
@@ -53,9 +54,9 @@ def evaluate(
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     found, drawn = [], []
-    for row in read_rows(rows, only):
-        given = measures.split(",") if isinstance(measures, str) else list(measures)
-        wanted = _known([one for one in given if one] or row.get("measures", ["dice"]), ALL, "--measures")
+    asked = _known(_listed(measures), ALL, "--measures")
+    for row in read_rows(_listed(rows), only):
+        wanted = asked or _known(row.get("measures", ["dice"]), ALL, f"{row['name']}: measures")
         model = Evaluation(row["model"], data, folder / "kept", runtime, workers=workers)
         figures: dict[str, dict[str, Any]] = {patient: {} for patient in row["unseen"]}
         for measure in (one for one in wanted if one not in ("glass", "places")):
@@ -96,12 +97,19 @@ def publish(page: Path, content: dict[str, Any], drawn: Path) -> None:
         shutil.copy(drawn / name, page.parent / "images" / name)
 
 
-def read_rows(path: str, only: str = "") -> list[dict[str, Any]]:
-    """The models that a JSON file lists.
+def read_rows(paths: list[str], only: str = "") -> list[dict[str, Any]]:
+    """The models that JSON files list.
 
     Raises:
         InputError: for a list that cannot be used.
     """
+    chosen = [row for path in paths for row in _rows_of(path) if only in ("", row["name"])]
+    if not chosen:
+        raise InputError(f"--only {only}: no such name in {', '.join(paths)}.")
+    return chosen
+
+
+def _rows_of(path: str) -> list[dict[str, Any]]:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file; write a JSON list of models, as scripts/evaluate_reference.py says.")
     listed = read_json(path, "write a JSON list of models")
@@ -114,10 +122,12 @@ def read_rows(path: str, only: str = "") -> list[dict[str, Any]]:
         wrong = [key for key, value in row.items() if not isinstance(value, KEYS[key])]
         if wrong or not row["unseen"]:
             raise InputError(f"{path}: model {number} has a wrong {wrong[0] if wrong else 'unseen'}; correct it.")
-    chosen = [row for row in listed if only in ("", row["name"])]
-    if not chosen:
-        raise InputError(f"--only {only}: no such name in {path}.")
-    return chosen
+    return listed
+
+
+def _listed(given: str | tuple[str, ...]) -> list[str]:
+    """Words with commas between, which a command line may have taken apart already."""
+    return [word for word in (given.split(",") if isinstance(given, str) else given) if word]
 
 
 def _known(names: Any, known: Any, where: str) -> Any:
