@@ -8,9 +8,9 @@ one line of a table; "group", the table, whose rows follow one another; "measure
 ("dice" where it says none); "role", one of tumor, tissue, unet, whose figures are held against the targets. DATA is the
 folder of pictures and slides (scripts/reference/pictures_at_hand.py says which). Every figure is kept in OUTPUT and
 measured once for each model, picture and condition, so a run that was interrupted goes on; after a change of the code
-give another OUTPUT. OUTPUT/reference.json has the figures, OUTPUT/*.png the curves, OUTPUT/*.jpg the places. With --page
-the tables of that page are written anew, the figures go to benchmarks/reference.json beside it, and the pictures to
-images/.
+give another OUTPUT. OUTPUT/reference.json has the figures, OUTPUT/*.png the curves, OUTPUT/*.jpg the places. With
+--page the tables of that page are written anew, the figures go to benchmarks/reference.json beside it, and the pictures
+to images/.
 """
 
 from __future__ import annotations
