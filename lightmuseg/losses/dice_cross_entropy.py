@@ -1,4 +1,4 @@
-"""Dice plus cross-entropy of multi-class segmentation."""
+"""Dice plus cross-entropy."""
 
 from __future__ import annotations
 
@@ -35,18 +35,20 @@ class DiceCrossEntropyLoss(nn.Module):
         """The mean loss of a batch, a scalar.
 
         Args:
-            logits: [B, C, H, W], C at least 2.
+            logits: [B, C, H, W]; of one channel the sigmoid is the probability of class 1, else the softmax is of each.
             target: [B, 1, H, W], class indices, ``ignore_index``, and ``ignore_index`` - i for "not class i".
 
         Raises:
             ValueError: where the shapes do not match.
         """
-        channels = logits.shape[1]
-        if channels < 2 or target.shape != (logits.shape[0], 1, *logits.shape[2:]):
-            raise ValueError(f"logits {tuple(logits.shape)} [B, C, H, W] need a target [B, 1, H, W] and C > 1.")
+        if target.shape != (logits.shape[0], 1, *logits.shape[2:]):
+            raise ValueError(f"logits {tuple(logits.shape)} [B, C, H, W] need a target [B, 1, H, W].")
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
-        classes = torch.arange(channels, device=logits.device).reshape(1, -1, 1, 1)
+        if logits.shape[1] == 1:
+            # sigmoid(x) is the second of softmax(0, x)
+            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+        classes = torch.arange(logits.shape[1], device=logits.device).reshape(1, -1, 1, 1)
         truth, denied = target == classes, target == self.ignore_index - classes
         # of index 0 that means "ignored"
         denied[:, 0] = False

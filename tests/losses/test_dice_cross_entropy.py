@@ -51,6 +51,13 @@ def test_loss_is_its_formula_where_only_is_known_what_a_pixel_is_not(denied):
     )
 
 
+def test_one_channel_is_two_of_which_the_first_is_nought():
+    logits, target = example()
+    logits, target = logits[:, :1], torch.where(target < 255, target % 2, target)
+    two = np.concatenate([np.zeros_like(logits), logits], axis=1)
+    assert DiceCrossEntropyLoss()(logits, target).item() == pytest.approx(reference(two, target.numpy()), rel=1e-5)
+
+
 def test_pixels_that_are_not_of_a_class_lower_its_probability_and_leave_the_others_ratios():
     logits = torch.zeros(1, 3, 2, 2, requires_grad=True)
     DiceCrossEntropyLoss()(logits, torch.full((1, 1, 2, 2), 254.0)).backward()
@@ -84,7 +91,7 @@ def test_uniform_masks_give_finite_loss_and_gradient(value, dtype):
     assert value != 255 or (loss.item() == 0 and not logits.grad.any())
 
 
-@pytest.mark.parametrize(("logits", "target"), [((1, 1, 4, 4), (1, 1, 4, 4)), ((1, 5, 4, 4), (1, 5, 4, 4))])
+@pytest.mark.parametrize(("logits", "target"), [((1, 1, 4, 4), (1, 1, 4, 2)), ((1, 5, 4, 4), (1, 5, 4, 4))])
 def test_shapes_that_do_not_match_are_refused(logits, target):
     with pytest.raises(ValueError, match="need a target"):
         DiceCrossEntropyLoss()(torch.zeros(logits), torch.zeros(target))
