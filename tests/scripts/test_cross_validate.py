@@ -1,11 +1,15 @@
 """Which trainings scripts/cross_validate.py makes, with which words, and what it lists afterwards."""
 
+import ast
 import importlib
+import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import fire
 import pytest
 
 from lightmuseg.errors import InputError
@@ -98,3 +102,21 @@ def test_what_is_done_is_not_done_again_and_what_failed_is_named(study):
     assert [row["name"] for row in run(only="U-Net")][-2:] == ["U-Net", "U-Net"]
     with pytest.raises(InputError, match="has no variant V9"):
         run(only="V9")
+
+
+def test_the_command_of_the_page(study, script, root, tmp_path, monkeypatch):
+    page = (root / "docs" / "reference.md").read_text(encoding="utf-8")
+    (words,) = re.findall(r"^python scripts/cross_validate.py (.*)$", page, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    fire.Fire(script.cross_validate, [word.replace("docs/", f"{root}/docs/") for word in words.split()])
+    _, calls, _, _ = study
+    rows = json.loads((tmp_path / "results" / "study" / "rows.json").read_text(encoding="utf-8"))
+    assert len({row["model"] for row in rows}) == len(calls)
+    # all of them can be judged, and rows of a group follow one another
+    evaluate = importlib.import_module("evaluate_reference")
+    assert evaluate.read_rows([str(tmp_path / "results" / "study" / "rows.json")]) == rows
+    groups = [group for group, _ in itertools.groupby(row["group"] for row in rows)]
+    assert len(groups) == len(set(groups))
+    for call in calls:
+        configs = ast.literal_eval(call[call.index("--config_file") + 1])
+        assert all(Path(config).is_file() for config in configs)

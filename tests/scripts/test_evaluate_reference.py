@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -277,9 +278,12 @@ def test_the_command_of_the_page(root, run, data, tmp_path):
     page = (root / "docs" / "reference.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^python scripts/evaluate_reference.py docs.*$", page, re.MULTILINE)
     (tmp_path / "reference.md").write_text(page, encoding="utf-8")
+    shutil.copy(root / "docs" / "benchmarks" / "reference_rows.json", tmp_path / "rows.json")
     places = {"DATA": str(data), "results/reference": str(tmp_path / "out"), "docs/reference.md": "reference.md"}
-    words = [places.get(word, word.replace("docs/", f"{root}/docs/").replace("scripts/", f"{root}/scripts/"))
-             for word in command.split()]  # fmt: skip
+    folders = {"docs/": f"{root}/docs/", "scripts/": f"{root}/scripts/", "results/study/": f"{tmp_path}/"}
+    words = [
+        places.get(word, re.sub("|".join(folders), lambda found: folders[found[0]], word)) for word in command.split()
+    ]
     status, stdout, stderr = run(*words, "--only", "tumor", "--measures", "dice", cwd=tmp_path)
     assert status == 0, stderr
     assert "| tumor | " in stdout
