@@ -13,7 +13,7 @@ try:
 except ModuleNotFoundError as error:
     raise SystemExit("evaluate_reference: error: needs matplotlib: pip install 'lightmuseg[plots]'.") from error
 from reference.disturbances import STRENGTHS, UNITS, strengths
-from reference.tables import dice_of, lines_of, over_seeds, patients_of
+from reference.tables import dice_of, disturbed, lines_of, over_seeds, patients_of
 
 from lightmuseg.classes import IGNORED, OTHER
 from lightmuseg.errors import InputError
@@ -31,12 +31,11 @@ PANEL = 460
 def draw(folder: Path, rows: Sequence[dict[str, Any]]) -> list[str]:
     """Write reference_reliability.png and reference_robustness.png into a folder, where there are figures for them."""
     drawn = []
-    lines = {name: runs for name, runs in lines_of(rows).items() if patients_of(runs, dice_of("jpeg 70"))}
+    lines = lines_of(disturbed(rows))
     if lines:
         drawn.append(_saved(folder / "reference_robustness.png", _robustness(lines)))
     # every line of a table of many trials would hide the others
-    kept = lines or lines_of(rows)
-    curves = {name: _pooled(runs) for name, runs in kept.items()}
+    curves = {name: _pooled(runs) for name, runs in lines_of([row for row in rows if "role" in row]).items()}
     if any(len(curve) for curve in curves.values()):
         drawn.append(_saved(folder / "reference_reliability.png", _reliability(curves)))
     return drawn
@@ -80,7 +79,7 @@ def _robustness(lines: dict[str, list[dict[str, Any]]]) -> plt.Figure:
     figure, axes = plt.subplots(1, len(STRENGTHS), figsize=(13, 3), sharey=True)
     for axis, kind in zip(axes, STRENGTHS):
         for name, runs in lines.items():
-            patients = patients_of(runs, dice_of("jpeg 70"))
+            patients = patients_of(runs, dice_of())
             values = [(NONE[kind], over_seeds(runs, dice_of(), patients))]
             values += [(at, over_seeds(runs, dice_of(f"{kind} {at:g}"), patients)) for at in strengths(kind)]
             points = sorted((at, np.mean(found), np.std(found)) for at, found in values if found)

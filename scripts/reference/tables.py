@@ -96,6 +96,11 @@ def dice_of(condition: str = "as it is", name: str | None = None) -> Get:
     return get
 
 
+def disturbed(rows: Sequence[Row]) -> list[Row]:
+    """The rows that were measured on disturbed pictures."""
+    return [row for row in rows if patients_of([row], dice_of("jpeg 70"))]
+
+
 def _tile_dice(run: Row, figures: Row) -> float | None:
     return figures.get("as it is", {}).get("tiles", {}).get(run["tumor"])
 
@@ -155,7 +160,7 @@ def classes_block(rows: Sequence[Row]) -> str:
 
 
 def calibration_block(rows: Sequence[Row]) -> str:
-    """Expected calibration error and Brier score, mean of patients."""
+    """Expected calibration error and Brier score, mean of patients, of the models that have a role."""
 
     def kept(name: str, figure: Callable[[Row], float]) -> Get:
         def get(_: Row, figures: Row) -> float | None:
@@ -169,7 +174,7 @@ def calibration_block(rows: Sequence[Row]) -> str:
 
     figures = (kept("tumor", error), kept("confidence", error), kept("tumor", brier))
     cells = []
-    for name, runs in lines_of(rows).items():
+    for name, runs in lines_of([row for row in rows if "role" in row]).items():
         patients = [patients_of(runs, get) for get in figures]
         if patients[0]:
             values = [over_seeds(runs, get, some) if some else [] for get, some in zip(figures, patients)]
@@ -180,9 +185,9 @@ def calibration_block(rows: Sequence[Row]) -> str:
 def robustness_block(rows: Sequence[Row]) -> str:
     """Tumor Dice, mean of patients; of what goes both ways the mean of both."""
     cells = []
-    for name, runs in lines_of(rows).items():
-        patients = patients_of(runs, dice_of("jpeg 70"))
-        for kind in STRENGTHS if patients else ():
+    for name, runs in lines_of(disturbed(rows)).items():
+        patients = patients_of(runs, dice_of())
+        for kind in STRENGTHS:
             line = [name, f"{kind} ({UNITS[kind]})", spread(over_seeds(runs, dice_of(), patients))]
             for strength in STRENGTHS[kind]:
                 ways = [strength, opposite(kind, strength)] if kind in SIGNED else [strength]

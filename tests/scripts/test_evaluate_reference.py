@@ -241,7 +241,13 @@ def test_the_page_shows_the_figures_beside_it(module, root):
 
 def test_models_are_evaluated_from_a_list(module, small, tmp_path):
     listed = [
-        {"name": "A b", "model": str(small / "tumor.pt"), "unseen": [PATIENT, CODED], "measures": ["dice", "places"]}
+        {
+            "name": "A b",
+            "model": str(small / "tumor.pt"),
+            "unseen": [PATIENT, CODED],
+            "measures": ["dice", "places"],
+            "role": "tumor",
+        }
     ]
     (tmp_path / "rows.json").write_text(json.dumps(listed), encoding="utf-8")
     (tmp_path / "page.md").write_text("# By hand\n<!-- dice -->\nold\n<!-- end -->\nafter\n", encoding="utf-8")
