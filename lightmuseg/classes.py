@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 OTHER = 0
 # of a map, where the slide could not be read, and of a label, where nothing is annotated
 UNREAD = IGNORED = 255
+# what maps and measurements call what is no class of a model
+RESERVED = ("other", "unread", "other_tissue", "tissue", "analysed")
 COLOURS = {
     "tumor": (220, 38, 38),
     "stroma": (34, 160, 70),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lightmuseg import __version__
-from lightmuseg.classes import ANY_TISSUE, CONCEPTS, UNREAD, channels_of, palette_of
+from lightmuseg.classes import ANY_TISSUE, CONCEPTS, RESERVED, UNREAD, channels_of, palette_of
 from lightmuseg.errors import InputError
 from lightmuseg.wsi.tiff import MPP_RANGE
 
@@ -66,6 +66,8 @@ class ModelCard:
                 raise InputError(f"the model's card says {name}={value!r}, which is invalid")
             # as a file gives it back
             object.__setattr__(self, name, _plain(value))
+        for name in set(RESERVED) & set(self.classes):
+            raise InputError(f"a class cannot be named {name!r}, as maps and measurements call what is no class so")
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -122,6 +122,12 @@ def test_a_card_that_cannot_be_is_refused(tmp_path, change):
         card_of(state, "m.pt")
 
 
+@pytest.mark.parametrize("name", ["tissue", "other"])
+def test_a_class_cannot_have_the_name_of_a_measure_that_is_no_class(name):
+    with refused("a class cannot be named", repr(name)):
+        ModelCard({"tumor": [1], name: [2]})
+
+
 def test_a_network_that_cannot_be_made_is_refused(saved):
     model = Model.open(saved)
     for card, words in (
