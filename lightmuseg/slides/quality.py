@@ -20,7 +20,7 @@ from .nuclei import LEAST_UM, MOST_UM, USUAL_UM, fields_at, nuclei_um
 
 # Stated and given um/px that differ less mean the same.
 MPP_TOLERANCE = 0.01
-# A scan at 20x is 0.45 to 0.55 um/px, twice as coarse as the model's 0.25: common, and the network, whose own map is
+# A scan at 20x is 0.45 to 0.55 um/px, twice as coarse as a model of 0.25: common, and the network, whose own map is
 # half as fine as what it reads, loses little by it. What is coarser than any of these is an overview, at 10x or less,
 # and enlarging it brings no nuclei back.
 COARSER = 2.5
