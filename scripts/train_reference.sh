@@ -2,8 +2,8 @@
 # Make the two released models again:
 #   bash scripts/train_reference.sh DATA [SEED]
 # DATA is the folder that make_reference_data.py describes, with weights/. This gives bundle/output/reference/tumor.pt and
-# tissue.pt, to be put into bundle/models as model.pt and tissue.pt. At most an hour each on two cores with bfloat16; stopped
-# and given again, it goes on where it was.
+# tissue.pt, to be put into bundle/models as model.pt and tissue.pt, after release_weights.py has given them the figures that
+# evaluate_reference.py finds. At most an hour each on two cores with bfloat16; stopped and given again, it goes on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ $# -ge 1 ] || { echo "train_reference: error: name the folder of the data." >&2; exit 1; }

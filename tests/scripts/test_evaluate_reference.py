@@ -20,6 +20,7 @@ from stand_in_networks import Dark, DarkAndRed
 from lightmuseg import Segmenter
 from lightmuseg.errors import InputError
 from lightmuseg.models.card import ModelCard, save_model
+from lightmuseg.models.model import Model
 from lightmuseg.networks import LightMuSeg
 
 PATIENT, CODED = "TCGA-A2-A1G6", "TCGA-A2-A0D2"
@@ -237,6 +238,18 @@ def test_the_page_shows_the_figures_beside_it(module, root):
     assert tables.filled_in(page, content) == page
     assert tables.as_json(content) == (docs / "benchmarks" / "reference.json").read_text(encoding="utf-8")
     assert all(mark in page for mark in tables.MARKS)
+
+
+@pytest.mark.parametrize("name", ["tumor", "tissue"])
+def test_the_packages_models_state_the_figures_of_the_page(scores, root, name):
+    """As these very files were measured."""
+    rows = json.loads((root / "docs" / "benchmarks" / "reference.json").read_text(encoding="utf-8"))["rows"]
+    (row,) = [row for row in rows if row["name"] == name]
+    model = Model.open(name)
+    assert model.sha256 == row["sha256"]
+    measured = {f"tumor Dice of {patient}": round(scores.dice(figures["as it is"]["counts"]["tumor"]), 3)
+                for patient, figures in row["patients"].items()}  # fmt: skip
+    assert model.card.figures == measured
 
 
 def test_models_are_evaluated_from_a_list(module, small, tmp_path):
