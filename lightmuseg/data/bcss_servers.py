@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import numpy as np
 from PIL import Image
@@ -58,8 +58,19 @@ class ServedSlide:
 
 
 def address(server: tuple[str, str]) -> str:
-    """Of one of the servers above, without a slash at its end."""
-    return (os.environ.get(server[0]) or server[1]).rstrip("/")
+    """Of one of the servers above, without a slash at its end.
+
+    Raises:
+        InputError: where the environment names what is none.
+    """
+    url = os.environ.get(server[0]) or server[1]
+    try:
+        is_web = urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname
+    except ValueError:
+        is_web = False
+    if not is_web:
+        raise InputError(f"{server[0]}={url[:200]}: is no address of a web server; give one such as {server[1]}.")
+    return url.rstrip("/")
 
 
 def read_published_mask(web: Web, region: PublishedRegion) -> np.ndarray:
@@ -116,7 +127,7 @@ def _slide_among(hits: list[dict[str, Any]], region: PublishedRegion, url: str) 
     found = [hit for hit in hits if str(hit.get("file_name")).lower() == region.slide.lower()]
     found = found or [hit for hit in hits if str(hit.get("file_name")).startswith(f"{start}.")]
     if len(found) != 1:
-        names = ", ".join(sorted(str(hit["file_name"])[:100] for hit in found)) or "none"
+        names = ", ".join(sorted(str(hit["file_name"])[:100] for hit in found)[:3]) or "none"
         return InputError(f"{url}: has not exactly one slide {region.slide}, found {names}.")
     file_id, size, md5 = (found[0].get(name) for name in ("file_id", "file_size", "md5sum"))
     if not (
@@ -148,7 +159,7 @@ def served_slide(web: Web, region: PublishedRegion) -> ServedSlide:
     about = web.json(url)
     mm = about.get("mm_x") if isinstance(about, dict) else None
     if not isinstance(mm, float) or not math.isfinite(mm) or not 0.00005 <= mm <= 0.005:
-        raise InputError(f"{url}: says of {region.slide} no um per pixel that can be used (mm_x {mm!r}).")
+        raise InputError(f"{url}: says of {region.slide} no um per pixel that can be used (mm_x {str(mm)[:80]}).")
     return ServedSlide(item, 1000 * mm)
 
 

@@ -1,10 +1,11 @@
 import csv
+import re
 import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from bcss_stand_in import SLIDE_MPP, StandIn, picture, png
+from bcss_stand_in import SLIDE_MPP, Handler, StandIn, picture, png
 from PIL import Image
 from skimage.transform import resize
 
@@ -216,6 +217,25 @@ def test_without_a_network_one_line_names_the_host(world, monkeypatch):
     with refused("127.0.0.1:9/files: cannot be reached", "https_proxy", "by hand", "--source"):
         plan_fetch(world.folder)
     assert not world.folder.exists()
+
+
+@pytest.mark.parametrize("address", ["http://[", "ftp://there", "there", "https://"])
+def test_an_environment_that_names_no_server_is_refused(world, monkeypatch, address):
+    monkeypatch.setenv("LIGHTMUSEG_GDC", address)
+    with refused(f"LIGHTMUSEG_GDC={re.escape(address)}: is no address", "https://api.gdc"):
+        plan_fetch(world.folder, regions_from="gdc")
+
+
+def test_what_a_server_says_is_not_repeated_at_length(world, monkeypatch):
+    name = world.servers.names["5bbdee000000000000000000"]
+    for number in range(50):
+        world.servers.add_file(f"{name[:23]}.{number}{'x' * 200}.svs", b"")
+    world.servers.files = dict(list(world.servers.files.items())[1:])
+    monkeypatch.setattr(Handler, "tiles", lambda self, item, **_: self.json({"mm_x": "9" * 100_000}))
+    for way, words in (("gdc", "not exactly one slide"), ("dsa", "mm_x 999")):
+        with refused("1 of 1 regions", words) as caught:
+            fetched(world, regions_from=way, limit=1)
+        assert len(str(caught.value)) < 1500
 
 
 def test_a_region_that_fails_keeps_no_other_from_being_fetched(world):
