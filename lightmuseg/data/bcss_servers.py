@@ -36,8 +36,6 @@ FIGSHARE = "LIGHTMUSEG_FIGSHARE", "https://ndownloader.figshare.com"
 # BCSS's largest mask has 126 million pixels, and its largest picture 88 million.
 MOST_MASK_BYTES, MOST_PICTURE_BYTES = 100_000_000, 400_000_000
 MOST_SLIDE_BYTES = 20_000_000_000
-# A mask may differ so much from its region in the ratio of its sides, which are whole pixels.
-SHAPE_TOLERANCE = 0.005
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,7 @@ def read_published_mask(web: Web, region: PublishedRegion) -> np.ndarray:
     url = f"{address(FIGSHARE)}/files/{region.mask}"
 
     def checked(size: tuple[int, int]) -> None:
-        shape = (size[0] / region.width0) / (size[1] / region.height0)
-        if abs(shape - 1) > SHAPE_TOLERANCE or size[0] > region.width0 + 1:
+        if not region.has_shape_of(size) or size[0] > region.width0 + 1:
             raise InputError(f"has {size[0]} x {size[1]} pixels, its region {region.width0} x {region.height0}.")
 
     codes = _pixels(web.content(url, MOST_MASK_BYTES), as_codes, checked, f"{url}, the mask of {region.name}")

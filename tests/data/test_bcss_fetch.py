@@ -153,6 +153,24 @@ def test_to_a_mask_that_somebody_put_there_only_the_picture_is_fetched(world):
     assert world.servers.counted("/store/13000000") == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "size", "words"),
+    [
+        ("masks", (420, 360), "has 420 x 360 pixels, its picture 350 x 300; move it away"),
+        ("masks", (350, 200), "has 350 x 200 pixels, its picture 350 x 300; move it away"),
+        ("rgbs", (350, 200), "has 350 x 200 pixels, its region 420 x 360 at level 0, of another shape; move it away"),
+    ],
+)
+def test_a_file_that_somebody_put_there_is_not_stretched(world, kind, size, words):
+    path = world.folder / names(kind)[0]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(png(codes(*size, 9) if kind == "masks" else picture(*size, 9)))
+    own = path.read_bytes()
+    with refused(re.escape(str(path)), words):
+        fetched(world, limit=1)
+    assert path.read_bytes() == own
+
+
 def test_the_first_regions_and_those_of_patients_can_be_had_alone(world):
     fetched(world, limit=1)
     assert files(world.folder) == complete(["TCGA-A1-AAAA-DX1"])
