@@ -98,7 +98,7 @@ def parse_classes(text: str) -> dict[str, tuple[int, ...]]:
     classes: dict[str, tuple[int, ...]] = {}
     for pair in filter(str.strip, text.split(",")):
         own, equals, known = (part.strip() for part in pair.rpartition("="))
-        if not (equals and own and known) or own in classes:
+        if not (equals and own and known) or _plain(own) in map(_plain, classes):
             raise InputError(f"--classes {pair.strip()[:80]!r}: give each name once, as 'my name=stroma' with commas.")
         code = codes_of([known], {}, "--classes")[known]
         classes[own] = () if code is None else (code,)

@@ -162,7 +162,7 @@ def regions_on(annotated: AnnotatedSlide, reading: Reading, tile_size: int) -> t
         if unknown := unknown_among({class_name for class_name, _ in annotations}, classes):
             return [], unknown
         if others:
-            notes.append(f"what has no area is left out: {counted(others)}.")
+            notes.append(f"what is no polygon is left out: {counted(others)}.")
     with _opened(annotated.slide, reading.slide_mpp) as reader:
         view = ModelView(reader, reading.mpp)
         area = _truth(annotated, reading, _size0(reader)).area
