@@ -10,7 +10,7 @@ from typing import Any
 from lightmuseg.errors import InputError
 from lightmuseg.wsi.tiff import checked_mpp
 
-from .annotated_slides import find_annotated
+from .annotated_slides import AnnotatedSlide, find_annotated
 from .bcss import MASK_CODINGS, find_regions
 from .bcss_wsss import PATCH_SIZE, PSEUDO_LABELS, find_patches
 from .class_names import codes_of
@@ -130,7 +130,9 @@ def prepare_annotations(
     tile_mpp = checked_mpp(output, _model_mpp() if tile_mpp is None else tile_mpp, "--tile_mpp")
     names = {name: tuple(codes) for name, codes in (classes or {}).items()}
     reading = Reading(tile_mpp, mpp, tuple(names.items()), unannotated, mask_coding)
-    cut = _annotated_regions(slides, annotations, patients, reading, tile_size, progress)
+    # what an earlier call wrote below the slides are none
+    found = find_annotated(slides, annotations, patients, skipped=output)
+    cut = _annotated_regions(found, annotations, reading, tile_size, progress)
     split, used = plan_split((region.patient for region in cut), **split_options)
     options = {
         "dataset": "annotations",
@@ -159,10 +161,9 @@ def _model_mpp() -> float:
 
 
 def _annotated_regions(
-    slides: Path, annotations: Path, patients: Path | None, reading: Reading, tile_size: int, progress: Progress | None
+    found: Sequence[AnnotatedSlide], annotations: Path, reading: Reading, tile_size: int, progress: Progress | None
 ) -> list[SlideRegion]:
     """What is annotated on the slides, whose classes are all known."""
-    found = find_annotated(slides, annotations, patients)
     regions_of = partial(regions_on, reading=reading, tile_size=tile_size)
     regions, unknown = zip(*each(regions_of, found, "reading annotations", progress))
     codes_of(set().union(*unknown), dict(reading.classes), str(annotations), UNKNOWN_REMEDY)

@@ -192,6 +192,16 @@ def test_second_run_changes_nothing_and_others_are_refused(folders, snapshot):
     assert snapshot(folders.output) == before
 
 
+def test_dataset_may_lie_in_the_folder_of_its_slides(folders, snapshot):
+    folders = Folders(folders.slides, folders.slides, folders.slides / "dataset")
+    for slide in [*folders.slides.iterdir()]:
+        write_annotation(folders.slides / f"{slide.stem}.xml", [Annotation("tumor", box(80, 60, 200, 150))])
+    manifest = prepare(folders)
+    before = snapshot(folders.output)
+    assert prepare(folders)["tiles"] == manifest["tiles"]
+    assert snapshot(folders.output) == before
+
+
 def test_slides_of_a_patient_are_in_one_split(folders, tmp_path):
     write_all(folders, ".geojson", lambda _: [Annotation("tumor", box(80, 60, 200, 150))])
     (tmp_path / "p.csv").write_text("slide,patient\nTCGA-A1-AAAA-DX1,one\nTCGA-B2-BBBB-DX1.tif,one\n")
