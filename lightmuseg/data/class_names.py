@@ -71,6 +71,17 @@ def unknown_among(class_names: Iterable[str], classes: Mapping[str, Sequence[int
     return {class_name for class_name in class_names if _code_of(class_name, classes) == _NO_CODE}
 
 
+def unused_of(classes: Iterable[str], class_names: Iterable[str]) -> list[str]:
+    """Those names of one's own by which no object is called.
+
+    >>> unused_of(["Tumr", "Bed", "unclassified"], ["Tumor", "bed: old", ""])
+    ['Tumr']
+    """
+    names = {_plain(class_name or UNCLASSIFIED) for class_name in class_names}
+    names |= {name.partition(":")[0].strip() for name in names}
+    return [own for own in classes if _plain(own) not in names]
+
+
 def _code_of(class_name: str, classes: Mapping[str, Sequence[int]]) -> int:
     codes = _KNOWN | {_plain(own): (of_class[0] if of_class else _REGION_CODE) for own, of_class in classes.items()}
     plain = _plain(class_name or UNCLASSIFIED)
