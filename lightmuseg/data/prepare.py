@@ -135,7 +135,6 @@ def prepare_annotations(
     tile_mpp = _model_mpp() if tile_mpp is None else tile_mpp
     reading = Reading(tile_mpp, mpp, tuple(names.items()), unannotated, mask_coding)
     _check_reading(reading, slides, output)
-    # what an earlier call wrote below the slides are none
     found = find_annotated(slides, annotations, patients, skipped=output)
     cut = _annotated_regions(found, annotations, reading, tile_size, progress)
     split, used = plan_split((region.patient for region in cut), **split_options)
