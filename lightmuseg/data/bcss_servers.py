@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from lightmuseg.errors import InputError
-from lightmuseg.wsi.images import as_codes, as_rgb
+from lightmuseg.wsi.images import UNREADABLE, as_codes, as_rgb
 
 from .bcss import CODES
 from .bcss_regions import REGION_MPP, PublishedRegion
@@ -212,5 +212,5 @@ def _pixels(
             return np.asarray(convert(image))
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{name}: is no PNG that can be read ({error}).") from error
