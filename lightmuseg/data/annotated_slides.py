@@ -183,8 +183,9 @@ def _read_patients(path: Path) -> dict[str, str]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: is no table ({first_line(error)}); export it again as CSV.") from error
     columns = [name.casefold() for name in rows[0]] if rows else []
-    if not {"slide", "patient"} <= set(columns):
-        raise InputError(f"{path}: needs the columns slide and patient, has {', '.join(columns)[:200] or 'none'}.")
+    if not columns.count("slide") == columns.count("patient") == 1:
+        found_columns = ", ".join(columns)[:200] or "none"
+        raise InputError(f"{path}: needs the columns slide and patient, has {found_columns}; name each once.")
     found: dict[str, str] = {}
     for number, row in enumerate(rows[1:], start=2):
         cells = dict(zip(columns, row))

@@ -160,6 +160,7 @@ def test_table_says_the_patients(table, folder, tmp_path):
         ("slide,patient\na.svs,\n", "line 2: lacks"),
         ("name,patient\na,b\n", "needs the columns slide and patient, has name, patient"),
         ("", "has none"),
+        ("slide,patient,Patient\na,1,2\nb,1,3", "has slide, patient, patient; name each once"),
         ('slide,patient\n"a', "lacks"),
         ("slide,patient\n" + "a" * 200_000 + ",b", "is no table"),
     ],
