@@ -107,8 +107,7 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
     path = Path(path)
     make_folder(path.parent)
     remove_left_over(path.parent)
-    # containers on several machines may all be process 1
-    temporary = path.with_name(f".{os.getpid()}-{machine_id()}{uuid.uuid4().hex[:8]}.partial.{path.name}")
+    temporary = _temporary(path)
     try:
         write(temporary)
         show(temporary, path)
@@ -118,6 +117,11 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    # containers on several machines may all be process 1
+    return path.with_name(f".{os.getpid()}-{machine_id()}{uuid.uuid4().hex[:8]}.partial.{path.name}")
 
 
 def make_folder(path: Path) -> None:
@@ -130,7 +134,7 @@ def make_folder(path: Path) -> None:
 
 
 def remove_left_over(folder: Path) -> None:
-    """Remove the temporary files of :func:`write_whole` in a folder whose processes died; once in a process.
+    """Remove what :func:`write_whole` and :func:`whole_folder` left in a folder where they died; once in a process.
 
     Those of processes that live are left, and those of other machines for LEFT_OVER_S.
     """
@@ -145,7 +149,7 @@ def remove_left_over(folder: Path) -> None:
                 continue
             is_own_machine, age_s = found[2] == machine_id(), time.time() - entry.stat(follow_symlinks=False).st_mtime
             if _is_gone(int(found[1])) if is_own_machine else age_s > LEFT_OVER_S:
-                Path(entry).unlink()
+                shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else Path(entry).unlink()
 
 
 def _is_gone(process: int) -> bool:
@@ -186,15 +190,22 @@ def read_at(descriptor: int, count: int, offset: int) -> bytes:
 def whole_folder(folder: Path, needed_bytes: int) -> Iterator[Path]:
     """A folder beside ``folder`` to write into, which becomes ``folder`` when the block ends without an error.
 
+    Of two processes that write the same at once each has one of its own, and the first to end is the one that counts.
+
     Raises:
-        InputError: where it cannot be made, or ``needed_bytes`` do not fit.
+        InputError: where it cannot be made, ``needed_bytes`` do not fit, or another process was faster.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    remove_left_over(folder.parent)
+    partial = _temporary(folder)
     try:
         require_space(partial, needed_bytes)
         yield partial
-        show(partial, folder)
+        try:
+            show(partial, folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise InputError(f"{folder}: another process wrote it meanwhile; see whether it is right.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

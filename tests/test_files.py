@@ -40,6 +40,34 @@ def test_no_folder_is_seen_before_all_in_it_is_on_the_disk(tmp_path, renames):
     assert len(list((tmp_path / "dataset" / "images").iterdir())) == 20
 
 
+def test_processes_that_write_a_folder_at_once_do_not_mix(tmp_path):
+    def write_slowly():
+        with whole_folder(tmp_path / "dataset", 1000) as slow:
+            (slow / "a").touch()
+            with whole_folder(tmp_path / "dataset", 1000) as fast:
+                (fast / "b").touch()
+            (slow / "c").touch()
+
+    with pytest.raises(InputError, match="dataset: another process wrote it"):
+        write_slowly()
+    assert [path.name for path in (tmp_path / "dataset").iterdir()] == ["b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
+
+
+def test_what_a_killed_process_wrote_is_no_part_of_the_next_folder(tmp_path):
+    kill = (
+        "import os; from lightmuseg.files import *; folder = whole_folder(Path('dataset'), 9); "
+        "folder.__enter__().joinpath('a').touch(); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", kill], cwd=tmp_path, check=False).returncode == 9
+    assert not (tmp_path / "dataset").exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    with whole_folder(tmp_path / "dataset", 1000) as folder:
+        (folder / "b").touch()
+    assert [path.name for path in (tmp_path / "dataset").iterdir()] == ["b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
+
+
 def test_what_the_disk_does_not_take_is_not_seen(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(b"old")
 

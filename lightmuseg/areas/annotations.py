@@ -125,8 +125,7 @@ def _of_dsa(element: dict[str, Any], name: str, others: Counter[str]) -> Iterato
     """The polygon of a DSA's element, where it has an area.
 
     References:
-        https://girder.github.io/large_image/girder_annotation_config_options.html, whose rectangles are turned as
-        HistomicsTK's ``rotate_point_list`` turns them.
+        https://girder.github.io/large_image/girder_annotation_config_options.html
     """
     label, kind = element.get("label"), element.get("type")
     class_name = _group(element.get("group"), label.get("value") if isinstance(label, dict) else None)
@@ -134,21 +133,38 @@ def _of_dsa(element: dict[str, Any], name: str, others: Counter[str]) -> Iterato
         holes = element.get("holes") or []
         rings = [ring_of(ring, name) for ring in (element.get("points"), *(holes if isinstance(holes, list) else [0]))]
         yield Annotation(class_name, shapely.Polygon(rings[0], rings[1:]))
-    elif kind == "rectangle":
-        try:
-            x, y = (float(number) for number in element["center"][:2])
-            width, height, turn = (float(element.get(side, 0)) for side in ("width", "height", "rotation"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{name}: holds a rectangle without center, width and height; export it again.") from error
-        corners = ring_of([[x + i * width / 2, y + j * height / 2] for i, j in _CORNERS], name)
-        if not math.isfinite(turn):
-            raise InputError(f"{name}: holds a rectangle turned by {turn}; export it again.")
-        yield Annotation(class_name, affinity.rotate(shapely.Polygon(corners), turn, (x, y), use_radians=True))
+    elif str(kind) in _SIDES:
+        yield Annotation(class_name, _around_centre(element, name))
     else:
         others["open polyline" if kind == "polyline" else str(kind)[:40]] += 1
 
 
+def _around_centre(element: dict[str, Any], name: str) -> shapely.Polygon:
+    """A DSA's rectangle, ellipse or circle, turned as HistomicsTK's ``rotate_point_list`` turns rectangles."""
+    kind = element["type"]
+    try:
+        x, y = (float(number) for number in element["center"][:2])
+        half_width, half_height = (float(element.get(side, 0)) * share for side, share in _SIDES[kind])
+        turn = float(element.get("rotation", 0))
+    except (KeyError, TypeError, ValueError) as error:
+        sides = " and ".join(dict(_SIDES[kind]))
+        raise InputError(f"{name}: holds a {kind} without center, {sides}; export it again.") from error
+    corners = ring_of([[x + i * half_width, y + j * half_height] for i, j in _CORNERS], name)
+    if not math.isfinite(turn):
+        raise InputError(f"{name}: holds a {kind} turned by {turn}; export it again.")
+    shape = shapely.Polygon(corners)
+    if kind != "rectangle":
+        shape = affinity.scale(shapely.Point(x, y).buffer(1, quad_segs=32), half_width, half_height)
+    return affinity.rotate(shape, turn, (x, y), use_radians=True)
+
+
 _CORNERS = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+# the sides of what a DSA draws around a centre, and which share of them lies at each side of it
+_SIDES = {
+    "rectangle": (("width", 0.5), ("height", 0.5)),
+    "ellipse": (("width", 0.5), ("height", 0.5)),
+    "circle": (("radius", 1.0), ("radius", 1.0)),
+}
 
 
 def write_asap(path: Path, annotations: Iterable[Annotation], class_names: Sequence[str], title: str) -> None:

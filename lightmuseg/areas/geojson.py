@@ -120,18 +120,19 @@ def _is_hidden(entry: str) -> bool:
 
 
 def _class_of(feature: dict[str, Any]) -> str:
-    """The name of the class that QuPath gave an object; of one derived from others that of the first; "" for none.
+    """The name of the class that QuPath gave an object, of one derived from others as QuPath writes it; "" for none.
 
     >>> _class_of({"properties": {"classification": {"name": "Tumor"}}})
     'Tumor'
     >>> _class_of({"properties": {"classification": {"names": ["Ignore*", "Fold"]}}})
-    'Ignore*'
+    'Ignore*: Fold'
     """
     properties = feature.get("properties")
     kind = properties.get("classification") if isinstance(properties, dict) else None
     if isinstance(kind, dict):
         names = kind.get("names")
-        kind = kind.get("name") or (names[0] if isinstance(names, list) and names else None)
+        names = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+        kind = kind.get("name") or ": ".join(names)
     return kind if isinstance(kind, str) else ""
 
 

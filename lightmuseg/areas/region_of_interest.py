@@ -114,7 +114,9 @@ def _of_geojson(path: Path, name: str, slide: shapely.Polygon, warnings: list[st
     if others.total():
         warnings.append(f"what has no area was left out of it: {counted(others)}.")
     holes, areas, starred = [], [], set()
-    for (class_name, _), shape in zip(drawn, shapes):
+    for (class_names, _), shape in zip(drawn, shapes):
+        # of a class derived from others the first
+        class_name = class_names.partition(":")[0].strip()
         if class_name.replace(" ", "").casefold() == HOLE.casefold():
             holes.append(shape)
             continue

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ MASKS = (".png", ".tif", ".tiff")
 MASK_MARK = "_mask"
 # of a table of patients
 MAX_BYTES = 50_000_000
-_BARCODE = re.compile(r"TCGA-\w\w-\w{4}")
+_BARCODE = re.compile(r"TCGA-\w\w-\w{4}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class AnnotatedSlide:
     annotation: Path
 
 
-def find_annotated(slides: Path, annotations: Path, patients: Path | None = None) -> list[AnnotatedSlide]:
+def find_annotated(
+    slides: Path, annotations: Path, patients: Path | None = None, skipped: Path | None = None
+) -> list[AnnotatedSlide]:
     """The slides of a folder that have an annotation, by name; the others are reported in a warning.
 
     The annotation of ``slide.svs`` is ``slide.geojson``, ``slide.svs.geojson``, ``slide.json``, ``slide.xml``, or a
@@ -47,6 +50,7 @@ def find_annotated(slides: Path, annotations: Path, patients: Path | None = None
         slides: folder of slides or pictures, at any depth.
         annotations: folder of annotations, at any depth; may be the same.
         patients: a table with the columns slide and patient.
+        skipped: a folder below them that is not looked into.
 
     Raises:
         InputError: where a folder or table cannot be used, nothing fits, or more than one file does.
@@ -54,9 +58,9 @@ def find_annotated(slides: Path, annotations: Path, patients: Path | None = None
     for folder, option in ((slides, "--slides"), (annotations, "--annotations")):
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; name it with {option}.")
-    files = _files_of(annotations)
+    files = _files_of(annotations, skipped)
     slide_of: dict[str, Path] = {}
-    for path in _without_masks(sorted(find_slides(slides, pictures=True, unseen=_refuse))):
+    for path in _without_masks(sorted(find_slides(slides, skipped, pictures=True, unseen=_refuse))):
         name = _name_of(path)
         if name in slide_of:
             raise InputError(
@@ -74,8 +78,8 @@ def find_annotated(slides: Path, annotations: Path, patients: Path | None = None
             f"{first}.xml, {first}.json or {first}_mask.png."
         )
     _say(f"{slides}: without an annotation and left out", [slide_of[name].name for name in slide_of.keys() - found])
-    used = {path.absolute() for path in (*found.values(), *slide_of.values())}
-    others = [path.name for paths in files.values() for path in paths if path.absolute() not in used]
+    used = {path.resolve() for path in (*found.values(), *slide_of.values())}
+    others = [path.name for paths in files.values() for path in paths if path.resolve() not in used]
     _say(f"{annotations}: of no slide and left out", others)
     patient_of = _patients_of(found, slide_of, patients)
     return [AnnotatedSlide(name, patient_of[name], slide_of[name], path) for name, path in sorted(found.items())]
@@ -91,15 +95,24 @@ def _refuse(_: Path, line: str) -> None:
     raise InputError(line)
 
 
-def _files_of(folder: Path) -> dict[str, list[Path]]:
-    """What may be annotations, by name without ending."""
+def _refuse_folder(error: OSError) -> None:
+    raise error
+
+
+def _files_of(folder: Path, skipped: Path | None) -> dict[str, list[Path]]:
+    """What may be annotations, by name without ending; links to folders are followed, into each folder once."""
     found: dict[str, list[Path]] = {}
-    for inner, folders, names in os.walk(folder):
+    seen = {skipped.resolve()} - {folder.resolve()} if skipped is not None else set()
+    for inner, folders, names in os.walk(folder, onerror=_refuse_folder, followlinks=True):
+        if (place := Path(inner).resolve()) in seen:
+            folders.clear()
+            continue
+        seen.add(place)
         folders[:] = sorted(name for name in folders if name[0] != ".")
         for path in (Path(inner, name) for name in sorted(names) if name[0] != "."):
             # no pipes, which might never end
             if path.suffix.lower() in (*POLYGONS, *MASKS) and path.is_file():
-                found.setdefault(path.stem, []).append(path)
+                found.setdefault(_composed(path.stem), []).append(path)
     return found
 
 
@@ -108,8 +121,8 @@ def _without_masks(slides: Sequence[Path]) -> Iterator[Path]:
     names = {_name_of(path) for path in slides}
     others = {_name_of(path) for path in slides if path.suffix.lower() not in PICTURES}
     for path in slides:
-        mask_of = path.stem.removesuffix(MASK_MARK)
-        is_mask = mask_of != path.stem and mask_of in names and path.suffix.lower() in MASKS
+        mask_of = _composed(path.stem).removesuffix(MASK_MARK)
+        is_mask = mask_of != _composed(path.stem) and mask_of in names and path.suffix.lower() in MASKS
         is_beside = path.suffix.lower() in PICTURES and _name_of(path) in others
         if not (is_mask or is_beside):
             yield path
@@ -118,12 +131,17 @@ def _without_masks(slides: Sequence[Path]) -> Iterator[Path]:
 def _name_of(slide: Path) -> str:
     """A slide's name without its ending; a folder's name has none."""
     name = slide.name if slide.is_dir() else slide.stem
-    return name.removesuffix(".ome")
+    return _composed(name.removesuffix(".ome"))
+
+
+def _composed(name: str) -> str:
+    """A name as most systems write it: macOS may write an umlaut as two characters, and it is the same name."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _annotation_of(name: str, slide: Path, files: Mapping[str, Sequence[Path]]) -> Path | None:
-    stems = dict.fromkeys((name, slide.name, slide.stem, f"{name}{MASK_MARK}"))
-    found = [path for stem in stems for path in files.get(stem, ()) if path.absolute() != slide.absolute()]
+    stems = dict.fromkeys((name, _composed(slide.name), _composed(slide.stem), f"{name}{MASK_MARK}"))
+    found = [path for stem in stems for path in files.get(stem, ()) if path.resolve() != slide.resolve()]
     if len(found) > 1:
         names = ", ".join(str(path) for path in found[:3])
         raise InputError(f"{slide}: has {len(found)} annotations ({names}); take all but one away.")
@@ -132,11 +150,17 @@ def _annotation_of(name: str, slide: Path, files: Mapping[str, Sequence[Path]]) 
 
 def _patients_of(names: Mapping[str, Path], slide_of: Mapping[str, Path], table: Path | None) -> dict[str, str]:
     if table is None:
-        return {name: barcode[0] if (barcode := _BARCODE.match(name)) else name for name in names}
+        barcodes = {name: barcode[0].upper() for name in names if (barcode := _BARCODE.match(name))}
+        if len(names) - len(barcodes) > 1:
+            logger.warning(
+                f"{len(names) - len(barcodes)} slides are taken for as many patients; where several are of one, say so "
+                "with --patients, or a patient may be in two splits."
+            )
+        return {name: barcodes.get(name, name) for name in names}
     said = _read_patients(table)
     found = {}
     for name in names:
-        spellings = (slide_of[name].name, name)
+        spellings = (_composed(slide_of[name].name), name)
         patients = {said[spelling] for spelling in spellings if spelling in said}
         if len(patients) != 1:
             what = "names two patients of" if patients else "does not name the patient of"
@@ -159,15 +183,16 @@ def _read_patients(path: Path) -> dict[str, str]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: is no table ({first_line(error)}); export it again as CSV.") from error
     columns = [name.casefold() for name in rows[0]] if rows else []
-    if not {"slide", "patient"} <= set(columns):
-        raise InputError(f"{path}: needs the columns slide and patient, has {', '.join(columns)[:200] or 'none'}.")
+    if not columns.count("slide") == columns.count("patient") == 1:
+        found_columns = ", ".join(columns)[:200] or "none"
+        raise InputError(f"{path}: needs the columns slide and patient, has {found_columns}; name each once.")
     found: dict[str, str] = {}
     for number, row in enumerate(rows[1:], start=2):
         cells = dict(zip(columns, row))
         slide, patient = (cells.get(name, "") for name in ("slide", "patient"))
         if not any(row):
             continue
-        slide = slide.replace("\\", "/").rpartition("/")[2]
+        slide = _composed(slide.replace("\\", "/").rpartition("/")[2])
         if not (slide and patient):
             raise InputError(f"{path}, line {number}: lacks the slide or the patient; fill it in, or delete the line.")
         if found.setdefault(slide, patient) != patient:

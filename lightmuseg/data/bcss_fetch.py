@@ -16,7 +16,7 @@ from PIL import Image
 from lightmuseg.errors import InputError
 from lightmuseg.files import make_folder, write_whole
 from lightmuseg.lock import locked
-from lightmuseg.wsi.images import image_size, read_codes
+from lightmuseg.wsi.images import image_size
 from lightmuseg.wsi.model_view import read_box
 from lightmuseg.wsi.readers import open_slide
 
@@ -31,7 +31,8 @@ def fetch(plan: FetchPlan, progress: Progress | None = None) -> None:
     """Fetch what a plan of :func:`.bcss_plan.plan_fetch` says.
 
     A region that fails keeps no other from being fetched. Its picture appears whole, and then its mask, in the size of
-    the picture. Called again after an interruption it goes on, also within a slide.
+    the picture; of the two one that is there already stays as it is. Called again after an interruption it goes on,
+    also within a slide.
 
     Args:
         plan: of the folder as it is now.
@@ -66,15 +67,30 @@ def fetch(plan: FetchPlan, progress: Progress | None = None) -> None:
 
 def _fetch_region(web: Web, plan: FetchPlan, region: PublishedRegion, tally: _Tally) -> None:
     picture, mask = plan.picture(region), plan.mask(region)
-    codes = read_codes(mask) if mask.is_file() else read_published_mask(web, region)
-    if not picture.is_file():
+    # a picture or a mask that is there may be the user's, and is not changed
+    codes = None if mask.is_file() else read_published_mask(web, region)
+    if picture.is_file():
+        width, height = image_size(picture)
+        if not region.has_shape_of((width, height)):
+            raise InputError(
+                f"{picture}: has {width} x {height} pixels, its region {region.width0} x {region.height0} at level 0, "
+                "of another shape; move it away, and it is fetched."
+            )
+    else:
         if region.name in plan.served:
             pixels = _served_pixels(web, plan, region, tally)
         else:
             pixels = _pixels_of_slide(web, plan, region, tally)
         write_whole(picture, lambda path: Image.fromarray(pixels).save(path))
-    resized = Image.fromarray(codes).resize(image_size(picture), Image.Resampling.NEAREST)
-    write_whole(mask, lambda path: resized.save(path))
+    size = image_size(picture)
+    if codes is not None:
+        resized = Image.fromarray(codes).resize(size, Image.Resampling.NEAREST)
+        write_whole(mask, lambda path: resized.save(path))
+    elif image_size(mask) != size:
+        raise InputError(
+            f"{mask}: has {' x '.join(map(str, image_size(mask)))} pixels, its picture {size[0]} x {size[1]}; move it "
+            "away, and it is fetched."
+        )
 
 
 def _served_pixels(web: Web, plan: FetchPlan, region: PublishedRegion, tally: _Tally) -> np.ndarray:

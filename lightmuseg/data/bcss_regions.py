@@ -14,6 +14,8 @@ from .bcss import rendered_mpp
 # What BCSS's names say, and what its regions truly have.
 NOMINAL_MPP = 0.25
 REGION_MPP = rendered_mpp(NOMINAL_MPP)
+# A file may differ so much from its region in the ratio of its sides, which are whole pixels.
+SHAPE_TOLERANCE = 0.005
 # meta/roiBounds.csv and meta/slide_magnifications.csv of https://github.com/PathologyDataScience/BCSS (CC0) as one.
 TABLE = Path(__file__).with_suffix(".csv")
 
@@ -45,6 +47,10 @@ class PublishedRegion:
     def file_name(self) -> str:
         """Of its picture and of its mask, as in the published folder."""
         return f"{self.name}_xmin{self.x0}_ymin{self.y0}_MPP-{NOMINAL_MPP:.4f}.png"
+
+    def has_shape_of(self, size: tuple[int, int]) -> bool:
+        """Whether a picture or mask of ``size`` (width, height) can show it, and no part of it."""
+        return abs((size[0] / self.width0) / (size[1] / self.height0) - 1) <= SHAPE_TOLERANCE
 
     def size_at(self, mpp: float) -> tuple[int, int]:
         """Width and height of its picture, of a slide with ``mpp`` um/px at level 0.

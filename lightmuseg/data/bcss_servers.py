@@ -17,13 +17,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import numpy as np
 from PIL import Image
 
 from lightmuseg.errors import InputError
-from lightmuseg.wsi.images import as_codes, as_rgb
+from lightmuseg.wsi.images import UNREADABLE, as_codes, as_rgb
 
 from .bcss import CODES
 from .bcss_regions import REGION_MPP, PublishedRegion
@@ -36,8 +36,6 @@ FIGSHARE = "LIGHTMUSEG_FIGSHARE", "https://ndownloader.figshare.com"
 # BCSS's largest mask has 126 million pixels, and its largest picture 88 million.
 MOST_MASK_BYTES, MOST_PICTURE_BYTES = 100_000_000, 400_000_000
 MOST_SLIDE_BYTES = 20_000_000_000
-# A mask may differ so much from its region in the ratio of its sides, which are whole pixels.
-SHAPE_TOLERANCE = 0.005
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,19 @@ class ServedSlide:
 
 
 def address(server: tuple[str, str]) -> str:
-    """Of one of the servers above, without a slash at its end."""
-    return (os.environ.get(server[0]) or server[1]).rstrip("/")
+    """Of one of the servers above, without a slash at its end.
+
+    Raises:
+        InputError: where the environment names what is none.
+    """
+    url = os.environ.get(server[0]) or server[1]
+    try:
+        is_web = urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname
+    except ValueError:
+        is_web = False
+    if not is_web:
+        raise InputError(f"{server[0]}={url[:200]}: is no address of a web server; give one such as {server[1]}.")
+    return url.rstrip("/")
 
 
 def read_published_mask(web: Web, region: PublishedRegion) -> np.ndarray:
@@ -71,8 +80,7 @@ def read_published_mask(web: Web, region: PublishedRegion) -> np.ndarray:
     url = f"{address(FIGSHARE)}/files/{region.mask}"
 
     def checked(size: tuple[int, int]) -> None:
-        shape = (size[0] / region.width0) / (size[1] / region.height0)
-        if abs(shape - 1) > SHAPE_TOLERANCE or size[0] > region.width0 + 1:
+        if not region.has_shape_of(size) or size[0] > region.width0 + 1:
             raise InputError(f"has {size[0]} x {size[1]} pixels, its region {region.width0} x {region.height0}.")
 
     codes = _pixels(web.content(url, MOST_MASK_BYTES), as_codes, checked, f"{url}, the mask of {region.name}")
@@ -116,7 +124,7 @@ def _slide_among(hits: list[dict[str, Any]], region: PublishedRegion, url: str) 
     found = [hit for hit in hits if str(hit.get("file_name")).lower() == region.slide.lower()]
     found = found or [hit for hit in hits if str(hit.get("file_name")).startswith(f"{start}.")]
     if len(found) != 1:
-        names = ", ".join(sorted(str(hit["file_name"])[:100] for hit in found)) or "none"
+        names = ", ".join(sorted(str(hit["file_name"])[:100] for hit in found)[:3]) or "none"
         return InputError(f"{url}: has not exactly one slide {region.slide}, found {names}.")
     file_id, size, md5 = (found[0].get(name) for name in ("file_id", "file_size", "md5sum"))
     if not (
@@ -148,7 +156,7 @@ def served_slide(web: Web, region: PublishedRegion) -> ServedSlide:
     about = web.json(url)
     mm = about.get("mm_x") if isinstance(about, dict) else None
     if not isinstance(mm, float) or not math.isfinite(mm) or not 0.00005 <= mm <= 0.005:
-        raise InputError(f"{url}: says of {region.slide} no um per pixel that can be used (mm_x {mm!r}).")
+        raise InputError(f"{url}: says of {region.slide} no um per pixel that can be used (mm_x {str(mm)[:80]}).")
     return ServedSlide(item, 1000 * mm)
 
 
@@ -204,5 +212,5 @@ def _pixels(
             return np.asarray(convert(image))
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{name}: is no PNG that can be read ({error}).") from error

@@ -71,6 +71,17 @@ def unknown_among(class_names: Iterable[str], classes: Mapping[str, Sequence[int
     return {class_name for class_name in class_names if _code_of(class_name, classes) == _NO_CODE}
 
 
+def unused_of(classes: Iterable[str], class_names: Iterable[str]) -> list[str]:
+    """Those names of one's own by which no object is called.
+
+    >>> unused_of(["Tumr", "Bed", "unclassified"], ["Tumor", "bed: old", ""])
+    ['Tumr']
+    """
+    names = {_plain(class_name or UNCLASSIFIED) for class_name in class_names}
+    names |= {name.partition(":")[0].strip() for name in names}
+    return [own for own in classes if _plain(own) not in names]
+
+
 def _code_of(class_name: str, classes: Mapping[str, Sequence[int]]) -> int:
     codes = _KNOWN | {_plain(own): (of_class[0] if of_class else _REGION_CODE) for own, of_class in classes.items()}
     plain = _plain(class_name or UNCLASSIFIED)
@@ -98,7 +109,7 @@ def parse_classes(text: str) -> dict[str, tuple[int, ...]]:
     classes: dict[str, tuple[int, ...]] = {}
     for pair in filter(str.strip, text.split(",")):
         own, equals, known = (part.strip() for part in pair.rpartition("="))
-        if not (equals and own and known) or own in classes:
+        if not (equals and own and known) or _plain(own) in map(_plain, classes):
             raise InputError(f"--classes {pair.strip()[:80]!r}: give each name once, as 'my name=stroma' with commas.")
         code = codes_of([known], {}, "--classes")[known]
         classes[own] = () if code is None else (code,)

@@ -9,7 +9,8 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
@@ -125,8 +126,8 @@ class Web:
                         # 202 is what guards of servers say to those whom they take for robots
                         raise http.client.HTTPException(f"answers {answer.status} {answer.reason}")
                     self._take(answer, url, most_bytes, parts.append, received)
-                    stated = answer.headers.get("Content-Length", "")
-                    if stated.isdecimal() and int(stated) != sum(map(len, parts)):
+                    # of the length that was stated
+                    if answer.length:
                         raise ConnectionError("the connection broke off")
             except BaseException:
                 received(-sum(map(len, parts)))
@@ -167,7 +168,7 @@ class Web:
         if start > size:
             part.unlink()
             start = 0
-        with part.open("ab") as file:
+        with _naming(part), part.open("ab") as file:
             if start == size:
                 return
             with self._opened(url, {"Range": f"bytes={start}-"} if start else {}) as answer:
@@ -187,7 +188,7 @@ class Web:
     def _take(self, answer: Any, url: str, most_bytes: int, keep: Callable[[bytes], Any], received: Received) -> None:
         """Hand the parts of an answer on, as far as it is no larger than it may be."""
         left = most_bytes
-        while block := answer.read1(_BLOCK):
+        while block := _next_block(answer):
             left -= len(block)
             if left < 0:
                 raise NoAnswer(f"{_shown(url)}: sends more than {most_bytes} bytes.")
@@ -216,13 +217,19 @@ class Web:
             except urllib.error.HTTPError as error:
                 self._answered.add(host)
                 with error:
-                    reason, asked_pause = f"{error.code} {error.reason}", error.headers.get("Retry-After", "")
+                    # a server may write anything behind its number
+                    reason = " ".join(f"{error.code} {error.reason}".split())[:160]
+                    asked_pause = error.headers.get("Retry-After", "")
                 if error.code not in PASSING:
                     fault = NoAnswer(f"{_shown(url)}: answers {reason}.")
                     fault.status = error.code
                     raise fault from error
             except _FAULTS as error:
                 reason = str(getattr(error, "reason", None) or first_line(error))
+            except ValueError as error:
+                if isinstance(error, InputError):
+                    raise
+                raise NoAnswer(f"{_shown(url)}: leads to what is no address ({first_line(error)}).") from error
             failures = 1 if position is not None and position() > start else failures + 1
             if failures >= (TRIES if host in self._answered else FIRST_TRIES):
                 fault = NoAnswer(f"{_shown(url)}: cannot be reached ({reason}).")
@@ -233,6 +240,25 @@ class Web:
                 pause = min(max(pause, float(asked_pause)), LONGEST_PAUSE_S)
             if self.stopped.wait(pause):
                 raise NoAnswer(f"{_shown(url)}: was stopped.")
+
+
+def _next_block(answer: Any) -> bytes:
+    try:
+        return answer.read1(_BLOCK)
+    except OSError as error:
+        # a network that is gone is not always a ConnectionError, and passes as these do
+        raise ConnectionError(first_line(error)) from error
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an error of the disk name the file that was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and not isinstance(error, _FAULTS):
+            error.filename = str(path)
+        raise
 
 
 def size_of(path: Path) -> int:

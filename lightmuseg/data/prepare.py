@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,14 +11,19 @@ from typing import Any
 from lightmuseg.errors import InputError
 from lightmuseg.wsi.tiff import checked_mpp
 
-from .annotated_slides import find_annotated
+from .annotated_slides import AnnotatedSlide, find_annotated
 from .bcss import MASK_CODINGS, find_regions
 from .bcss_wsss import PATCH_SIZE, PSEUDO_LABELS, find_patches
-from .class_names import codes_of
+from .class_names import codes_of, unused_of
 from .parallel import Progress, each
 from .slide_regions import UNANNOTATED_IS, UNKNOWN_REMEDY, Reading, SlideRegion, regions_on
 from .split import plan_split
 from .tiles import TILE_ENDINGS, Cut, Tiling, write_dataset
+
+logger = logging.getLogger(__name__)
+
+# Pixels of the side of a tile; no network is trained on larger ones.
+MAX_TILE_SIZE = 16_384
 
 
 def prepare_bcss(
@@ -78,8 +84,8 @@ def _check_options(
 ) -> None:
     if mask_coding not in MASK_CODINGS:
         raise InputError(f"mask_coding={mask_coding!r} is not known; one of {', '.join(MASK_CODINGS)}.")
-    if tile_size < 32 or tile_size % 32:
-        raise InputError(f"tile_size={tile_size} must be a multiple of 32 pixels.")
+    if not 32 <= tile_size <= MAX_TILE_SIZE or tile_size % 32:
+        raise InputError(f"tile_size={tile_size} must be a multiple of 32 pixels, at most {MAX_TILE_SIZE}.")
     if not 0 <= min_annotated <= 1:
         raise InputError(f"min_annotated={min_annotated} must be a share between 0 and 1.")
     if not 0 <= overlap <= 0.9:
@@ -125,12 +131,12 @@ def prepare_annotations(
         InputError: for options or files that cannot be used.
     """
     _check_options(mask_coding, tile_size, overlap, min_annotated, tile_files, tuple(TILE_ENDINGS))
-    if unannotated not in UNANNOTATED_IS:
-        raise InputError(f"unannotated={unannotated!r} is not known; one of {', '.join(UNANNOTATED_IS)}.")
-    tile_mpp = checked_mpp(output, _model_mpp() if tile_mpp is None else tile_mpp, "--tile_mpp")
     names = {name: tuple(codes) for name, codes in (classes or {}).items()}
+    tile_mpp = _model_mpp() if tile_mpp is None else tile_mpp
     reading = Reading(tile_mpp, mpp, tuple(names.items()), unannotated, mask_coding)
-    cut = _annotated_regions(slides, annotations, patients, reading, tile_size, progress)
+    _check_reading(reading, slides, output)
+    found = find_annotated(slides, annotations, patients, skipped=output)
+    cut = _annotated_regions(found, annotations, reading, tile_size, progress)
     split, used = plan_split((region.patient for region in cut), **split_options)
     options = {
         "dataset": "annotations",
@@ -150,6 +156,14 @@ def prepare_annotations(
     return write_dataset(cuts, output, options, tiling, progress)
 
 
+def _check_reading(reading: Reading, slides: Path, output: Path) -> None:
+    if reading.unannotated not in UNANNOTATED_IS:
+        raise InputError(f"unannotated={reading.unannotated!r} is not known; one of {', '.join(UNANNOTATED_IS)}.")
+    checked_mpp(output, reading.mpp, "--tile_mpp")
+    if reading.slide_mpp is not None:
+        checked_mpp(slides, reading.slide_mpp, "--mpp")
+
+
 def _model_mpp() -> float:
     """um/px of the model that comes with the package."""
     # PyTorch takes seconds to import
@@ -159,13 +173,15 @@ def _model_mpp() -> float:
 
 
 def _annotated_regions(
-    slides: Path, annotations: Path, patients: Path | None, reading: Reading, tile_size: int, progress: Progress | None
+    found: Sequence[AnnotatedSlide], annotations: Path, reading: Reading, tile_size: int, progress: Progress | None
 ) -> list[SlideRegion]:
     """What is annotated on the slides, whose classes are all known."""
-    found = find_annotated(slides, annotations, patients)
     regions_of = partial(regions_on, reading=reading, tile_size=tile_size)
-    regions, unknown = zip(*each(regions_of, found, "reading annotations", progress))
-    codes_of(set().union(*unknown), dict(reading.classes), str(annotations), UNKNOWN_REMEDY)
+    regions, names_of = zip(*each(regions_of, found, "reading annotations", progress))
+    names, classes = set().union(*names_of), dict(reading.classes)
+    codes_of(names, classes, str(annotations), UNKNOWN_REMEDY)
+    if unused := unused_of(classes, names):
+        logger.warning(f"{annotations}: no object is of the class {', '.join(unused)[:200]} that --classes names.")
     if not any(regions):
         raise InputError(f"{annotations}: nothing is annotated on any slide; see the warnings above.")
     return [region for of_slide in regions for region in of_slide]

@@ -147,7 +147,7 @@ class SlideRegion:
 
 
 def regions_on(annotated: AnnotatedSlide, reading: Reading, tile_size: int) -> tuple[list[SlideRegion], set[str]]:
-    """The annotated regions of a slide, or names of classes that are not known.
+    """The annotated regions of a slide and the names of its classes; no regions where one of these is not known.
 
     A region lies around what is annotated, with a margin, and is at least a tile; none overlaps another, and a large
     one is divided.
@@ -156,13 +156,15 @@ def regions_on(annotated: AnnotatedSlide, reading: Reading, tile_size: int) -> t
         InputError: where the slide or the annotation cannot be read.
     """
     classes = dict(reading.classes)
+    names: set[str] = set()
     notes = []
     if not _is_mask(annotated):
         annotations, others = _annotations(annotated.annotation)
-        if unknown := unknown_among({class_name for class_name, _ in annotations}, classes):
-            return [], unknown
+        names = {class_name for class_name, _ in annotations}
+        if unknown_among(names, classes):
+            return [], names
         if others:
-            notes.append(f"what has no area is left out: {counted(others)}.")
+            notes.append(f"what is no polygon is left out: {counted(others)}.")
     with _opened(annotated.slide, reading.slide_mpp) as reader:
         view = ModelView(reader, reading.mpp)
         area = _truth(annotated, reading, _size0(reader)).area
@@ -171,6 +173,10 @@ def regions_on(annotated: AnnotatedSlide, reading: Reading, tile_size: int) -> t
             notes.append("holds no annotation.")
         if view.scale < 1 / SCALE_TOLERANCE:
             notes.append(f"its slide is of {reader.mpp:g} um/px, coarser than the tiles, and is enlarged.")
+        if reading.slide_mpp is not None and not math.isclose(reader.mpp, reading.slide_mpp, rel_tol=0.001):
+            notes.append(
+                f"its slide says that it is of {reader.mpp:g} um/px, and --mpp {reading.slide_mpp:g} is not used."
+            )
         for note in notes:
             logger.warning(f"{annotated.annotation}: {note}")
         identity = content_of(identity_of(annotated.slide))
@@ -179,7 +185,7 @@ def regions_on(annotated: AnnotatedSlide, reading: Reading, tile_size: int) -> t
             "image_places_sha256": identity["places_sha256"], "mask": annotated.annotation.name,
             "mask_sha256": sha256_of(annotated.annotation),
         }  # fmt: skip
-        return [SlideRegion(annotated, reading, box, reader.mpp, tuple(content.items())) for box in boxes], set()
+        return [SlideRegion(annotated, reading, box, reader.mpp, tuple(content.items())) for box in boxes], names
 
 
 def _boxes(

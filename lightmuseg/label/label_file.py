@@ -18,7 +18,7 @@ from lightmuseg.data.bcss import CODES
 from lightmuseg.data.class_names import codes_of
 from lightmuseg.data.ground_truth import OTHER, UNKNOWN, GroundTruth, drawn_on
 from lightmuseg.errors import InputError
-from lightmuseg.wsi.images import read_codes
+from lightmuseg.wsi.images import UNREADABLE, read_codes
 from lightmuseg.wsi.readers import SlideReader
 
 from .prediction import Box
@@ -82,13 +82,13 @@ def _bbox(value: Any, reader: SlideReader) -> shapely.Polygon:
 def _of_image(path: Path, name: str, size: tuple[int, int], classes: Mapping[str, Sequence[int]]) -> GroundTruth:
     try:
         with Image.open(path) as image:
-            if image.size != size:
-                raise InputError(
-                    f"{name}: is {image.size[0]} x {image.size[1]} pixels, the image {size[0]} x {size[1]}; label the "
-                    "image at its own size."
-                )
-    except (OSError, Image.DecompressionBombError) as error:
+            width, height = image.size
+    except UNREADABLE as error:
         raise InputError(f"{name}: cannot be read as an image; save it again as PNG.") from error
+    if (width, height) != size:
+        raise InputError(
+            f"{name}: is {width} x {height} pixels, the image {size[0]} x {size[1]}; label the image at its own size."
+        )
     indices = read_codes(path)
     table = np.full(256, CODES["exclude"], np.uint8)
     table[0], table[IGNORED] = OTHER, UNKNOWN

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from lightmuseg.errors import InputError
+from lightmuseg.errors import InputError, first_line
 
 from .jpeg import strict_jpeg_fault
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# what Pillow raises at broken files, the last at a part of a PNG that is empty
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, IndexError)
 
 
 class _Strictness:
@@ -75,9 +76,11 @@ def _opened(path: str | Path, convert):
         raise
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file.") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: has too many pixels ({first_line(error)}); make it smaller.") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: not an image file that can be read; give a PNG, JPEG or TIFF.") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read whole ({error}); copy or export it again.") from error
 
 
@@ -141,7 +144,7 @@ def _load(image: Image.Image, name: str) -> None:
                 raise ValueError(fault)
         with _strictness:
             image.load()
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InputError(f"{name}: cannot be read whole ({error}); copy or export it again.") from error
 
 

@@ -97,10 +97,27 @@ def test_dsas_rectangle_is_turned_around_its_centre(tmp_path):
     assert same(polygon, shapely.Polygon(corners))
 
 
+def test_dsas_ellipse_and_circle_are_round(tmp_path):
+    ellipse = {"type": "ellipse", "center": [100, 50, 0], "width": 40, "height": 20, "rotation": math.pi / 2}
+    circle = {"type": "circle", "center": [30, 40, 0], "radius": 8, "group": "tumor"}
+    ((_, first), (name, second)), others = read(tmp_path / "a.json", {"elements": [ellipse, circle]})
+    assert (name, others) == ("tumor", {})
+    assert first.bounds == pytest.approx((90, 30, 110, 70))
+    assert second.bounds == pytest.approx((22, 32, 38, 48))
+    assert (first.area, second.area) == pytest.approx((math.pi * 20 * 10, math.pi * 64), rel=1e-3)
+
+
+def test_class_derived_from_others_has_the_name_that_qupath_shows(tmp_path):
+    content = {"type": "Feature", "geometry": mapping(box(0, 0, 9, 9))}
+    for kind in ({"name": "Tumor: Positive"}, {"names": ["Tumor", "Positive"]}):
+        ((name, _),), _ = read(tmp_path / "a.geojson", content | {"properties": {"classification": kind}})
+        assert name == "Tumor: Positive"
+
+
 def test_what_has_no_area_is_counted(tmp_path):
-    elements = [{"type": "point", "center": [1, 2, 0]}, POLYLINE | {"closed": False}, POLYLINE]
+    elements = [{"type": "point", "center": [1, 2, 0]}, POLYLINE | {"closed": False}, {"type": []}, POLYLINE]
     annotations, others = read(tmp_path / "a.json", {"elements": elements})
-    assert (len(annotations), others) == (1, {"point": 1, "open polyline": 1})
+    assert (len(annotations), others) == (1, {"point": 1, "open polyline": 1, "[]": 1})
     dot = '<Annotation Type="Dot"><Coordinates><Coordinate X="1" Y="2"/></Coordinates></Annotation>'
     annotations, others = read(
         tmp_path / "a.xml", f"<ASAP_Annotations><Annotations>{dot}</Annotations></ASAP_Annotations>"
@@ -150,6 +167,8 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><ASAP_A
         ("a.json", {"elements": [{"type": "polyline", "closed": True}]}, "three or more points"),
         ("a.json", {"elements": [POLYLINE | {"holes": 3}]}, "three or more points"),
         ("a.json", {"elements": [{"type": "rectangle", "center": 3}]}, "rectangle without"),
+        ("a.json", {"elements": [{"type": "circle", "center": [1, 2], "radius": []}]}, "circle without"),
+        ("a.json", {"elements": [{"type": "circle", "center": [1, 2], "radius": 1e999}]}, "not finite"),
         ("a.json", {"elements": [{"type": "rectangle", "center": [1, 2], "width": 1e9, "height": 4}]}, "beyond"),
         ("a.json", {"elements": [{"type": "rectangle", "center": [1, 2], "width": 4, "height": 4, "rotation": 1e999}]},
          "turned by inf"),

@@ -215,6 +215,7 @@ def classified(geometry, name, **classification):
         classified(square(50, 50, 100), "Ignore*"),
         classified(square(50, 50, 100), "ignore *", color=[1, 2, 3]),
         classified(square(50, 50, 100), None, names=["Ignore*", "Fold"]),
+        classified(square(50, 50, 100), "Ignore*: Fold"),
         classified({"type": "GeometryCollection", "geometries": [square(50, 50, 100)]}, "Ignore*"),
     ],
 )

@@ -1,6 +1,8 @@
 """Slides are matched with their annotations and with their patients."""
 
 import logging
+import os
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +54,33 @@ def test_picture_with_the_name_of_a_slide_is_no_slide(annotation, folder):
     assert (found.slide.name, found.annotation.name) == ("a.svs", "a.geojson")
 
 
+def test_one_folder_may_be_named_in_two_ways(folder):
+    both = folder("both", "a.png", "a.xml")
+    (both.parent / "link").symlink_to(both)
+    for other in (both / ".." / "both", both.parent / "link"):
+        (found,) = find_annotated(both, other)
+        assert found.annotation == other / "a.xml"
+
+
+def test_links_to_folders_are_followed_and_end(folder):
+    slides, annotations = folder("slides", "a.svs", "b.svs"), folder("annotations", "a.xml")
+    (annotations / "elsewhere").symlink_to(folder("elsewhere", "b.xml"))
+    (annotations / "above").symlink_to(annotations)
+    assert [one.name for one in find_annotated(slides, annotations)] == ["a", "b"]
+
+
+def test_folder_of_annotations_that_cannot_be_looked_into_is_named(folder, monkeypatch):
+    def look(path, scandir=os.scandir):
+        if Path(path).name == "deep":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    slides, annotations = folder("slides", "a.svs"), folder("annotations", "a.xml", "deep/b.xml")
+    monkeypatch.setattr(os, "scandir", look)
+    with pytest.raises(PermissionError, match="deep"):
+        find_annotated(slides, annotations)
+
+
 def test_what_has_no_counterpart_is_reported(folder, caplog):
     slides = folder("slides", "a.svs", "b.svs", "c.svs")
     with caplog.at_level(logging.WARNING):
@@ -88,6 +117,26 @@ def test_patient_is_the_barcode_or_the_slide(folder):
     assert [one.patient for one in found] == ["TCGA-A2-A0D2", "TCGA-A2-A0D2", "case 7"]
 
 
+def test_barcode_may_be_in_small_letters(folder):
+    slides = folder("slides", "tcga-a2-a0d2-dx1.svs", "TCGA-A2-A0D2-dx2.svs")
+    found = find_annotated(slides, folder("n", "tcga-a2-a0d2-dx1.xml", "TCGA-A2-A0D2-dx2.xml"))
+    assert {one.patient for one in found} == {"TCGA-A2-A0D2"}
+
+
+@pytest.mark.parametrize(("names", "said"), [("ab", True), ("a", False), (["TCGA-A2-A0D2", "TCGA-A2-A0D3"], False)])
+def test_slides_that_are_taken_for_patients_are_reported(names, said, folder, caplog):
+    find_annotated(folder("s", *(f"{one}.svs" for one in names)), folder("n", *(f"{one}.xml" for one in names)))
+    assert ("2 slides are taken for as many patients; where" in caplog.text) is said
+
+
+def test_umlaut_is_one_in_one_character_or_in_two(folder, tmp_path):
+    one, two = "\u00fc", "u\u0308"
+    (tmp_path / "p.csv").write_text(f"slide,patient\n{one} 1.svs,P\n{two} 2,P", encoding="utf-8")
+    slides = folder("s", f"{two} 1.svs", f"{one} 2.svs")
+    found = find_annotated(slides, folder("n", f"{one} 1.xml", f"{two} 2_mask.png"), tmp_path / "p.csv")
+    assert [path.annotation.suffix for path in found] == [".xml", ".png"]
+
+
 @pytest.mark.parametrize(
     "table",
     [
@@ -111,6 +160,7 @@ def test_table_says_the_patients(table, folder, tmp_path):
         ("slide,patient\na.svs,\n", "line 2: lacks"),
         ("name,patient\na,b\n", "needs the columns slide and patient, has name, patient"),
         ("", "has none"),
+        ("slide,patient,Patient\na,1,2\nb,1,3", "has slide, patient, patient; name each once"),
         ('slide,patient\n"a', "lacks"),
         ("slide,patient\n" + "a" * 200_000 + ",b", "is no table"),
     ],

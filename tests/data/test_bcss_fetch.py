@@ -1,10 +1,11 @@
 import csv
+import re
 import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from bcss_stand_in import SLIDE_MPP, StandIn, picture, png
+from bcss_stand_in import SLIDE_MPP, Handler, StandIn, picture, png
 from PIL import Image
 from skimage.transform import resize
 
@@ -152,6 +153,24 @@ def test_to_a_mask_that_somebody_put_there_only_the_picture_is_fetched(world):
     assert world.servers.counted("/store/13000000") == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "size", "words"),
+    [
+        ("masks", (420, 360), "has 420 x 360 pixels, its picture 350 x 300; move it away"),
+        ("masks", (350, 200), "has 350 x 200 pixels, its picture 350 x 300; move it away"),
+        ("rgbs", (350, 200), "has 350 x 200 pixels, its region 420 x 360 at level 0, of another shape; move it away"),
+    ],
+)
+def test_a_file_that_somebody_put_there_is_not_stretched(world, kind, size, words):
+    path = world.folder / names(kind)[0]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(png(codes(*size, 9) if kind == "masks" else picture(*size, 9)))
+    own = path.read_bytes()
+    with refused(re.escape(str(path)), words):
+        fetched(world, limit=1)
+    assert path.read_bytes() == own
+
+
 def test_the_first_regions_and_those_of_patients_can_be_had_alone(world):
     fetched(world, limit=1)
     assert files(world.folder) == complete(["TCGA-A1-AAAA-DX1"])
@@ -216,6 +235,25 @@ def test_without_a_network_one_line_names_the_host(world, monkeypatch):
     with refused("127.0.0.1:9/files: cannot be reached", "https_proxy", "by hand", "--source"):
         plan_fetch(world.folder)
     assert not world.folder.exists()
+
+
+@pytest.mark.parametrize("address", ["http://[", "ftp://there", "there", "https://"])
+def test_an_environment_that_names_no_server_is_refused(world, monkeypatch, address):
+    monkeypatch.setenv("LIGHTMUSEG_GDC", address)
+    with refused(f"LIGHTMUSEG_GDC={re.escape(address)}: is no address", "https://api.gdc"):
+        plan_fetch(world.folder, regions_from="gdc")
+
+
+def test_what_a_server_says_is_not_repeated_at_length(world, monkeypatch):
+    name = world.servers.names["5bbdee000000000000000000"]
+    for number in range(50):
+        world.servers.add_file(f"{name[:23]}.{number}{'x' * 200}.svs", b"")
+    world.servers.files = dict(list(world.servers.files.items())[1:])
+    monkeypatch.setattr(Handler, "tiles", lambda self, item, **_: self.json({"mm_x": "9" * 100_000}))
+    for way, words in (("gdc", "not exactly one slide"), ("dsa", "mm_x 999")):
+        with refused("1 of 1 regions", words) as caught:
+            fetched(world, regions_from=way, limit=1)
+        assert len(str(caught.value)) < 1500
 
 
 def test_a_region_that_fails_keeps_no_other_from_being_fetched(world):

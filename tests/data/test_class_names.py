@@ -36,7 +36,7 @@ def test_unknown_names_are_listed_in_one_line():
         codes_of(["Kiwi", "Tumor", "", "Banana"], {}, "a", remedy=", or cut")
 
 
-@pytest.mark.parametrize("text", ["a", "=tumor", "a=", "a=tumor,a=stroma", "a=b"])
+@pytest.mark.parametrize("text", ["a", "=tumor", "a=", "a=tumor,a=stroma", "a_b=tumor,A b*=stroma", "a=b"])
 def test_what_is_no_list_of_names_is_refused(text):
     with pytest.raises(InputError, match="--classes"):
         parse_classes(text)

@@ -1,8 +1,11 @@
+import errno
 import hashlib
 import socket
 import threading
 from contextlib import contextmanager
+from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -179,6 +182,47 @@ def test_redirections_are_followed_within_the_web_only(tmp_path):
             Web().content(url, 100)
     with pytest.raises(InputError, match="https://"):
         Web().content(secret.as_uri(), 100)
+
+
+@pytest.mark.parametrize("target", ["http://[x/", f"http://{'a' * 70}.com/", "http://127.0.0.1\u00a0/", "http://a:b/"])
+def test_a_redirection_to_what_is_no_address_is_refused_in_a_line(target):
+    with serving(*[(302, {"Location": target}, b"")] * download.TRIES) as (url, _), pytest.raises(NoAnswer) as caught:
+        Web().content(url, 100)
+    assert str(caught.value).startswith(f"{url}: ")
+
+
+def test_what_a_server_states_is_neither_trusted_nor_repeated_at_length():
+    with serving((200, {"Content-Length": "9" * 5000}, b"all")) as (url, _):
+        assert Web().content(url, 100) == b"all"
+    error = download.urllib.error.HTTPError("http://there", 404, "x\n" * 30_000, {}, None)
+    web = Web()
+    web._opener.open = lambda *_, **__: raised(error)
+    with pytest.raises(NoAnswer, match=r"\Ahttp://there: answers 404 x x .*") as caught:
+        web.content("http://there", 100)
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_is_gone_for_a_while_is_waited_for(tmp_path, monkeypatch):
+    read, faults = HTTPResponse.read1, [OSError(errno.EHOSTUNREACH, "No route to host")]
+    monkeypatch.setattr(HTTPResponse, "read1", lambda *words: raised(faults.pop()) if faults else read(*words))
+    with serving(whole(), whole()) as (url, asked):
+        Web().file(url, tmp_path / "a.svs", len(CONTENT), MD5)
+    assert (tmp_path / "a.svs").read_bytes() == CONTENT
+    assert len(asked) == 2
+
+
+def raised(error):
+    raise error
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_a_disk_that_is_full_is_named(tmp_path):
+    (tmp_path / "a.svs.part").symlink_to("/dev/full")
+    with serving(whole()) as (url, asked), pytest.raises(OSError, match="No space left") as caught:
+        Web().file(url, tmp_path / "a.svs", len(CONTENT), MD5)
+    assert caught.value.filename == str(tmp_path / "a.svs.part")
+    assert len(asked) == 1
 
 
 def test_an_encrypted_connection_leads_to_no_plain_one():

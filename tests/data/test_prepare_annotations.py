@@ -192,6 +192,16 @@ def test_second_run_changes_nothing_and_others_are_refused(folders, snapshot):
     assert snapshot(folders.output) == before
 
 
+def test_dataset_may_lie_in_the_folder_of_its_slides(folders, snapshot):
+    folders = Folders(folders.slides, folders.slides, folders.slides / "dataset")
+    for slide in [*folders.slides.iterdir()]:
+        write_annotation(folders.slides / f"{slide.stem}.xml", [Annotation("tumor", box(80, 60, 200, 150))])
+    manifest = prepare(folders)
+    before = snapshot(folders.output)
+    assert prepare(folders)["tiles"] == manifest["tiles"]
+    assert snapshot(folders.output) == before
+
+
 def test_slides_of_a_patient_are_in_one_split(folders, tmp_path):
     write_all(folders, ".geojson", lambda _: [Annotation("tumor", box(80, 60, 200, 150))])
     (tmp_path / "p.csv").write_text("slide,patient\nTCGA-A1-AAAA-DX1,one\nTCGA-B2-BBBB-DX1.tif,one\n")
@@ -228,6 +238,15 @@ def test_what_is_left_out_is_reported(folders, caplog):
         assert {source["patient"] for source in prepare(folders, val=[])["sources"]} == {"TCGA-B2-BBBB"}
 
 
+def test_options_without_effect_are_reported(folders, caplog, monkeypatch):
+    write_all(folders, ".geojson", lambda _: [Annotation("tumor", box(80, 60, 200, 150))])
+    # so that what is logged can be seen here
+    monkeypatch.setattr("lightmuseg.data.prepare.each", lambda function, items, *_: [*map(function, items)])
+    prepare(folders, mpp=0.25, classes={"Tumr": (2,), "TUMOR": (2,)})
+    assert "no object is of the class Tumr that --classes names" in caplog.text
+    assert "its slide says that it is of 0.5 um/px, and --mpp 0.25 is not used" in caplog.text
+
+
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [50, 0], [50, 50], [0, 50], [0, 0]]]}
 
 
@@ -250,6 +269,8 @@ FAR = mapping(box(4000, 4000, 4100, 4100))
         ([feature("Tumor")], {"unannotated": "stroma"}, "one of ignore, other"),
         ([feature("Tumor")], {"tile_mpp": 0.0}, "0.0 um per pixel is outside .*--tile_mpp"),
         ([feature("Tumor")], {"tile_size": 100}, "multiple of 32"),
+        ([feature("Tumor")], {"tile_size": 99_999_999_968}, "multiple of 32 pixels, at most"),
+        ([feature("Tumor")], {"mpp": -3.0}, "-3.0 um per pixel is outside .*--mpp"),
         ([feature("Tumor")], {"tile_files": "none"}, "one of png, tiff"),
         ([feature("Tumor")], {"mask_coding": "x"}, "is not known"),
         ([feature("Tumor")], {"val": ["TCGA-X"]}, "patient TCGA-X is not in the data"),

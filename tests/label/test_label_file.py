@@ -1,11 +1,12 @@
 """What labels say, pixel by pixel."""
 
 import json
+import zlib
 
 import numpy as np
 import pytest
 import shapely
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from scipy import ndimage
 from shapely.geometry import box
 
@@ -54,6 +55,14 @@ def test_outside_of_a_region_nothing_is_known(picture, tmp_path):
     np.testing.assert_array_equal(found.codes(90, 80, 2, 60, 50), expected[81:181:2, 91:211:2])
     named = truth(picture, tmp_path / "b.geojson", drawn[:1], bbox=[100, 100, 200, 150])
     np.testing.assert_array_equal(named.codes(0, 0, 1, 500, 300), expected)
+
+
+def test_label_image_with_a_text_without_end_is_refused_in_a_line(picture, tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add(b"zTXt", b"a\0\0" + zlib.compress(bytes(3_000_000)))
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "label.png", pnginfo=text)
+    with pytest.raises(InputError, match=r"\Aa label: cannot be read as an image; [^\n]*\Z"):
+        read_ground_truth(tmp_path / "label.png", "a label", picture, CLASSES, {})
 
 
 def test_label_image_says_all_but_255(picture, tmp_path):

@@ -234,5 +234,14 @@ def test_decompression_bomb_is_refused(png):
     content = png.read_bytes()
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, RGB, 0, 0, 0))
     png.write_bytes(content[:8] + header + content[8 + len(header) :])
-    with refused(png):
+    with refused(png, "too many pixels", "make it smaller"):
         read_rgb(png)
+
+
+@pytest.mark.parametrize("read", [read_rgb, read_codes])
+def test_png_with_an_empty_part_behind_its_pixels_is_refused(png, read):
+    write_png(png, noise(3, 4, 3) if read is read_rgb else noise(3, 4), RGB if read is read_rgb else GREY, 8)
+    end = chunk(b"IEND", b"")
+    png.write_bytes(png.read_bytes().removesuffix(end) + chunk(b"iCCP", b"") + end)
+    with refused(png):
+        read(png)
