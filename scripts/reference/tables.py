@@ -116,6 +116,9 @@ def dice_block(rows: Sequence[Row]) -> str:
     parts, get = [], dice_of()
     for group, grouped in itertools.groupby(rows, key=lambda row: row.get("group", "")):
         lines = {name: runs for name, runs in lines_of(list(grouped)).items() if patients_of(runs, get)}
+        if group and len(lines) < 2:
+            # there is nothing to compare with yet
+            continue
         patients = list(dict.fromkeys(patient for runs in lines.values() for patient in patients_of(runs, get)))
         common = _common(lines, get)
         cells = [
@@ -245,8 +248,9 @@ def targets_block(rows: Sequence[Row]) -> str:
     by_role = {role: [row for row in rows if row.get("role") == role] for role in ("tumor", "tissue", "unet")}
 
     def mean(role: str, get: Get, patients: Sequence[str] | None = None) -> float | None:
-        values = over_seeds(by_role[role], get, patients or patients_of(by_role[role], get))
-        return statistics.fmean(values) if values else None
+        """Over patients, each with the seeds that it has."""
+        seeds_of = [over_seeds(by_role[role], get, [one]) for one in patients or patients_of(by_role[role], get)]
+        return statistics.fmean(map(statistics.fmean, seeds_of)) if seeds_of and all(seeds_of) else None
 
     lines = []
 

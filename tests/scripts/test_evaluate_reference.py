@@ -229,6 +229,10 @@ def test_tables_say_means_spreads_and_who_wins(module):
     assert "trained alike | -4.5 | 1 | 2: met | dice |" in said
     assert "| tumor Dice, TCGA-S3-AA10 | - | 0.80 | not measured | dice |" in said
     assert "which proves nothing" in tables.dice_block(rows)
+    # a group of one line compares nothing; patients count alike, whatever their seeds
+    assert tables.dice_block([row("V2", 1, 0.9, group="Scale")]) == ""
+    rows = [row("a", 0, 0.9, ("p",), role="tissue"), *(row("b", seed, 0.5, ("q",), role="tissue") for seed in (1, 2))]
+    assert "tumor Dice, mean of patients | - | 0.78 | 0.7: **missed**" in tables.targets_block(rows)
 
 
 def test_the_page_shows_the_figures_beside_it(module, root):
