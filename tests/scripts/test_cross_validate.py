@@ -46,7 +46,9 @@ def study(script, tmp_path, monkeypatch):
     (tmp_path / "study.json").write_text(json.dumps(STUDY), encoding="utf-8")
 
     def run(**options):
-        script.cross_validate(str(tmp_path / "study.json"), str(tmp_path / "data"), str(tmp_path / "out"), **options)
+        # one after the other, so that the calls have an order
+        words = (str(tmp_path / name) for name in ("study.json", "data", "out"))
+        script.cross_validate(*words, at_once=1, **options)
         return json.loads((tmp_path / "out" / "rows.json").read_text(encoding="utf-8"))
 
     return run, calls, datasets, failing
