@@ -28,7 +28,7 @@ import fire
 from tqdm import tqdm
 
 from lightmuseg.errors import InputError, report_faults_in_one_line
-from lightmuseg.text_files import read_json, write_text
+from lightmuseg.text_files import read_json, write_json, write_text
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 ENCODER = "DATA/weights/mobilenet_v2-coral.pth"
@@ -78,12 +78,11 @@ def train(training: Training, data: Path, output: Path) -> None:
     if is_done(training, output):
         return
     folder = output / training.name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "settings.json").write_text(json.dumps(training.settings, indent=1))
+    write_json(folder / "settings.json", training.settings)
     configs = [str(BUNDLE / "configs" / name) for name in training.settings["configs"]]
     words = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "training", "--config_file", repr(configs)]
-    given = {"dataset_dir": str(dataset_of(training, output)), "output_dir": str(folder), **training.settings["set"]}
-    for key, value in given.items():
+    words += ["--dataset_dir", str(dataset_of(training, output)), "--output_dir", str(folder)]
+    for key, value in training.settings["set"].items():
         words += [f"--{key}", str(value).replace("DATA", str(data))]
     with open(folder / "said.txt", "a") as said:
         environ = {**os.environ, "OMP_NUM_THREADS": "1"}

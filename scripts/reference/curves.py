@@ -13,7 +13,7 @@ try:
 except ModuleNotFoundError as error:
     raise SystemExit("evaluate_reference: error: needs matplotlib: pip install 'lightmuseg[plots]'.") from error
 from reference.disturbances import STRENGTHS, UNITS, strengths
-from reference.tables import dice_of, disturbed, lines_of, over_seeds, patients_of
+from reference.tables import dice_of, disturbed, lines_of, over_seeds, patients_of, with_role
 
 from lightmuseg.classes import IGNORED, OTHER
 from lightmuseg.errors import InputError
@@ -34,8 +34,7 @@ def draw(folder: Path, rows: Sequence[dict[str, Any]]) -> list[str]:
     lines = lines_of(disturbed(rows))
     if lines:
         drawn.append(_saved(folder / "reference_robustness.png", _robustness(lines)))
-    # every line of a table of many trials would hide the others
-    curves = {name: _pooled(runs) for name, runs in lines_of([row for row in rows if "role" in row]).items()}
+    curves = {name: _pooled(runs) for name, runs in lines_of(with_role(rows)).items()}
     if any(len(curve) for curve in curves.values()):
         drawn.append(_saved(folder / "reference_reliability.png", _reliability(curves)))
     return drawn

@@ -101,6 +101,11 @@ def disturbed(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if patients_of([row], dice_of("jpeg 70"))]
 
 
+def with_role(rows: Sequence[Row]) -> list[Row]:
+    """The rows of models that are held against the targets; the many trials would hide them."""
+    return [row for row in rows if "role" in row]
+
+
 def _tile_dice(run: Row, figures: Row) -> float | None:
     return figures.get("as it is", {}).get("tiles", {}).get(run["tumor"])
 
@@ -177,7 +182,7 @@ def calibration_block(rows: Sequence[Row]) -> str:
 
     figures = (kept("tumor", error), kept("confidence", error), kept("tumor", brier))
     cells = []
-    for name, runs in lines_of([row for row in rows if "role" in row]).items():
+    for name, runs in lines_of(with_role(rows)).items():
         patients = [patients_of(runs, get) for get in figures]
         if patients[0]:
             values = [over_seeds(runs, get, some) if some else [] for get, some in zip(figures, patients)]

@@ -47,9 +47,9 @@ def study(script, tmp_path, monkeypatch):
 
     def run(**options):
         # one after the other, so that the calls have an order
-        words = (str(tmp_path / name) for name in ("study.json", "data", "out"))
+        words = (str(tmp_path / name) for name in ("study.json", "data", "DATA/out"))
         script.cross_validate(*words, at_once=1, **options)
-        return json.loads((tmp_path / "out" / "rows.json").read_text(encoding="utf-8"))
+        return json.loads((tmp_path / "DATA" / "out" / "rows.json").read_text(encoding="utf-8"))
 
     return run, calls, datasets, failing
 
@@ -74,7 +74,7 @@ def test_each_fold_and_seed_is_one_training_and_like_ones_are_made_once(study, t
         "model": "",
         "unseen": ["TCGA-S3-AA15"],
     }
-    assert Path(rows[0]["model"]).parent.parent == tmp_path / "out"
+    assert Path(rows[0]["model"]).parent.parent == tmp_path / "DATA" / "out"
 
 
 def test_a_training_is_the_bundles_own_command_with_the_variants_configs_and_overrides(study, tmp_path, root):
@@ -88,7 +88,7 @@ def test_a_training_is_the_bundles_own_command_with_the_variants_configs_and_ove
     )
     assert given["--encoder_weights"] == str(tmp_path / "data" / "weights" / "mobilenet_v2-coral.pth")
     assert (given["--max_epochs"], given["--seed"], given["--amp"]) == ("4", "1", "True")
-    assert given["--dataset_dir"] == str(tmp_path / "out" / "datasets" / "TCGA-A2-A1G6-0.6")
+    assert given["--dataset_dir"] == str(tmp_path / "DATA" / "out" / "datasets" / "TCGA-A2-A1G6-0.6")
 
 
 def test_what_is_done_is_not_done_again_and_what_failed_is_named(study):
