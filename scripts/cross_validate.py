@@ -1,6 +1,6 @@
 """Train variants of the recipe, each time without one patient, and list the weights for evaluate_reference.py.
 
-python scripts/cross_validate.py STUDY DATA OUTPUT [--only NAME] [--at_once 2]
+python scripts/cross_validate.py STUDY DATA OUTPUT [--only NAME] [--known docs/benchmarks/reference.json] [--at_once 2]
 
 STUDY is JSON: {"set": {...}, "folds": ["TCGA-A2-A1G6"], "seeds": [1, 2], "mpp": 0.5, "variants": [{"name": "V3",
 "group": "Variants", "configs": ["v3.json"], "set": {"max_epochs": 5}}]}. A variant may have its own folds, seeds and
@@ -8,7 +8,8 @@ mpp, and a role and measures for evaluate_reference.py. "configs" are read betwe
 are overrides of the training, in which DATA stands for the folder of data. Each seed of each fold is one training by
 the bundle's own command, in bfloat16 on one core, on a dataset that make_reference_data.py wrote without that patient.
 Trainings with the same settings are made once, and one that was interrupted goes on. OUTPUT/rows.json lists what is
-there, with the patient whom it never saw.
+there, with the patient whom it never saw. Where a study takes longer than a machine is at hand, --known names the
+figures of evaluate_reference.py: their trainings are listed and not made again, if settings and configs are the same.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import fire
 from tqdm import tqdm
 
 from lightmuseg.errors import InputError, report_faults_in_one_line
+from lightmuseg.provenance import sha256_of
 from lightmuseg.text_files import read_json, write_json, write_text
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
@@ -44,9 +46,13 @@ class Training:
     seed: int
 
     @property
+    def configs(self) -> list[str]:
+        return ["train.json", *self.variant.get("configs", []), "reference.json"]
+
+    @property
     def settings(self) -> dict[str, Any]:
         """All that the weights depend on."""
-        configs = ["train.json", *self.variant.get("configs", []), "reference.json"]
+        configs = {name: sha256_of(BUNDLE / "configs" / name)[:12] for name in self.configs}
         overrides = {"encoder_weights": ENCODER, **self.variant["set"], "seed": self.seed, "amp": True}
         return {"configs": configs, "mpp": self.variant["mpp"], "fold": self.fold, "set": overrides}
 
@@ -57,7 +63,8 @@ class Training:
     def row(self, output: Path) -> dict[str, Any]:
         """The line of rows.json."""
         about = {key: self.variant[key] for key in ("name", "group", "role", "measures") if key in self.variant}
-        return {**about, "seed": self.seed, "model": str(output / self.name / "model.pt"), "unseen": [self.fold]}
+        model = str(output / self.name / "model.pt")
+        return {**about, "seed": self.seed, "training": self.name, "model": model, "unseen": [self.fold]}
 
 
 def trainings_of(study: dict[str, Any], only: str = "") -> Iterator[Training]:
@@ -74,12 +81,10 @@ def is_done(training: Training, output: Path) -> bool:
 
 
 def train(training: Training, data: Path, output: Path) -> None:
-    """Train, where that is not done yet; what the training says goes into a file beside the weights."""
-    if is_done(training, output):
-        return
+    """Train; what the training says goes into a file beside the weights."""
     folder = output / training.name
     write_json(folder / "settings.json", training.settings)
-    configs = [str(BUNDLE / "configs" / name) for name in training.settings["configs"]]
+    configs = [str(BUNDLE / "configs" / name) for name in training.configs]
     words = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "training", "--config_file", repr(configs)]
     words += ["--dataset_dir", str(dataset_of(training, output)), "--output_dir", str(folder)]
     for key, value in training.settings["set"].items():
@@ -95,7 +100,7 @@ def dataset_of(training: Training, output: Path) -> Path:
     return output / "datasets" / f"{training.fold}-{training.settings['mpp']:g}"
 
 
-def cross_validate(study: str, data: str, output: str, only: str = "", at_once: int = 2) -> None:
+def cross_validate(study: str, data: str, output: str, only: str = "", known: str = "", at_once: int = 2) -> None:
     """Train all that the study names.
 
     Args:
@@ -103,6 +108,7 @@ def cross_validate(study: str, data: str, output: str, only: str = "", at_once: 
         data: folder of pictures, slides and weights.
         output: folder of datasets and weights.
         only: the variant of this name alone.
+        known: figures whose trainings are not made again.
         at_once: trainings at a time.
     """
     from make_reference_data import make
@@ -112,18 +118,24 @@ def cross_validate(study: str, data: str, output: str, only: str = "", at_once: 
     chosen = list(trainings_of(described, only))
     if not chosen:
         raise InputError(f"{study}: has no variant {only or 'at all'}.")
-    for training in {dataset_of(one, target): one for one in chosen}.values():
+    figures = read_json(known, "name figures of evaluate_reference.py")["rows"] if known else []
+    measured = {row.get("training") for row in figures}
+
+    def is_there(training: Training) -> bool:
+        return training.name in measured or is_done(training, target)
+
+    left = list({training.name: training for training in chosen if not is_there(training)}.values())
+    for training in {dataset_of(one, target): one for one in left}.values():
         make(str(source), str(dataset_of(training, target)), training.settings["mpp"], training.fold)
-    once = list({training.name: training for training in chosen}.values())
-    with ThreadPoolExecutor(at_once) as pool, tqdm(total=len(once), desc="training", unit="model") as bar:
-        for future in as_completed([pool.submit(train, training, source, target) for training in once]):
+    with ThreadPoolExecutor(at_once) as pool, tqdm(total=len(left), desc="training", unit="model") as bar:
+        for future in as_completed([pool.submit(train, training, source, target) for training in left]):
             future.result()
             bar.update()
-    rows = [training.row(target) for training in trainings_of(described) if is_done(training, target)]
+    rows = [training.row(target) for training in trainings_of(described) if is_there(training)]
     write_text(target / "rows.json", "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
-    failed = [target / training.name / "said.txt" for training in once if not is_done(training, target)]
+    failed = [target / training.name / "said.txt" for training in left if not is_done(training, target)]
     if failed:
-        raise InputError(f"{failed[0]}: {len(failed)} of {len(once)} trainings failed; read here why the first did.")
+        raise InputError(f"{failed[0]}: {len(failed)} of {len(left)} trainings failed; read here why the first did.")
 
 
 if __name__ == "__main__":

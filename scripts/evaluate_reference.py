@@ -1,11 +1,13 @@
 """How good models are on pictures that they have not seen: figures, pictures and docs/reference.md.
 
 python scripts/evaluate_reference.py ROWS DATA OUTPUT [--measures dice,edges] [--only NAME] [--page docs/reference.md]
+    [--known docs/benchmarks/reference.json]
 
 ROWS is one JSON list of models or several, with commas between: {"name": "V2", "model": "tumor or a path", "unseen":
 ["TCGA-S3-AA10"]}, of patients whom this model never saw. Further keys: "seed", rows of one name and several seeds being
 one line of a table; "group", the table, whose rows follow one another; "measures", what of --measures this row has
-("dice" where it says none); "role", one of tumor, tissue, unet, whose figures are held against the targets. DATA is the
+("dice" where it says none); "role", one of tumor, tissue, unet, whose figures are held against the targets;
+"training", of cross_validate.py, by which --known gives the figures of models that are not here. DATA is the
 folder of pictures and slides (scripts/reference/pictures_at_hand.py says which). Every figure is kept in OUTPUT and
 measured once for each model, picture and condition, so a run that was interrupted goes on; after a change of the code
 give another OUTPUT. OUTPUT/reference.json has the figures, OUTPUT/*.png the curves, OUTPUT/*.jpg the places. With
@@ -27,13 +29,17 @@ from lightmuseg.errors import InputError, report_faults_in_one_line
 from lightmuseg.provenance import environment
 from lightmuseg.text_files import read_json, write_text
 
-KEYS = {"name": str, "model": str, "unseen": list, "seed": int, "group": str, "measures": list, "role": str}
+KEYS = {
+    "name": str, "model": str, "unseen": list, "seed": int, "group": str, "measures": list, "role": str,
+    "training": str,
+}  # fmt: skip
+ABOUT = ("name", "group", "seed", "role", "training")
 ALL = ("dice", "flips", "scales", "overlaps", "robustness", "edges", "glass", "places")
 
 
 def evaluate(
     rows: str | tuple[str, ...], data: str, output: str, measures: str | tuple[str, ...] = "", only: str = "",
-    page: str = "", runtime: str | None = None, workers: int = 2,
+    page: str = "", known: str = "", runtime: str | None = None, workers: int = 2,
 ) -> None:  # fmt: skip
     """Measure models and write what was found.
 
@@ -45,6 +51,7 @@ def evaluate(
             what each row says.
         only: the rows of this name alone.
         page: Markdown whose tables are written anew.
+        known: figures of models that are not here.
         runtime: that runs the networks, as of 'lightmuseg segment'.
         workers: threads that read.
     """
@@ -55,32 +62,47 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     found, drawn = [], []
     asked = _known(_listed(measures), ALL, "--measures")
+    elsewhere = figures_by_training(known) if known else {}
     for row in read_rows(_listed(rows), only):
+        about = {key: row[key] for key in ABOUT if key in row}
+        if row.get("training") in elsewhere and not Path(row["model"]).is_file():
+            found.append(about | elsewhere[row["training"]])
+            continue
         wanted = asked or _known(row.get("measures", ["dice"]), ALL, f"{row['name']}: measures")
         model = Evaluation(row["model"], data, folder / "kept", runtime, workers=workers)
-        figures: dict[str, dict[str, Any]] = {patient: {} for patient in row["unseen"]}
-        for measure in (one for one in wanted if one not in ("glass", "places")):
-            for patient in figures:
-                print(f"{row['name']}, seed {row.get('seed', 0)}: {measure} of {patient}", file=sys.stderr)
-                figures[patient] |= model.measure(patient, measure)
-        made = {key: row[key] for key in ("name", "group", "seed", "role") if key in row}
-        about = {"architecture": model.card.architecture, "mpp": model.card.mpp, "classes": list(model.card.classes)}
-        made |= {"sha256": model.model.sha256, **about, "tumor": model.tumor, "patients": figures}
-        if "glass" in wanted:
-            made["glass"] = model.glass()
+        found.append(about | measured(model, row, wanted))
         picture = f"reference_{re.sub(r'[^a-z0-9]+', '_', row['name'].lower())}.jpg"
         if "places" in wanted and picture not in drawn:
             curves.draw_places(folder / picture, model, row["unseen"])
             drawn.append(picture)
-        found.append(made)
     drawn += curves.draw(folder, found)
-    about = {key: value for key, value in environment().items() if key != "command"}
-    content = {"made": {**about, "pictures": drawn}, "rows": found}
+    made = {key: value for key, value in environment().items() if key != "command"}
+    content = {"made": {**made, "pictures": drawn}, "rows": found}
     write_text(folder / "reference.json", tables.as_json(content))
     if page:
         publish(Path(page), content, folder)
     for name, block in tables.blocks(content).items():
         print(f"{name}\n\n{block}\n")
+
+
+def figures_by_training(known: str) -> dict[str, dict[str, Any]]:
+    """Of each training what is known, from the row that has the most figures."""
+    rows = [row for row in read_json(known, "name figures that this script has written")["rows"] if "training" in row]
+    rows.sort(key=lambda row: sum(map(len, row["patients"].values())))
+    return {row["training"]: {key: row[key] for key in row if key not in ABOUT} for row in rows}
+
+
+def measured(model: Any, row: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
+    """What the model is, and its figures on each patient of the row."""
+    figures: dict[str, dict[str, Any]] = {patient: {} for patient in row["unseen"]}
+    for measure in (one for one in wanted if one not in ("glass", "places")):
+        for patient in figures:
+            print(f"{row['name']}, seed {row.get('seed', 0)}: {measure} of {patient}", file=sys.stderr)
+            figures[patient] |= model.measure(patient, measure)
+    card = model.card
+    about = {"architecture": card.architecture, "mpp": card.mpp, "classes": list(card.classes), "tumor": model.tumor}
+    glass = {"glass": model.glass()} if "glass" in wanted else {}
+    return {"sha256": model.model.sha256, **about, "patients": figures, **glass}
 
 
 def publish(page: Path, content: dict[str, Any], drawn: Path) -> None:

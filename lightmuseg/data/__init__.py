@@ -9,6 +9,7 @@ _MODULES = {
     "CodesToClassesd": ".transforms",
     "LabelMapWriter": ".label_maps",
     "RandGlassd": ".glass_pasting",
+    "RandJpegd": ".compression",
     "RandSimilarityd": ".augment",
     "RandStaind": ".stain",
     "as_codes": "lightmuseg.wsi.images",

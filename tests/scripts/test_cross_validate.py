@@ -5,6 +5,7 @@ import importlib
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,15 +66,12 @@ def test_each_fold_and_seed_is_one_training_and_like_ones_are_made_once(study, t
         (fold, mpp) for fold in STUDY["folds"] for mpp in (0.5, 0.6)
     ]
     assert rows[0] == {
-        "name": "recipe", "group": "encoder", "seed": 1, "model": rows[0]["model"], "unseen": ["TCGA-A2-A1G6"],
+        "name": "recipe", "group": "encoder", "seed": 1, "unseen": ["TCGA-A2-A1G6"],
+        "training": Path(rows[0]["model"]).parent.name, "model": rows[0]["model"],
     }  # fmt: skip
-    assert rows[-1] | {"model": ""} == {
-        "name": "U-Net",
-        "role": "unet",
-        "seed": 1,
-        "model": "",
-        "unseen": ["TCGA-S3-AA15"],
-    }
+    assert rows[-1] | {"model": "", "training": ""} == {
+        "name": "U-Net", "role": "unet", "seed": 1, "model": "", "training": "", "unseen": ["TCGA-S3-AA15"],
+    }  # fmt: skip
     assert Path(rows[0]["model"]).parent.parent == tmp_path / "DATA" / "out"
 
 
@@ -104,6 +102,25 @@ def test_what_is_done_is_not_done_again_and_what_failed_is_named(study):
     assert [row["name"] for row in run(only="U-Net")][-2:] == ["U-Net", "U-Net"]
     with pytest.raises(InputError, match="has no variant V9"):
         run(only="V9")
+
+
+def test_trainings_whose_figures_are_known_are_listed_and_not_made(study, script, tmp_path, monkeypatch):
+    run, calls, datasets, _ = study
+    rows = run(only="recipe")
+    known = tmp_path / "reference.json"
+    known.write_text(json.dumps({"rows": [row for row in rows if row["seed"] == 1] + [{"name": "tumor"}]}))
+    shutil.rmtree(tmp_path / "DATA")
+    calls.clear()
+    datasets.clear()
+    assert run(only="recipe", known=str(known)) == rows
+    # the second seed of both folds
+    assert [call[call.index("--seed") + 1] for call in calls] == ["2", "2"]
+    assert len(datasets) == 2
+    # another recipe gives other weights
+    monkeypatch.setattr(script, "sha256_of", lambda path: "0" * 64)
+    calls.clear()
+    run(only="recipe", known=str(known))
+    assert len(calls) == 4
 
 
 def test_the_command_of_the_page(study, script, root, tmp_path, monkeypatch):

@@ -281,6 +281,23 @@ def test_models_are_evaluated_from_a_list(module, small, tmp_path):
     assert kept["patients"][PATIENT]["as it is"]["network_tiles"] >= 4 * 3
 
 
+def test_figures_of_models_that_are_not_here_are_those_that_are_known(module, small, tmp_path):
+    figures = {"as it is": {"counts": {"tumor": [1, 2, 3]}}}
+    kept = {"architecture": "LightMuSeg", "mpp": 0.5, "classes": ["tumor"], "tumor": "tumor", "sha256": "0"}
+    kept |= {"name": "once", "seed": 9, "role": "unet", "training": "ab", "patients": {PATIENT: figures}}
+    fewer = kept | {"name": "then", "patients": {PATIENT: {}}}
+    (tmp_path / "known.json").write_text(json.dumps({"rows": [kept, fewer, {"name": "none"}]}), encoding="utf-8")
+    row = {"name": "now", "seed": 2, "training": "ab", "model": str(tmp_path / "gone.pt"), "unseen": [PATIENT]}
+    (tmp_path / "rows.json").write_text(json.dumps([row]), encoding="utf-8")
+    words = (str(tmp_path / "rows.json"), str(small), str(tmp_path / "out"))
+    module("evaluate_reference").evaluate(*words, known=str(tmp_path / "known.json"))
+    (found,) = json.loads((tmp_path / "out" / "reference.json").read_text(encoding="utf-8"))["rows"]
+    wanted = {key: kept[key] for key in kept if key != "role"}
+    assert found == wanted | {"name": "now", "seed": 2}
+    with pytest.raises(InputError, match=r"gone\.pt"):
+        module("evaluate_reference").evaluate(*words)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
