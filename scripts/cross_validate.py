@@ -4,11 +4,12 @@ python scripts/cross_validate.py STUDY DATA OUTPUT [--only NAME] [--known docs/b
 
 STUDY is JSON: {"set": {...}, "folds": ["TCGA-A2-A1G6"], "seeds": [1, 2], "mpp": 0.5, "variants": [{"name": "V3",
 "group": "Variants", "configs": ["v3.json"], "set": {"max_epochs": 5}}]}. A variant may have its own folds, seeds and
-mpp, and a role and measures for evaluate_reference.py. "configs" are read between train.json and reference.json; "set"
-are overrides of the training, in which DATA stands for the folder of data. Each seed of each fold is one training by
-the bundle's own command, in bfloat16 on one core, on a dataset that make_reference_data.py wrote without that patient.
+mpp, a role and measures for evaluate_reference.py, and "unseen", patients to be judged by instead of the fold.
+"configs" are read between train.json and reference.json; "set" are overrides of the training, in which DATA stands for
+the folder of data. Each seed of each fold is one training by the bundle's own command, in bfloat16 on one core, on a
+dataset that make_reference_data.py wrote without that patient.
 Trainings with the same settings are made once, and one that was interrupted goes on. OUTPUT/rows.json lists what is
-there, with the patient whom it never saw. Where a study takes longer than a machine is at hand, --known names the
+there, with the patients whom it never saw. Where a study takes longer than a machine is at hand, --known names the
 figures of evaluate_reference.py: their trainings are listed and not made again, if settings and configs are the same.
 """
 
@@ -64,7 +65,13 @@ class Training:
         """The line of rows.json."""
         about = {key: self.variant[key] for key in ("name", "group", "role", "measures") if key in self.variant}
         model = str(output / self.name / "model.pt")
-        return {**about, "seed": self.seed, "training": self.name, "model": model, "unseen": [self.fold]}
+        return {
+            **about,
+            "seed": self.seed,
+            "training": self.name,
+            "model": model,
+            "unseen": self.variant.get("unseen", [self.fold]),
+        }
 
 
 def trainings_of(study: dict[str, Any], only: str = "") -> Iterator[Training]:

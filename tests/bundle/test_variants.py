@@ -21,8 +21,8 @@ RECIPE = {
     "cosine_epochs": 10, "warm_up": 0.08, "weight_average": 0.99, "epoch_tiles": 300,
     "sample_weights": {"bcss": 1.0, "camelyon": 0.3, "brecahad": 0.0, "histolytics": 0.1, "glass": 0.1},
     "scale_range": 0.25, "translate_range": 16.0, "flip_probability": 0.5, "brightness_range": 0.15,
-    "colour_range": 0.0, "blur_probability": 0.2, "noise_deviation": 0.02, "jpeg_probability": 0.0, "stain_range": 0.15, "stain_shift": 0.03,
-    "glass_probability": 0.2, "keep": "last",
+    "colour_range": 0.0, "blur_probability": 0.7, "blur_range": [0.25, 2.5], "jpeg_probability": 0.5,
+    "noise_deviation": 0.02, "stain_range": 0.15, "stain_shift": 0.03, "glass_probability": 0.2, "keep": "last",
 }  # fmt: skip
 # Overrides, options beside them, what of the training's options they change, and the network's trainable parameters
 # where the paper or its library says them.

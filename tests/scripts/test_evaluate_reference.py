@@ -223,11 +223,15 @@ def test_tables_say_means_spreads_and_who_wins(module):
     assert lines[-1] == (
         "**Who wins:** a, 22.0 points ahead of b; that is more than twice its standard error over seeds, 2.0."
     )
-    rows = [row("V2", 1, 0.9, ("TCGA-A2-A1G6",), role="tumor"), row("U", 1, 0.88, ("TCGA-A2-A1G6",), role="unet")]
+    patients, alike = ("TCGA-A2-A1G6", "TCGA-S3-AA10"), {"group": "Networks"}
+    rows = [row("V2", 1, 0.9, patients, role="tumor", **alike), row("U", 1, 0.88, patients, role="unet", **alike)]
+    rows.append(row("tumor", 0, 0.7, patients[1:], role="tumor"))
     said = tables.targets_block(rows)
     assert "| tumor Dice, TCGA-A2-A1G6 | 0.697 | 0.80 | 0.9: met | dice |" in said
     assert "trained alike | -4.5 | 1 | 2: met | dice |" in said
-    assert "| tumor Dice, TCGA-S3-AA10 | - | 0.80 | not measured | dice |" in said
+    # the package's own model, where it never saw the patient
+    assert "| tumor Dice, TCGA-S3-AA10 | - | 0.80 | 0.7: **missed** | dice |" in said
+    assert "| tumor Dice, TCGA-S3-AA15 | - | 0.80 | not measured | dice |" in said
     assert "which proves nothing" in tables.dice_block(rows)
     # a group of one line compares nothing; patients count alike, whatever their seeds
     assert tables.dice_block([row("V2", 1, 0.9, group="Scale")]) == ""
