@@ -15,6 +15,7 @@ figures of evaluate_reference.py: their trainings are listed and not made again,
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -30,12 +31,16 @@ import fire
 from tqdm import tqdm
 
 from lightmuseg.errors import InputError, report_faults_in_one_line
-from lightmuseg.provenance import sha256_of
 from lightmuseg.text_files import read_json, write_json, write_text
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 ENCODER = "DATA/weights/mobilenet_v2-coral.pth"
 SHARED = ("folds", "seeds", "mpp")
+
+
+@functools.cache
+def read_config(name: str) -> dict[str, Any]:
+    return read_json(BUNDLE / "configs" / name, "restore it")
 
 
 @dataclass(frozen=True)
@@ -47,19 +52,20 @@ class Training:
     seed: int
 
     @property
-    def configs(self) -> list[str]:
-        return ["train.json", *self.variant.get("configs", []), "reference.json"]
-
-    @property
     def settings(self) -> dict[str, Any]:
-        """All that the weights depend on."""
-        configs = {name: sha256_of(BUNDLE / "configs" / name)[:12] for name in self.configs}
+        """What the training is asked for."""
+        configs = ["train.json", *self.variant.get("configs", []), "reference.json"]
         overrides = {"encoder_weights": ENCODER, **self.variant["set"], "seed": self.seed, "amp": True}
         return {"configs": configs, "mpp": self.variant["mpp"], "fold": self.fold, "set": overrides}
 
     @property
     def name(self) -> str:
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
+        """A digest of the settings and of what the configs say where the settings do not."""
+        settings = self.settings
+        merged = dict(item for name in settings["configs"] for item in read_config(name).items())
+        kept = {key: value for key, value in merged.items() if key not in settings["set"]}
+        whole = json.dumps(settings | {"configs": kept}, sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()[:12]
 
     def row(self, output: Path) -> dict[str, Any]:
         """The line of rows.json."""
@@ -91,7 +97,7 @@ def train(training: Training, data: Path, output: Path) -> None:
     """Train; what the training says goes into a file beside the weights."""
     folder = output / training.name
     write_json(folder / "settings.json", training.settings)
-    configs = [str(BUNDLE / "configs" / name) for name in training.configs]
+    configs = [str(BUNDLE / "configs" / name) for name in training.settings["configs"]]
     words = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "training", "--config_file", repr(configs)]
     words += ["--dataset_dir", str(dataset_of(training, output)), "--output_dir", str(folder)]
     for key, value in training.settings["set"].items():

@@ -119,9 +119,13 @@ def test_trainings_whose_figures_are_known_are_listed_and_not_made(study, script
     # the second seed of both folds
     assert [call[call.index("--seed") + 1] for call in calls] == ["2", "2"]
     assert len(datasets) == 2
-    # another recipe gives other weights
-    monkeypatch.setattr(script, "sha256_of", lambda path: "0" * 64)
+    # another recipe gives other weights, unless the study says otherwise
+    configs, changed = script.read_config, {"max_epochs": 99}
+    monkeypatch.setattr(script, "read_config", lambda name: configs(name) | changed)
     calls.clear()
+    assert run(only="recipe", known=str(known)) == rows
+    assert not calls
+    changed["learning_rate"] = 0.5
     run(only="recipe", known=str(known))
     assert len(calls) == 4
 
