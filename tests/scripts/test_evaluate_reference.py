@@ -258,6 +258,14 @@ def test_the_packages_models_state_the_figures_of_the_page(scores, root, name):
     measured = {f"tumor Dice of {patient}": round(scores.dice(figures["as it is"]["counts"]["tumor"]), 3)
                 for patient, figures in row["patients"].items()}  # fmt: skip
     assert model.card.figures == measured
+    as_it_is = row["patients"]["TCGA-S3-AA10"]["as it is"]
+    pooled, tiles = scores.dice(as_it_is["counts"]["tumor"]), as_it_is["tiles"]["tumor"]
+    error = scores.expected_calibration_error(as_it_is["tumor"]["bins"])
+    text = (root / "bundle" / "docs" / "README.md").read_text(encoding="utf-8")
+    assert f"| `{name}` | {pooled:.3f} | {tiles:.3f} | {error:.3f} |" in text
+    if name == "tumor":
+        metadata = json.loads((root / "bundle" / "configs" / "metadata.json").read_text(encoding="utf-8"))
+        assert metadata["eval_metrics"] == {"pooled_dice": round(pooled, 3), "mean_dice": round(tiles, 3)}
 
 
 def test_models_are_evaluated_from_a_list(module, small, tmp_path):
