@@ -67,17 +67,16 @@ class Training:
         whole = json.dumps(settings | {"configs": kept}, sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()[:12]
 
+    @property
+    def unseen(self) -> list[str]:
+        """The patients by whom it is judged."""
+        return self.variant.get("unseen", [self.fold])
+
     def row(self, output: Path) -> dict[str, Any]:
         """The line of rows.json."""
         about = {key: self.variant[key] for key in ("name", "group", "role", "measures") if key in self.variant}
-        model = str(output / self.name / "model.pt")
-        return {
-            **about,
-            "seed": self.seed,
-            "training": self.name,
-            "model": model,
-            "unseen": self.variant.get("unseen", [self.fold]),
-        }
+        weights = {"seed": self.seed, "training": self.name, "model": str(output / self.name / "model.pt")}
+        return {**about, **weights, "unseen": self.unseen}
 
 
 def trainings_of(study: dict[str, Any], only: str = "") -> Iterator[Training]:
@@ -132,10 +131,10 @@ def cross_validate(study: str, data: str, output: str, only: str = "", known: st
     if not chosen:
         raise InputError(f"{study}: has no variant {only or 'at all'}.")
     figures = read_json(known, "name figures of evaluate_reference.py")["rows"] if known else []
-    measured = {row.get("training") for row in figures}
+    measured = {(row["training"], *row["patients"]) for row in figures if "training" in row}
 
     def is_there(training: Training) -> bool:
-        return training.name in measured or is_done(training, target)
+        return (training.name, *training.unseen) in measured or is_done(training, target)
 
     left = list({training.name: training for training in chosen if not is_there(training)}.values())
     for training in {dataset_of(one, target): one for one in left}.values():

@@ -62,11 +62,12 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     found, drawn = [], []
     asked = _known(_listed(measures), ALL, "--measures")
-    elsewhere = figures_by_training(known) if known else {}
+    elsewhere = figures_of(known) if known else {}
     for row in read_rows(_listed(rows), only):
         about = {key: row[key] for key in ABOUT if key in row}
-        if row.get("training") in elsewhere and not Path(row["model"]).is_file():
-            found.append(about | elsewhere[row["training"]])
+        key = (row.get("training", ""), *row["unseen"])
+        if key in elsewhere and not Path(row["model"]).is_file():
+            found.append(about | elsewhere[key])
             continue
         wanted = asked or _known(row.get("measures", ["dice"]), ALL, f"{row['name']}: measures")
         model = Evaluation(row["model"], data, folder / "kept", runtime, workers=workers)
@@ -85,11 +86,11 @@ def evaluate(
         print(f"{name}\n\n{block}\n")
 
 
-def figures_by_training(known: str) -> dict[str, dict[str, Any]]:
-    """Of each training what is known, from the row that has the most figures."""
+def figures_of(known: str) -> dict[tuple[str, ...], dict[str, Any]]:
+    """What is known of a training and its patients, from the row that has the most figures."""
     rows = [row for row in read_json(known, "name figures that this script has written")["rows"] if "training" in row]
     rows.sort(key=lambda row: sum(map(len, row["patients"].values())))
-    return {row["training"]: {key: row[key] for key in row if key not in ABOUT} for row in rows}
+    return {(row["training"], *row["patients"]): {key: row[key] for key in row if key not in ABOUT} for row in rows}
 
 
 def measured(model: Any, row: dict[str, Any], wanted: list[str]) -> dict[str, Any]:

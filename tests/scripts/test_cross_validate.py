@@ -111,7 +111,10 @@ def test_trainings_whose_figures_are_known_are_listed_and_not_made(study, script
     run, calls, datasets, _ = study
     rows = run(only="recipe")
     known = tmp_path / "reference.json"
-    known.write_text(json.dumps({"rows": [row for row in rows if row["seed"] == 1] + [{"name": "tumor"}]}))
+    measured = [row | {"patients": {key: {} for key in row["unseen"]}} for row in rows if row["seed"] == 1]
+    # of the third training another patient was measured
+    other = measured[0] | {"training": rows[2]["training"], "patients": {"TCGA-S3-AA10": {}}}
+    known.write_text(json.dumps({"rows": [*measured, other, {"name": "tumor"}]}), encoding="utf-8")
     shutil.rmtree(tmp_path / "DATA")
     calls.clear()
     datasets.clear()

@@ -298,7 +298,9 @@ def test_figures_of_models_that_are_not_here_are_those_that_are_known(module, sm
     kept = {"architecture": "LightMuSeg", "mpp": 0.5, "classes": ["tumor"], "tumor": "tumor", "sha256": "0"}
     kept |= {"name": "once", "seed": 9, "role": "unet", "training": "ab", "patients": {PATIENT: figures}}
     fewer = kept | {"name": "then", "patients": {PATIENT: {}}}
-    (tmp_path / "known.json").write_text(json.dumps({"rows": [kept, fewer, {"name": "none"}]}), encoding="utf-8")
+    other = kept | {"patients": {CODED: figures | {"jpeg 70": {}, "jpeg 40": {}}}}
+    rows = [kept, fewer, other, {"name": "none"}]
+    (tmp_path / "known.json").write_text(json.dumps({"rows": rows}), encoding="utf-8")
     row = {"name": "now", "seed": 2, "training": "ab", "model": str(tmp_path / "gone.pt"), "unseen": [PATIENT]}
     (tmp_path / "rows.json").write_text(json.dumps([row]), encoding="utf-8")
     words = (str(tmp_path / "rows.json"), str(small), str(tmp_path / "out"))
