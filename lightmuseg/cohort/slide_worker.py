@@ -142,7 +142,7 @@ class SlideWorker:
             status, message = DISK_FULL, user_fault(error) or str(error)
         if status == DISK_FULL:
             raise InputError(
-                f"{self.state.folder}: the disk is full ({message}); free some space and give the same command again, "
-                "which goes on from here."
+                f"{self.state.folder}: the disk is full; free some space and give the same command again, which goes "
+                f"on from here. What failed meanwhile: {message}"
             )
         return status
