@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -142,7 +144,7 @@ class SlideWorker:
             status, message = DISK_FULL, user_fault(error) or str(error)
         if status == DISK_FULL:
             raise InputError(
-                f"{self.state.folder}: the disk is full; free some space and give the same command again, which goes "
-                f"on from here. What failed meanwhile: {message}"
+                f"{self.state.folder}: {os.strerror(errno.ENOSPC)}; free some space and give the same command again, "
+                f"which goes on from here. What failed meanwhile: {message}"
             )
         return status

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
 from typing import Any
 
 import simplejpeg
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
-from monai.utils import convert_to_dst_type, convert_to_tensor
+
+from .random_image import RandImageTransform
 
 
-class RandJpegd(RandomizableTransform, MapTransform):
+class RandJpegd(RandImageTransform):
     """Write images as JPEG and read them again, as scanners and archives did to slides.
 
     Args:
@@ -38,16 +38,7 @@ class RandJpegd(RandomizableTransform, MapTransform):
         super().randomize(None)
         self.quality = int(self.R.randint(self.lowest, self.highest + 1))
 
-    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
-        result = dict(data)
-        self.randomize()
-        if self._do_transform:
-            for key in self.key_iterator(result):
-                image = convert_to_tensor(result[key], dtype=torch.float32, track_meta=False)
-                result[key] = convert_to_dst_type(self._compressed(image), result[key], dtype=torch.float32)[0]
-        return result
-
-    def _compressed(self, image: torch.Tensor) -> torch.Tensor:
+    def changed(self, image: torch.Tensor) -> torch.Tensor:
         pixels = (image * 255).round_().clamp_(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
         data = simplejpeg.encode_jpeg(pixels, self.quality, colorsubsampling="420", fastdct=False)
         return torch.from_numpy(simplejpeg.decode_jpeg(data, fastdct=False, fastupsample=False)).permute(2, 0, 1) / 255

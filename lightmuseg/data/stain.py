@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
-from monai.utils import convert_to_dst_type, convert_to_tensor
 from skimage.color import hed_from_rgb, rgb_from_hed
 
+from .random_image import RandImageTransform
 
-class RandStaind(RandomizableTransform, MapTransform):
+
+class RandStaind(RandImageTransform):
     """Change the amounts of hematoxylin, eosin and what remains, by factor and by shift, in optical density.
 
     A pixel's optical density ``-log10((255 I + 1) / 256)`` is taken apart into the three stains; each amount is
@@ -51,16 +51,7 @@ class RandStaind(RandomizableTransform, MapTransform):
         self.factors = self.R.uniform(1 - self.stain_range, 1 + self.stain_range, 3)
         self.shifts = self.R.uniform(-self.stain_shift, self.stain_shift, 3)
 
-    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
-        result = dict(data)
-        self.randomize()
-        if self._do_transform:
-            for key in self.key_iterator(result):
-                image = convert_to_tensor(result[key], dtype=torch.float32, track_meta=False)
-                result[key] = convert_to_dst_type(self._stained(image), result[key], dtype=torch.float32)[0]
-        return result
-
-    def _stained(self, image: torch.Tensor) -> torch.Tensor:
+    def changed(self, image: torch.Tensor) -> torch.Tensor:
         # there and back in one product; rows are pixels
         mixed = torch.from_numpy((hed_from_rgb * self.factors) @ rgb_from_hed).float()
         added = torch.from_numpy(self.shifts @ rgb_from_hed).float() * -math.log(10)
