@@ -1,6 +1,5 @@
 """Several processes train and evaluate as one: two of them, by gloo on the CPU."""
 
-import csv
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from training_history import history
 
 from lightmuseg.losses import StructureLoss
 
@@ -61,11 +61,6 @@ def trained_words(processes, output, dataset, *more, **options):
     """The command of a training by one process or by two."""
     command, configs = (LAUNCHER, ["train", "multi_gpu_train"]) if processes == 2 else (BUNDLE, ["train"])
     return words([*command, "training"], [*configs, *more], output_dir=output, dataset_dir=dataset, **options)
-
-
-def history(output):
-    with (output / "metrics.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def with_tiles(dataset, target, split, number):

@@ -1,6 +1,5 @@
 """The bundle trains, resumes and evaluates, run as a user runs it."""
 
-import csv
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from training_history import history
 
 from lightmuseg.networks import LightMuSeg
 from lightmuseg.provenance import sha256_of
@@ -30,11 +30,6 @@ def train(dataset, output, *options):
     folders = ("--dataset_dir", dataset, "--output_dir", output)
     start = ("--encoder_weights", "None")
     return (*BUNDLE, "training", "--config_file", "bundle/configs/train.json", *folders, *FAST, *start, *options)
-
-
-def history(output):
-    with (output / "metrics.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +100,7 @@ def test_killed_training_resumes_to_the_same_weights_and_metrics(trained, datase
     assert resumed["best"] == whole["best"]
     for key, value in whole["network"].items():
         assert torch.equal(value, resumed["network"][key]), key
-    without_time = [[{k: v for k, v in row.items() if k != "seconds"} for row in history(o)] for o in (trained, output)]
-    assert without_time[0] == without_time[1]
+    assert history(trained) == history(output)
 
 
 def test_finished_training_is_left_as_it_is(trained, dataset, run):

@@ -1,4 +1,3 @@
-import csv
 import errno
 import os
 import re
@@ -15,6 +14,7 @@ from monai.transforms import Activationsd, AsDiscreted, Compose, RandFlipd, Rand
 from monai.utils import set_determinism
 from torch import nn
 from torch.utils.data import WeightedRandomSampler
+from training_history import history
 
 from lightmuseg.errors import InputError
 from lightmuseg.handlers import (
@@ -104,11 +104,6 @@ def load(path):
 def same(weights, others):
     assert weights.keys() == others.keys()
     return all(torch.equal(weights[name], others[name]) for name in weights)
-
-
-def history(folder):
-    with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
 
 
 def contents(folder):
