@@ -8,9 +8,10 @@ mpp, a role and measures for evaluate_reference.py, and "unseen", patients to be
 "configs" are read between train.json and reference.json; "set" are overrides of the training, in which DATA stands for
 the folder of data. Each seed of each fold is one training by the bundle's own command, in bfloat16 on one core, on a
 dataset that make_reference_data.py wrote without that patient.
-Trainings with the same settings are made once, and one that was interrupted goes on. OUTPUT/rows.json lists what is
-there, with the patients whom it never saw. Where a study takes longer than a machine is at hand, --known names the
-figures of evaluate_reference.py: their trainings are listed and not made again, if settings and configs are the same.
+Trainings with the same settings are made once, also those of several studies with one OUTPUT, and one that was
+interrupted goes on. OUTPUT/STUDY_rows.json lists what is there, with the patients whom it never saw. Where a study
+takes longer than a machine is at hand, --known names the figures of evaluate_reference.py: their trainings are listed
+and not made again, if settings and configs are the same.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Training:
         return self.variant.get("unseen", [self.fold])
 
     def row(self, output: Path) -> dict[str, Any]:
-        """The line of rows.json."""
+        """The line of STUDY_rows.json."""
         about = {key: self.variant[key] for key in ("name", "group", "role", "measures") if key in self.variant}
         weights = {"seed": self.seed, "training": self.name, "model": str(output / self.name / "model.pt")}
         return {**about, **weights, "unseen": self.unseen}
@@ -144,7 +145,7 @@ def cross_validate(study: str, data: str, output: str, only: str = "", known: st
             future.result()
             bar.update()
     rows = [training.row(target) for training in trainings_of(described) if is_there(training)]
-    write_text(target / "rows.json", "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+    write_text(target / f"{Path(study).stem}_rows.json", "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
     failed = [target / training.name / "said.txt" for training in left if not is_done(training, target)]
     if failed:
         raise InputError(f"{failed[0]}: {len(failed)} of {len(left)} trainings failed; read here why the first did.")

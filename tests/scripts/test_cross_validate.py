@@ -51,7 +51,7 @@ def study(script, tmp_path, monkeypatch):
         # one after the other, so that the calls have an order
         words = (str(tmp_path / name) for name in ("study.json", "data", "DATA/out"))
         script.cross_validate(*words, at_once=1, **options)
-        return json.loads((tmp_path / "DATA" / "out" / "rows.json").read_text(encoding="utf-8"))
+        return json.loads((tmp_path / "DATA" / "out" / "study_rows.json").read_text(encoding="utf-8"))
 
     return run, calls, datasets, failing
 
@@ -133,17 +133,18 @@ def test_trainings_whose_figures_are_known_are_listed_and_not_made(study, script
     assert len(calls) == 4
 
 
-def test_the_command_of_the_page(study, script, root, tmp_path, monkeypatch):
+def test_the_commands_of_the_page(study, script, root, tmp_path, monkeypatch):
     page = (root / "docs" / "reference.md").read_text(encoding="utf-8")
-    (words,) = re.findall(r"^python scripts/cross_validate.py (.*)$", page, re.MULTILINE)
     monkeypatch.chdir(tmp_path)
-    fire.Fire(script.cross_validate, [word.replace("docs/", f"{root}/docs/") for word in words.split()])
+    for words in re.findall(r"^python scripts/cross_validate.py (.*)$", page, re.MULTILINE):
+        fire.Fire(script.cross_validate, [word.replace("docs/", f"{root}/docs/") for word in words.split()])
     _, calls, _, _ = study
-    rows = json.loads((tmp_path / "results" / "study" / "rows.json").read_text(encoding="utf-8"))
-    assert len({row["model"] for row in rows}) == len(calls)
-    # all of them can be judged, and rows of a group follow one another
+    # all of them can be judged, by one command, and rows of a group follow one another
+    (lists,) = re.findall(r"^python scripts/evaluate_reference.py (\S*rows\S*) DATA", page, re.MULTILINE)
+    assert lists.startswith("docs/benchmarks/reference_rows.json,")
     evaluate = importlib.import_module("evaluate_reference")
-    assert evaluate.read_rows([str(tmp_path / "results" / "study" / "rows.json")]) == rows
+    rows = evaluate.read_rows(lists.split(",")[1:])
+    assert len({row["model"] for row in rows}) == len(calls)
     groups = [group for group, _ in itertools.groupby(row["group"] for row in rows)]
     assert len(groups) == len(set(groups))
     for call in calls:
