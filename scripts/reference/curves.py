@@ -30,11 +30,11 @@ PANEL = 460
 
 def draw(folder: Path, rows: Sequence[dict[str, Any]]) -> list[str]:
     """Write reference_reliability.png and reference_robustness.png into a folder, where there are figures for them."""
-    drawn = []
+    drawn, rows = [], with_role(rows)
     lines = lines_of(disturbed(rows))
     if lines:
         drawn.append(_saved(folder / "reference_robustness.png", _robustness(lines)))
-    curves = {name: _pooled(runs) for name, runs in lines_of(with_role(rows)).items()}
+    curves = {name: _pooled(runs) for name, runs in lines_of(rows).items()}
     if any(len(curve) for curve in curves.values()):
         drawn.append(_saved(folder / "reference_reliability.png", _reliability(curves)))
     return drawn

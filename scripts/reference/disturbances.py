@@ -9,12 +9,12 @@ from PIL import Image
 from scipy import ndimage
 from skimage.color import hed_from_rgb, rgb_from_hed
 
-# Of each kind three strengths; SIGNED ones go both ways.
+# Of each kind three strengths; SIGNED ones go both ways, written so.
 STRENGTHS = {
     "stain": (0.1, 0.2, 0.3), "blur": (0.5, 1.0, 2.0), "jpeg": (70, 40, 20), "scale": (1.08, 1.16, 1.25),
     "brightness": (0.1, 0.2, 0.3),
 }  # fmt: skip
-SIGNED = ("stain", "scale", "brightness")
+SIGNED = {"stain": "±", "scale": "* or / ", "brightness": "±"}
 UNITS = {
     "stain": "haematoxylin times 1 + s, eosin times 1 - s", "blur": "sigma, um", "jpeg": "quality",
     "scale": "stated um/px over the true one", "brightness": "intensities times 1 + s",

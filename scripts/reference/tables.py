@@ -32,7 +32,9 @@ def filled_in(page: str, content: Row) -> str:
 
 def blocks(content: Row) -> dict[str, str]:
     """Markdown of each block that something was measured for, by name."""
-    made = {name: make(content["rows"]) for name, make in _BLOCKS.items()}
+    rows = content["rows"]
+    # a trial that was trained like a model with a role has its other figures too
+    made = {name: make(rows if name == "dice" else with_role(rows)) for name, make in _BLOCKS.items()}
     said = {name: [text, f"*`{COMMAND}{_MEASURED[name]}`*"] for name, text in made.items() if text}
     for picture in content["made"]["pictures"]:
         known = {"reference_reliability.png": "calibration", "reference_robustness.png": "robustness"}
@@ -167,7 +169,7 @@ def classes_block(rows: Sequence[Row]) -> str:
 
 
 def calibration_block(rows: Sequence[Row]) -> str:
-    """Expected calibration error and Brier score, mean of patients, of the models that have a role."""
+    """Expected calibration error and Brier score, mean of patients."""
 
     def kept(name: str, figure: Callable[[Row], float]) -> Get:
         def get(_: Row, figures: Row) -> float | None:
@@ -181,7 +183,7 @@ def calibration_block(rows: Sequence[Row]) -> str:
 
     figures = (kept("tumor", error), kept("confidence", error), kept("tumor", brier))
     cells = []
-    for name, runs in lines_of(with_role(rows)).items():
+    for name, runs in lines_of(rows).items():
         patients = [patients_of(runs, get) for get in figures]
         if patients[0]:
             values = [over_seeds(runs, get, some) if some else [] for get, some in zip(figures, patients)]
@@ -199,10 +201,8 @@ def robustness_block(rows: Sequence[Row]) -> str:
             for strength in STRENGTHS[kind]:
                 ways = [strength, opposite(kind, strength)] if kind in SIGNED else [strength]
                 found = [over_seeds(runs, dice_of(f"{kind} {way:g}"), patients) for way in ways]
-                label = (
-                    f"{'±' if kind in ('stain', 'brightness') else '* or / ' if kind == 'scale' else ''}{strength:g}"
-                )
-                line.append(f"{label}: {spread([statistics.fmean(pair) for pair in zip(*found)])}")
+                each = spread([statistics.fmean(pair) for pair in zip(*found)])
+                line.append(f"{SIGNED.get(kind, '')}{strength:g}: {each}")
             cells.append(line)
     return table(["", "disturbance", "none", "mild", "medium", "strong"], cells)
 
