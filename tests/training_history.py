@@ -4,6 +4,11 @@ import csv
 
 
 def history(output):
-    """Its rows without the seconds: an epoch that a kill took back is trained again, to the same figures."""
+    """Its rows."""
     with (output / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+        return list(csv.DictReader(file))
+
+
+def without_seconds(rows):
+    """What does not differ from one run of an epoch to the next."""
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]

@@ -143,7 +143,9 @@ def test_the_commands_of_the_page(study, script, root, tmp_path, monkeypatch):
     (lists,) = re.findall(r"^python scripts/evaluate_reference.py (\S*rows\S*) DATA", page, re.MULTILINE)
     assert lists.startswith("docs/benchmarks/reference_rows.json,")
     evaluate = importlib.import_module("evaluate_reference")
-    rows = evaluate.read_rows(lists.split(",")[1:])
+    listed = lists.split(",")[1:]
+    rows = [row for name in listed for row in json.loads((tmp_path / name).read_text(encoding="utf-8"))]
+    assert evaluate.read_rows(listed) == rows
     assert len({row["model"] for row in rows}) == len(calls)
     groups = [group for group, _ in itertools.groupby(row["group"] for row in rows)]
     assert len(groups) == len(set(groups))

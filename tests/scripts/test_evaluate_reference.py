@@ -239,6 +239,19 @@ def test_tables_say_means_spreads_and_who_wins(module):
     assert "tumor Dice, mean of patients | - | 0.78 | 0.7: **missed**" in tables.targets_block(rows)
 
 
+def test_a_trial_that_was_trained_like_a_network_stands_in_the_table_of_its_dice_alone(module):
+    tables = module("reference.tables")
+    rows = [row("network", 1, 0.8, group="Networks", role="tumor")]
+    rows += [row(name, 1, 0.8, group="Crops") for name in ("trial", "other")]
+    for one in rows:
+        one["patients"]["p"] |= {"flips": {"counts": {"tumor": [8, 2, 2]}, "network_tiles": 4}}
+    said = tables.blocks({"rows": rows, "made": {"pictures": []}})
+    assert "| trial | 0.5 |" in said["dice"]
+    assert [line for line in said["flips"].splitlines() if "mean of four" in line] == [
+        "| network | mean of four | 80.0 | 80.0 | 4 |"
+    ]
+
+
 def test_the_page_shows_the_figures_beside_it(module, root):
     tables, docs = module("reference.tables"), root / "docs"
     content = json.loads((docs / "benchmarks" / "reference.json").read_text(encoding="utf-8"))
