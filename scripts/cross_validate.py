@@ -61,11 +61,10 @@ class Training:
 
     @property
     def name(self) -> str:
-        """A digest of the settings and of what the configs say where the settings do not."""
+        """A digest of what the training does: of the values of the configs where no setting replaces them."""
         settings = self.settings
-        merged = dict(item for name in settings["configs"] for item in read_config(name).items())
-        kept = {key: value for key, value in merged.items() if key not in settings["set"]}
-        whole = json.dumps(settings | {"configs": kept}, sort_keys=True)
+        values = dict(item for name in settings["configs"] for item in read_config(name).items()) | settings["set"]
+        whole = json.dumps({"mpp": settings["mpp"], "fold": settings["fold"], "values": values}, sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()[:12]
 
     @property

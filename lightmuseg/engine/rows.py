@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,17 +123,40 @@ class RowStore(Rows):
         super().__init__(plan, mpp, downsample, class_names)
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        self._changed = threading.Condition()
+        self._whole, self._grows = 0, False
+
+    @contextmanager
+    def growing(self) -> Iterator[None]:
+        """Other threads may read rows meanwhile, and wait for those that are to come.
+
+        Where it ends before all of them are there, whoever waits gets a FileNotFoundError.
+        """
+        self._grows = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._grows = False
+                self._changed.notify_all()
 
     def finished(self) -> int:
         """See :class:`Rows`; a file that a power failure cut short is not whole."""
-        for row in range(len(self)):
-            try:
-                with zipfile.ZipFile(self._path(row)) as packed:
-                    if packed.testzip() is not None:
-                        return row
-            except _BROKEN:
-                return row
-        return len(self)
+        count = next((row for row in range(len(self)) if not self._is_whole(row)), len(self))
+        self._say(count)
+        return count
+
+    def _is_whole(self, row: int) -> bool:
+        try:
+            with zipfile.ZipFile(self._path(row)) as packed:
+                return packed.testzip() is None
+        except _BROKEN:
+            return False
+
+    def _say(self, whole: int) -> None:
+        with self._changed:
+            self._whole = whole
+            self._changed.notify_all()
 
     def _path(self, row: int) -> Path:
         return self._folder / f"{row:06d}.npz"
@@ -149,7 +174,10 @@ class RowStore(Rows):
                         member.write(array.data)
 
         write_whole(self._path(row), write)
+        self._say(row + 1)
 
     def _array(self, row: int, name: str) -> np.ndarray:
+        with self._changed:
+            self._changed.wait_for(lambda: row < self._whole or not self._grows)
         with np.load(self._path(row), allow_pickle=False) as arrays:
             return arrays[name]

@@ -28,6 +28,8 @@ class Format:
         unless: option that asks for another one instead.
         package: that it needs, of the extra "slides".
         require: raises an InputError for a slide (its file or folder, and its map to come) that it cannot be made of.
+        beside: takes nothing that is only known of the whole map, and one band after the other: it is made while the
+            map grows.
     """
 
     write: Callable[[Path, SegmentedSlide], None]
@@ -35,18 +37,19 @@ class Format:
     unless: str = ""
     package: str = ""
     require: Callable[[Path, Any], Any] | None = None
+    beside: bool = False
 
 
 # by the names in a folder of results
 FORMATS = {
-    "classes.tif": Format(pyramid.write, unless="ome"),
-    "classes.ome.tif": Format(pyramid.write_ome, option="ome"),
-    "regions.geojson": Format(regions.write),
+    "classes.tif": Format(pyramid.write, unless="ome", beside=True),
+    "classes.ome.tif": Format(pyramid.write_ome, option="ome", beside=True),
+    "regions.geojson": Format(regions.write, beside=True),
     "overlay.png": Format(overlay.write),
     "uncertainty.png": Format(uncertainty.write),
     "measurements.csv": Format(measurements.write),
     "report.html": Format(report.write),
-    "probabilities.zarr": Format(probabilities.write, option="probabilities", package="zarr"),
+    "probabilities.zarr": Format(probabilities.write, option="probabilities", package="zarr", beside=True),
     "classes.dcm": Format(dicom_seg.write, option="dicom_seg", package="highdicom", require=dicom_seg.require),
 }
 

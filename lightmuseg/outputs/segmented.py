@@ -19,14 +19,16 @@ BAND = 256
 
 @dataclass(frozen=True)
 class SegmentedSlide:
-    """What is known of a slide when its map is whole.
+    """What is known of a slide.
+
+    While its map grows, bands of it come as soon as they are there; what is of the whole map is filled in afterwards.
 
     Attributes:
         path: of the slide, a file or the folder of a DICOM series.
         class_map: its width, height, um/px (``mpp``), level-0 pixels to one of its own (``downsample``), class names,
             and bands from the top; see :class:`lightmuseg.engine.rows.Rows`.
         counts, entropies: of the whole map.
-        record: what ``run.json`` says.
+        record: what ``run.json`` says; of the whole map, too.
         options: those of the run that decide what the results are.
         tolerance_um: by which regions may differ from the map; None for the largest by which the middle of each pixel
             stays in its own region.

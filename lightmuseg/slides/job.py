@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from lightmuseg.wsi.low_power import LowPower, thumbnail
 from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers.opening import open_slide
 
+from .beside import Beside
 from .damage import Damage, nothing_read
 from .finished import ABSENT, BROKEN, CHANGED, RECORD, list_files, name_aside, show_instead, state_of
 from .limits import require_names_that_fit
@@ -142,12 +144,15 @@ class SlideJob:
                 self.partial / "rows", plan, options.mpp * options.factor, view.scale * options.factor,
                 options.class_names,
             )  # fmt: skip
-            with self._timed("segmenting"):
+            segmented = self._unfilled(view, store)
+            with self._timed("segmenting"), Beside(store, self._work(segmented)) as beside:
                 fill_rows(
                     view, area, plan, self.runtime, store, options.batch_size, options.probabilities,
-                    self._progress, tissue,
+                    partial(self._proceed, beside), tissue,
                 )  # fmt: skip
-            counts, entropies = self._gathered(store)
+            for row in store.records():
+                segmented.counts.merge(Counts(**row["counts"]))
+                segmented.entropies.merge(Entropies(**row["entropies"]))
             damage = Damage.of(store)
             if damage.total:
                 # there is nothing to go on from
@@ -155,11 +160,12 @@ class SlideJob:
                 shutil.rmtree(self.partial / "rows")
                 raise nothing_read(self.slide, damage.places)
             with self._timed("checking"):
-                warnings = warnings_of(view, area, plan, counts, store.mpp, damage, picture)
-            record = self._record(view, area, plan, store, counts, damage, warnings)
+                warnings = warnings_of(view, area, plan, segmented.counts, store.mpp, damage, picture)
+            record = segmented.record
+            record |= self._record(view, area, plan, segmented, damage, warnings, beside["hash"])
             with self._timed("writing"):
                 self.unfinished.require_held()
-                self._write(view, store, record, counts, entropies)
+                self._write(segmented)
             if has_changed(slide, identity_of(self.slide)):
                 self.unfinished.require_held()
                 self.unfinished.forget_rows()
@@ -200,46 +206,61 @@ class SlideJob:
         area = Intersection([*areas, coarse])
         return area, without_glass(view.reader, area, coarse, picture), picture
 
-    def _gathered(self, store: RowStore) -> tuple[Counts, Entropies]:
-        """What the rows say: pixels and entropy of each class."""
-        counts, entropies = Counts.of(store.class_names), Entropies.of(store.class_names)
-        for row in store.records():
-            counts.merge(Counts(**row["counts"]))
-            entropies.merge(Entropies(**row["entropies"]))
-        return counts, entropies
+    def _proceed(self, beside: Beside, done: int, total: int) -> None:
+        beside.check()
+        if self._progress is not None:
+            self._progress(done, total)
 
-    def _write(
-        self, view: ModelView, store: RowStore, record: dict[str, Any], counts: Counts, entropies: Entropies
-    ) -> None:
-        results = self.partial / "results"
-        shutil.rmtree(results, ignore_errors=True)
-        results.mkdir()
+    def _unfilled(self, view: ModelView, store: RowStore) -> SegmentedSlide:
+        """The slide before its map is there."""
         picture = thumbnail(view.reader, view.reader.mpp, OVERLAY_SIDE)
-        slide = SegmentedSlide(
+        return SegmentedSlide(
             path=self.slide,
             class_map=store,
-            counts=counts,
-            entropies=entropies,
-            record=record,
+            counts=Counts.of(store.class_names),
+            entropies=Entropies.of(store.class_names),
+            record={},
             options=self.options.identity(),
             tolerance_um=self.options.tolerance,
             picture=hatched(picture.pixels, picture.unread),
             step0=picture.factor,
         )
+
+    def _work(self, slide: SegmentedSlide) -> dict[str, Callable[[], Any]]:
+        """What can be made while the map grows."""
+        self.unfinished.require_held()
+        results = self.partial / "results"
+        shutil.rmtree(results, ignore_errors=True)
+        results.mkdir()
+        work: dict[str, Callable[[], Any]] = {
+            name: partial(form.write, results / name, slide)
+            for name, form in wanted_formats(self.options).items()
+            if form.beside
+        }
+        return {
+            **work,
+            "classes": lambda: slide.classes,
+            "uncertainty": lambda: slide.uncertainty,
+            "hash": lambda: sha256_of(self.slide) if self.slide.is_file() else None,
+        }
+
+    def _write(self, slide: SegmentedSlide) -> None:
+        """What needs the whole map."""
         for name, form in wanted_formats(self.options).items():
-            form.write(results / name, slide)
+            if not form.beside:
+                form.write(self.partial / "results" / name, slide)
 
     def _record(
-        self, view: ModelView, area: Area, plan: Plan, store: RowStore, counts: Counts, damage: Damage,
-        warnings: list[str],
+        self, view: ModelView, area: Area, plan: Plan, segmented: SegmentedSlide, damage: Damage, warnings: list[str],
+        slide_sha256: str | None,
     ) -> dict[str, Any]:  # fmt: skip
-        level0 = view.reader.levels[0]
+        level0, store, counts = view.reader.levels[0], segmented.class_map, segmented.counts
         analysed0 = max(0.0, area.area0 - counts.unread * store.downsample**2)
         analysed = analysed0 / (level0.width * level0.height)
         return {
             **environment(),
             "slide": str(self.slide),
-            "slide_sha256": sha256_of(self.slide) if self.slide.is_file() else None,
+            "slide_sha256": slide_sha256,
             "reader": view.reader.backend,
             "picture": view.reader.picture,
             "level0_size": [level0.width, level0.height],
