@@ -9,6 +9,7 @@ class Dark:
     """Calls dark pixels tumor; ``at(batch)`` is called before each batch, counted from 1."""
 
     output_stride, out_channels, parity = 2, 1, None
+    choice = "stand-in"
     info = RuntimeInfo("dark", "cpu", "float32")
 
     def __init__(self, tile_size=256, at=lambda batch: None):

@@ -58,7 +58,8 @@ def segment_options(
         workers: threads that read.
         device: of the network, such as cuda:0 or cpu.
         runtime: torch, torch_compile, openvino, openvino_bf16, openvino_int8, onnx or tensorrt; auto for the fastest
-            that passes the proof. By default openvino on a CPU where it is installed, else torch.
+            that passes the proof. By default openvino_bf16, openvino or torch on a CPU, torch on a GPU: the first that
+            can be used and passes.
         ome: write classes.ome.tif instead of classes.tif.
         probabilities: also write probabilities.zarr.
         dicom_seg: also write classes.dcm, a DICOM segmentation; for slides in DICOM.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 # seconds that each candidate is timed by "auto", after one call that warms it up
 TRIAL_S = 1.5
+# what is tried where no kind is asked for, the fastest first, as docs/performance.md has it
+BY_DEFAULT = ("openvino_bf16", "openvino", "torch")
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,8 @@ def make_runtime(
 
     Args:
         network: as it was trained; it stays as it is.
-        kind: one of :data:`KINDS`; "auto" for the fastest that passes; None for OpenVINO on a CPU where it is
-            installed, else PyTorch.
+        kind: one of :data:`KINDS`; "auto" for the fastest that passes; None for the first of :data:`BY_DEFAULT` that
+            can run here and passes, bfloat16 only where it is proven.
         tile_size: side of the tiles, a multiple of 32.
         batch_size: tiles at once.
         device: to run on.
@@ -130,7 +132,8 @@ def make_runtime(
     tiles = sample if sample is not None and len(sample) else None
     reference = None if tiles is None else torch_runtime(original, tile_size)
     timed: dict[str, tuple[float, Runtime]] = {}
-    for name, mixed in _candidates(kind, device, amp):
+    candidates, left_out = _candidates(kind, device, amp, tiles is not None)
+    for name, mixed in candidates:
         try:
             runtime = make(name, original, tile_size, batch_size, device, mixed, Path(int8) if int8 else None)
             if tiles is not None:
@@ -141,14 +144,24 @@ def make_runtime(
                 remedy = "" if isinstance(error, InputError) else "; give --runtime torch."
                 raise InputError(f"{fault}{remedy}") from error
             logger.warning("%s It is left out.", fault)
+            left_out.append(fault.removeprefix("--runtime "))
             continue
         if kind != "auto" or tiles is None:
-            return runtime
+            return replace(runtime, choice=_reason(named, left_out))
         timed[name if mixed == amp else f"{name} in float32"] = rate(runtime, tiles, batch_size), runtime
     best = max(timed, key=lambda name: timed[name][0])
     rates = ", ".join(f"{name} {rate:.1f}" for name, (rate, _) in timed.items())
-    logger.info("--runtime auto: %s is the fastest (tiles a second: %s)", best, rates)
-    return timed[best][1]
+    reason = f"{best} is the fastest (tiles a second: {rates})"
+    logger.info("--runtime auto: %s", reason)
+    return replace(timed[best][1], choice=reason)
+
+
+def _reason(named: bool, left_out: list[str]) -> str:
+    """Why a runtime was taken that is not the fastest of several."""
+    if named:
+        return "it was asked for"
+    others = f"; left out were {' '.join(left_out)}" if left_out else ""
+    return f"the first of {', '.join(BY_DEFAULT)} that can be used here{others}"
 
 
 def _proven(runtime: Runtime, name: str, reference: Runtime, tiles: np.ndarray) -> Runtime:
@@ -158,14 +171,19 @@ def _proven(runtime: Runtime, name: str, reference: Runtime, tiles: np.ndarray) 
     return compared
 
 
-def _candidates(kind: str | None, device: torch.device, amp: bool) -> list[tuple[str, bool]]:
-    """Names and whether in mixed precision, in the order in which they are tried."""
+def _candidates(
+    kind: str | None, device: torch.device, amp: bool, proven: bool
+) -> tuple[list[tuple[str, bool]], list[str]]:
+    """Names and whether in mixed precision, in the order in which they are tried; and why others are not."""
     if kind is not None and kind != "auto":
-        return [(kind, amp)]
-    wanted = ["openvino", "torch"] if kind is None else [name for name, one in KINDS.items() if not one.lossy]
-    usable = [(name, amp) for name in wanted if obstacle(name, device) is None]
+        return [(kind, amp)], []
+    wanted = BY_DEFAULT if kind is None else [name for name, one in KINDS.items() if not one.lossy]
+    obstacles = {name: obstacle(name, device) for name in wanted}
+    if not proven and kind is None:
+        obstacles["openvino_bf16"] = "nothing could be read to prove it on."
     # float32 by PyTorch is what remains where all others are refused
-    return list(dict.fromkeys([*usable, ("torch", False)]))
+    usable = dict.fromkeys([*((name, amp) for name in wanted if obstacles[name] is None), ("torch", False)])
+    return list(usable), [f"{name}: {reason}" for name, reason in obstacles.items() if reason]
 
 
 def rate(runtime: Runtime, tiles: np.ndarray, batch_size: int) -> float:

@@ -50,6 +50,7 @@ class Runtime:
         out_channels: of its logits; one means a sigmoid, several a softmax whose first is "everything else".
         output_stride: pixels of a tile to one of its logits.
         parity: with eager float32 PyTorch on real pixels; None where it was not compared.
+        choice: why it was taken, for records.
     """
 
     call: Callable[[np.ndarray], np.ndarray]
@@ -58,6 +59,7 @@ class Runtime:
     out_channels: int
     output_stride: int
     parity: Parity | None = None
+    choice: str = ""
 
     @classmethod
     def of(cls, call: Callable[[np.ndarray], np.ndarray], tile_size: int, info: RuntimeInfo) -> Runtime:

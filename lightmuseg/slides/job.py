@@ -277,6 +277,7 @@ class SlideJob:
             "warnings": warnings,
             "options": self.options.plain(),
             "model": self.model,
+            "runtime_choice": self.runtime.choice,
             "parity": dataclasses.asdict(self.runtime.parity) if self.runtime.parity else None,
         }
 

@@ -19,6 +19,7 @@ class Green:
     """
 
     tile_size, output_stride, out_channels, parity = 256, 2, 1, None
+    choice = "stand-in"
     info = RuntimeInfo("green", "cpu", "float32")
 
     def __init__(self, seconds=0.0):

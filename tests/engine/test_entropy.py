@@ -23,6 +23,7 @@ class Doubtful:
     """A network that is the less sure the nearer a pixel's grey is to the border of two classes."""
 
     tile_size, output_stride, parity = 256, 2, None
+    choice = "stand-in"
     info = RuntimeInfo("doubtful", "cpu", "float32")
 
     def __init__(self, out_channels):

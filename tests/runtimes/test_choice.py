@@ -84,10 +84,33 @@ def test_compiling_changes_no_logits(small, tiles):
     assert np.abs(runtime(tiles) - eager).max() < 1e-4 * np.abs(eager).max()
 
 
-def test_openvino_is_what_a_cpu_gets_where_it_is_installed(small, monkeypatch):
+@pytest.mark.parametrize(
+    ("has_bfloat16", "most", "shown", "taken", "why"),
+    [
+        (True, (1.0, 1.0), True, ("openvino", "bfloat16"), "can be used here"),
+        (True, (0.0, 0.0), True, ("openvino", "float32"), "left out were openvino_bf16: is not the trained network"),
+        (False, (1.0, 1.0), True, ("openvino", "float32"), "openvino_bf16: this processor computes nothing in bfloat"),
+        (True, (1.0, 1.0), False, ("openvino", "float32"), "openvino_bf16: nothing could be read to prove it on"),
+    ],
+    ids=["proven", "refused", "another processor", "nothing read"],
+)
+def test_a_cpu_gets_bfloat16_where_it_has_it_and_it_is_proven(
+    small, tiles, monkeypatch, has_bfloat16, most, shown, taken, why
+):
+    monkeypatch.setattr(openvino_runtimes, "knows_bfloat16", lambda: has_bfloat16)
+    monkeypatch.setitem(TOLERANCES, "bfloat16", most)
+    runtime = make_runtime(small, None, SIDE, sample=tiles if shown else None)
+    assert (runtime.info.kind, runtime.info.precision) == taken
+    assert runtime.choice.startswith("the first of openvino_bf16, openvino, torch")
+    assert why in runtime.choice
+
+
+def test_torch_is_what_a_cpu_gets_without_openvino(small, monkeypatch):
     assert make_runtime(small, None, SIDE).info.kind == "openvino"
     monkeypatch.setattr(choice, "find_spec", lambda name: None)
-    assert make_runtime(small, None, SIDE).info.kind == "torch"
+    runtime = make_runtime(small, None, SIDE)
+    assert runtime.info.kind == "torch"
+    assert "openvino: openvino is not installed; pip install" in runtime.choice
 
 
 def test_an_export_is_made_once_for_its_weights(small, tmp_path, monkeypatch):
@@ -114,7 +137,7 @@ def broken_openvino(monkeypatch):
 
     def make(kind, network, tile_size, *rest):
         runtime = torch_runtime(network, tile_size)
-        if kind != "openvino":
+        if not kind.startswith("openvino"):
             return runtime
 
         def wrong(tiles):

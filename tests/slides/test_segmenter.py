@@ -31,6 +31,7 @@ class Shades:
     """A network that tells shades of grey apart: class k of K where the green channel is in the k-th part."""
 
     tile_size, output_stride, parity = 256, 2, None
+    choice = "stand-in"
     info = RuntimeInfo("shades", "cpu", "float32", 1)
 
     def __init__(self, out_channels=1, after=None, stop=KeyboardInterrupt):
@@ -404,12 +405,13 @@ def test_a_run_is_not_finished_by_another_runtime(tmp_path, write_plain_slide):
         segment(str(slide), tmp_path / "out", OtherShades(), resume=True)
 
 
-def test_the_proof_of_the_runtime_is_recorded(tmp_path, write_plain_slide):
+def test_the_proof_of_the_runtime_and_why_it_was_taken_are_recorded(tmp_path, write_plain_slide):
     slide, runtime = write_plain_slide(tmp_path / "A 1.tif"), Shades()
-    runtime.parity = Parity("float32", 4, 1e-6, 0.0)
+    runtime.parity, runtime.choice = Parity("float32", 4, 1e-6, 0.0), "it was asked for"
     segment(str(slide), tmp_path / "out", runtime)
     record = json.loads((tmp_path / "out" / "A 1" / "run.json").read_text())
     assert record["parity"] == {"precision": "float32", "tiles": 4, "error": 1e-6, "changed": 0.0}
+    assert record["runtime_choice"] == "it was asked for"
 
 
 def test_a_folder_of_two_slides_in_dicom_asks_for_a_file_and_a_file_is_one_of_them(data, tmp_path):
