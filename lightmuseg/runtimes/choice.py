@@ -73,19 +73,16 @@ def make(
         if int8 is None:
             raise InputError("--runtime openvino_int8: no model in INT8 is named; make one by 'lightmuseg quantize'.")
         return load_quantized(int8, weights_hash(network), tile_size, getattr(network, "output_stride", None))
-    if kind == "openvino_bf16":
+    if kind in ("openvino", "openvino_bf16"):
         from .openvino import openvino_runtime
 
-        return openvino_runtime(fold_for_bfloat16(network), tile_size, "bfloat16")
+        how = ("float32", fold) if kind == "openvino" else ("bfloat16", fold_for_bfloat16)
+        return openvino_runtime(network, tile_size, *how)
     if kind in ("torch", "torch_compile"):
         in_bfloat16 = amp and device.type == "cpu"
         folded = fold_for_bfloat16(network) if in_bfloat16 else fold(network)
         return torch_runtime(folded, tile_size, device, amp, compiled=kind == "torch_compile")
     folded = fold(network)
-    if kind == "openvino":
-        from .openvino import openvino_runtime
-
-        return openvino_runtime(folded, tile_size, "float32")
     if kind == "onnx":
         from .onnx import onnx_runtime
 

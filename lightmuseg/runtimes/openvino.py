@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,12 +50,23 @@ def save(model: openvino.Model, path: Path) -> None:
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
-def openvino_runtime(network: nn.Module, tile_size: int, precision: str) -> Runtime:
-    """A folded network by OpenVINO, in float32 or bfloat16; the converted model is kept in the cache."""
+def openvino_runtime(
+    network: nn.Module, tile_size: int, precision: str, prepare: Callable[[nn.Module], nn.Module]
+) -> Runtime:
+    """A trained network by OpenVINO, in float32 or bfloat16; the converted model is kept in the cache.
+
+    Args:
+        network: as it was trained.
+        tile_size: side of the tiles.
+        precision: "float32" or "bfloat16".
+        prepare: gives what is converted, such as :func:`.fold`; it takes longer than all else, so it is called only
+            where the cache has nothing by the same code.
+    """
     import openvino
 
-    mark = fingerprint(network, openvino.__version__, tile_size)
-    path = exported(f"{mark}.xml", lambda file: save(converted(network, tile_size), file), ".bin")
+    code = inspect.getsource(sys.modules[prepare.__module__])
+    mark = fingerprint(network, openvino.__version__, tile_size, prepare.__qualname__, code)
+    path = exported(f"{mark}.xml", lambda file: save(converted(prepare(network), tile_size), file), ".bin")
     return load(path, tile_size, precision)
 
 

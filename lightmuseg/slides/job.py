@@ -40,7 +40,7 @@ from .damage import Damage, nothing_read
 from .finished import ABSENT, BROKEN, CHANGED, RECORD, list_files, name_aside, show_instead, state_of
 from .limits import require_names_that_fit
 from .options import Options
-from .quality import warnings_of
+from .quality import warnings_by_places, warnings_of
 from .unfinished import Unfinished
 
 if TYPE_CHECKING:
@@ -145,7 +145,8 @@ class SlideJob:
                 options.class_names,
             )  # fmt: skip
             segmented = self._unfilled(view, store)
-            with self._timed("segmenting"), Beside(store, self._work(segmented)) as beside:
+            work = self._work(segmented) | {"places": partial(warnings_by_places, view, area, plan)}
+            with self._timed("segmenting"), Beside(store, work) as beside:
                 fill_rows(
                     view, area, plan, self.runtime, store, options.batch_size, options.probabilities,
                     partial(self._proceed, beside), tissue,
@@ -159,8 +160,7 @@ class SlideJob:
                 self.unfinished.require_held()
                 shutil.rmtree(self.partial / "rows")
                 raise nothing_read(self.slide, damage.places)
-            with self._timed("checking"):
-                warnings = warnings_of(view, area, plan, segmented.counts, store.mpp, damage, picture)
+            warnings = warnings_of(view, area, segmented.counts, store.mpp, damage, picture) + beside["places"]
             record = segmented.record
             record |= self._record(view, area, plan, segmented, damage, warnings, beside["hash"])
             with self._timed("writing"):

@@ -38,33 +38,45 @@ BLURRED, BLURRED_SHARE = 0.6, 0.25
 
 
 def warnings_of(
-    view: ModelView, area: Area, plan: Plan, counts: Counts, map_mpp: float, damage: Damage,
-    low_power: LowPower | None = None,
-) -> list[str]:  # fmt: skip
-    """Everything that a reader of the results should know of the slide before he believes them.
+    view: ModelView, area: Area, counts: Counts, map_mpp: float, damage: Damage, low_power: LowPower | None = None
+) -> list[str]:
+    """What a reader of the results should know of the slide, by what is known of it and of its map.
 
     Args:
         view: the slide at the model's um/px.
         area: what was analysed.
-        plan: of the tiles.
         counts: of the whole map.
         map_mpp: um per pixel of the map.
         damage: what could not be read.
         low_power: in which tissue was looked for.
     """
-    mm2, tissue = (map_mpp / 1000) ** 2, tissue_corners(view, area, plan)
+    mm2 = (map_mpp / 1000) ** 2
     found = [
         _picture(view.reader),
         *area.warnings,
         _scale(view.reader),
         _coarse(view),
-        nuclei_warning(view.reader.mpp, *fields_at(view, tissue, plan.tile_size)),
         _tissue(sum(counts.tissue) * mm2),
-        _focus(places_blur(view, tissue, plan.tile_size)),
         _tissue_level(low_power, view.reader.mpp),
         _model_level(view.index, damage.finer),
         _unread(damage.tiles, counts.unread * mm2),
         _unchecked(view.reader),
+    ]
+    return [warning for warning in found if warning]
+
+
+def warnings_by_places(view: ModelView, area: Area, plan: Plan) -> list[str]:
+    """What a look at places of tissue all over a slide tells: of its nuclei and of its focus.
+
+    Args:
+        view: the slide at the model's um/px.
+        area: what is analysed.
+        plan: of the tiles.
+    """
+    tissue = tissue_corners(view, area, plan)
+    found = [
+        nuclei_warning(view.reader.mpp, *fields_at(view, tissue, plan.tile_size)),
+        _focus(places_blur(view, tissue, plan.tile_size)),
     ]
     return [warning for warning in found if warning]
 

@@ -14,7 +14,7 @@ from lightmuseg.engine.counts import Counts
 from lightmuseg.engine.plan import plan_tiles
 from lightmuseg.slides.damage import Damage
 from lightmuseg.slides.nuclei import fields_at, nuclei_um
-from lightmuseg.slides.quality import nuclei_warning, tissue_corners, warnings_of
+from lightmuseg.slides.quality import nuclei_warning, tissue_corners, warnings_by_places, warnings_of
 from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers.opening import open_slide
 
@@ -44,7 +44,7 @@ def scale_warnings(path, mpp=None):
         view = ModelView(reader, 0.25)
         area = tissue_of(reader)
         plan = plan_tiles((view.width, view.height), view.scale, area, 512, 0.0, 2)
-        said = warnings_of(view, area, plan, Counts([1, 0], 0), 0.5, Damage())
+        said = warnings_of(view, area, Counts([1, 0], 0), 0.5, Damage()) + warnings_by_places(view, area, plan)
         return [line for line in said if line.startswith("scale: ") and "given by hand" not in line]
 
 

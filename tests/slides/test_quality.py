@@ -13,7 +13,7 @@ from lightmuseg.areas.area import TissueMask, WholeSlide
 from lightmuseg.engine.counts import Counts
 from lightmuseg.engine.plan import plan_tiles
 from lightmuseg.slides.damage import Damage
-from lightmuseg.slides.quality import BLURRED, PLACES, places_blur, tissue_corners, warnings_of
+from lightmuseg.slides.quality import BLURRED, PLACES, places_blur, tissue_corners, warnings_by_places, warnings_of
 from lightmuseg.wsi.low_power import LowPower
 from lightmuseg.wsi.model_view import ModelView
 from lightmuseg.wsi.readers import UnreadablePixels
@@ -49,7 +49,7 @@ def warnings(path, area=None, analysed=MUCH, mpp=None, unread=(0, 0), view_of=Mo
         plan = plan_tiles((view.width, view.height), view.scale, area, 256, 0.25, 2)
         counts = Counts([analysed, 0], unread[1])
         damage = Damage(unread[0], finer)
-        return warnings_of(view, area, plan, counts, 0.5, damage, picture)
+        return warnings_of(view, area, counts, 0.5, damage, picture) + warnings_by_places(view, area, plan)
 
 
 @pytest.fixture(scope="module")

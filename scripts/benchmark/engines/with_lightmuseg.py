@@ -24,7 +24,7 @@ with watched() as facts:
     if options.pop("free", False):
         from lightmuseg.runtimes.openvino import openvino_runtime
 
-        options["runtime"] = openvino_runtime(Free(), 512, "float32")
+        options["runtime"] = openvino_runtime(Free(), 512, "float32", torch.nn.Module.eval)
     segmenter = Segmenter(model, **options)
     if not segmenter.runtime([slide]).info.is_torch_on_cpu:
         keep_heap_small()
