@@ -7,6 +7,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -246,9 +247,11 @@ class SlideJob:
 
     def _write(self, slide: SegmentedSlide) -> None:
         """What needs the whole map."""
-        for name, form in wanted_formats(self.options).items():
-            if not form.beside:
-                form.write(self.partial / "results" / name, slide)
+        forms = {name: form for name, form in wanted_formats(self.options).items() if not form.beside}
+        with ThreadPoolExecutor(len(forms), "write") as pool:
+            written = [pool.submit(form.write, self.partial / "results" / name, slide) for name, form in forms.items()]
+        for future in written:
+            future.result()
 
     def _record(
         self, view: ModelView, area: Area, plan: Plan, segmented: SegmentedSlide, damage: Damage, warnings: list[str],

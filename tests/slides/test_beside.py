@@ -1,0 +1,92 @@
+"""Work beside the filling of a store: it follows the rows, and ends where they do."""
+
+import threading
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from lightmuseg.areas.area import WholeSlide
+from lightmuseg.engine.plan import plan_tiles
+from lightmuseg.engine.rows import RowStore
+from lightmuseg.slides.beside import Beside
+
+
+@pytest.fixture
+def store(tmp_path):
+    plan = plan_tiles((401, 700), 2.0, WholeSlide(802, 1400), 128, 0.25, 2)
+    return RowStore(tmp_path / "rows", plan, 0.5, 4.0, ["tumor"])
+
+
+def rows_of(store):
+    """The lines of each row, by its number."""
+    plan = plan_tiles((401, 700), 2.0, WholeSlide(802, 1400), 128, 0.25, 2)
+    assert len(store) == len(plan.edges_y) - 1
+    return [np.full((low - high, store.width), row, np.uint8) for row, (high, low) in enumerate(pairwise(plan.edges_y))]
+
+
+def test_work_gets_every_row_as_it_comes(store):
+    seen, rows = threading.Event(), rows_of(store)
+
+    def follow():
+        bands = []
+        for band in store.bands(16):
+            bands.append(band.copy())
+            seen.set()
+        return np.concatenate(bands)
+
+    with Beside(store, {"follow": follow, "other": lambda: 7}) as beside:
+        store.finished()
+        for row, lines in enumerate(rows):
+            assert not (row == 0 and seen.is_set())
+            store.save(row, {"classes": lines}, {})
+            # the first row is read before there is a second
+            assert row > 0 or seen.wait(60)
+            beside.check()
+    assert np.array_equal(beside["follow"], np.concatenate(rows))
+    assert beside["other"] == 7
+
+
+def test_rows_that_were_there_before_are_followed_too(store):
+    rows = rows_of(store)
+    for row, lines in enumerate(rows):
+        store.save(row, {"classes": lines}, {})
+    with Beside(store, {"follow": lambda: np.concatenate([band.copy() for band in store.bands(64)])}) as beside:
+        assert store.finished() == len(store)
+    assert np.array_equal(beside["follow"], np.concatenate(rows))
+
+
+def test_work_that_waits_is_let_go_where_the_filling_fails(store):
+    with pytest.raises(KeyboardInterrupt), Beside(store, {"follow": lambda: list(store.bands(16))}) as beside:
+        store.finished()
+        store.save(0, {"classes": rows_of(store)[0]}, {})
+        raise KeyboardInterrupt
+    with pytest.raises(FileNotFoundError):
+        beside["follow"]
+
+
+def test_an_error_of_the_work_is_told_before_the_filling_ends(store):
+    failed = threading.Event()
+
+    def fail():
+        try:
+            raise OSError("no space left")
+        finally:
+            failed.set()
+
+    with pytest.raises(OSError, match="no space left"), Beside(store, {"fail": fail}) as beside:
+        assert failed.wait(60)
+        # the future is done a moment after
+        while True:
+            beside.check()
+
+
+def test_an_error_at_the_end_is_told_too(store):
+    def fail():
+        list(store.bands(16))
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"), Beside(store, {"fail": fail}):
+        store.finished()
+        for row, lines in enumerate(rows_of(store)):
+            store.save(row, {"classes": lines}, {})
