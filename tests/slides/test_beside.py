@@ -1,6 +1,7 @@
 """Work beside the filling of a store: it follows the rows, and ends where they do."""
 
 import threading
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -56,29 +57,50 @@ def test_rows_that_were_there_before_are_followed_too(store):
     assert np.array_equal(beside["follow"], np.concatenate(rows))
 
 
+def run_beside(store, work, fill):
+    beside = Beside(store, {"work": work})
+    with beside:
+        fill(beside)
+    return beside
+
+
+def fill_all(store):
+    store.finished()
+    for row, lines in enumerate(rows_of(store)):
+        store.save(row, {"classes": lines}, {})
+
+
 def test_work_that_waits_is_let_go_where_the_filling_fails(store):
-    with pytest.raises(KeyboardInterrupt), Beside(store, {"follow": lambda: list(store.bands(16))}) as beside:
+    ended = []
+
+    def follow():
+        try:
+            list(store.bands(16))
+        except FileNotFoundError:
+            ended.append("let go")
+            raise
+
+    def fill(beside):
         store.finished()
         store.save(0, {"classes": rows_of(store)[0]}, {})
         raise KeyboardInterrupt
-    with pytest.raises(FileNotFoundError):
-        beside["follow"]
+
+    with pytest.raises(KeyboardInterrupt):
+        run_beside(store, follow, fill)
+    assert ended == ["let go"]
 
 
 def test_an_error_of_the_work_is_told_before_the_filling_ends(store):
-    failed = threading.Event()
-
     def fail():
-        try:
-            raise OSError("no space left")
-        finally:
-            failed.set()
+        raise OSError("no space left")
 
-    with pytest.raises(OSError, match="no space left"), Beside(store, {"fail": fail}) as beside:
-        assert failed.wait(60)
-        # the future is done a moment after
-        while True:
+    def fill(beside):
+        for _ in range(600):
+            time.sleep(0.1)
             beside.check()
+
+    with pytest.raises(OSError, match="no space left"):
+        run_beside(store, fail, fill)
 
 
 def test_an_error_at_the_end_is_told_too(store):
@@ -86,7 +108,5 @@ def test_an_error_at_the_end_is_told_too(store):
         list(store.bands(16))
         raise OSError("no space left")
 
-    with pytest.raises(OSError, match="no space left"), Beside(store, {"fail": fail}):
-        store.finished()
-        for row, lines in enumerate(rows_of(store)):
-            store.save(row, {"classes": lines}, {})
+    with pytest.raises(OSError, match="no space left"):
+        run_beside(store, fail, lambda beside: fill_all(store))
