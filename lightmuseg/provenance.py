@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -21,11 +22,12 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def sha256_of(path: str | Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+def sha256_of(path: str | Path, go_on: Callable[[], None] = lambda: None) -> str:
+    """Hex SHA-256 of a file's bytes; ``go_on``, called again and again, may end it by an error."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
+            go_on()
             digest.update(block)
     return digest.hexdigest()
 

@@ -11,7 +11,7 @@ dataset that make_reference_data.py wrote without that patient.
 Trainings with the same settings are made once, also those of several studies with one OUTPUT, and one that was
 interrupted goes on. OUTPUT/STUDY_rows.json lists what is there, with the patients whom it never saw. Where a study
 takes longer than a machine is at hand, --known names the figures of evaluate_reference.py: their trainings are listed
-and not made again, if settings and configs are the same.
+and not made again, if the values are the same that settings and configs give.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ ALL = ("dice", "flips", "scales", "overlaps", "robustness", "edges", "glass", "p
 
 def evaluate(
     rows: str | tuple[str, ...], data: str, output: str, measures: str | tuple[str, ...] = "", only: str = "",
-    page: str = "", known: str = "", runtime: str | None = None, workers: int = 2,
+    page: str = "", known: str = "", runtime: str = "openvino", workers: int = 2,
 ) -> None:  # fmt: skip
     """Measure models and write what was found.
 
@@ -52,7 +52,7 @@ def evaluate(
         only: the rows of this name alone.
         page: Markdown whose tables are written anew.
         known: figures of models that are not here.
-        runtime: that runs the networks, as of 'lightmuseg segment'.
+        runtime: that runs the networks, as of 'lightmuseg segment'; in float32 they are the same on all machines.
         workers: threads that read.
     """
     from reference import curves, tables

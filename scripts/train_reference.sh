@@ -38,7 +38,11 @@ few="Three patients' breast tumors, of one scanner: expect to train on your own.
 export OMP_NUM_THREADS=1
 mkdir -p "$out"
 echo "What the training of tissue says stands in $out/tissue.log."
+# a process group of its own, which ends when this script does
+set -m
 make tissue "'bundle/configs/multiclass.json'," \
     "$few Lymphocytic infiltrate has been seen in one patient, necrosis in one other, stroma in two." >"$out/tissue.log" 2>&1 &
+tissue=$!
+trap 'kill -- "-$tissue" 2>/dev/null || true' EXIT
 make tumor "" "$few"
-wait $! || { tail -n 1 "$out/tissue.log" >&2; exit 1; }
+wait "$tissue" || { tail -n 1 "$out/tissue.log" >&2; exit 1; }

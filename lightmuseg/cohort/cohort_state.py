@@ -38,6 +38,7 @@ class CohortState:
         self.folder = folder
         self._hidden = folder / ".cohort"
         self._failed = self._hidden / "failed"
+        self._options = self._hidden / "cohort.json"
 
     def begin(self, identity: dict[str, Any]) -> None:
         """Note the options and the network of the cohort, or compare them with those it was started with.
@@ -45,17 +46,24 @@ class CohortState:
         Raises:
             InputError: for other options or another network.
         """
-        path = self._hidden / "cohort.json"
         make_folder(self._hidden)
         with locked(self._hidden / "lock", LOCK_S, wait_for_dead=True):
-            if not path.exists():
-                write_json(path, identity)
+            kept = self.noted()
+            if not kept:
+                write_json(self._options, identity)
                 return
-            kept = read_json(path, "delete it where the options are the same as before")
         try:
             refuse_others(self.folder, kept, identity)
         except InputError as error:
             raise InputError(f"{str(error).removesuffix(', or delete it.')}, or another --output.") from error
+
+    def noted(self) -> dict[str, Any]:
+        """The options and the network that the cohort was started with; nothing where it was not."""
+        try:
+            kept: dict[str, Any] = read_json(self._options, "delete it where the options are the same as before")
+        except FileNotFoundError:
+            return {}
+        return kept
 
     def results(self, slide: CohortSlide) -> Path:
         """The slide's folder of results."""

@@ -21,7 +21,7 @@ from .cohort_state import CohortState
 
 # seconds after which the slides that other processes hold are looked at again
 AGAIN_S = 5.0
-# options that change only what is written in the end, which all slides of a cohort have in common
+# options that change only what is written of the map, which all slides of a cohort have in common
 WRITTEN = ("ome", "dicom_seg", "tolerance")
 
 
@@ -112,11 +112,16 @@ class SlideWorker:
             send_no_telemetry()
         import torch
 
+        from lightmuseg.runtimes import kind_of
+
         # results that are there are left, whatever a config says
         values = {**task.values, "output_dir": task.output, "resume": True}
         if task.threads is not None:
             torch.set_num_threads(task.threads)
             values.setdefault("workers", task.threads)
+        if not (task.bundle or task.override) and (kind := kind_of(CohortState(task.output).noted())):
+            # what the cohort's first worker took by default, on this machine or another
+            values.setdefault("runtime", kind)
         segmenter = make_segmenter(values, task.bundle, [task.override] if task.override else [])
         self._runtime = segmenter.runtime([(slide.path, slide.mpp) for slide in task.proof])
         if task.owns_process and not self._runtime.info.is_torch_on_cpu:

@@ -24,6 +24,10 @@ _BROKEN = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFil
 FORMAT = 4
 
 
+class Unfilled(Exception):
+    """Rows will not all come: what is made of them is of no use."""
+
+
 class Rows(ABC):
     """Rows of cells, from the top, and the class map that they make together.
 
@@ -124,21 +128,29 @@ class RowStore(Rows):
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._changed = threading.Condition()
-        self._whole, self._grows = 0, False
+        self._whole, self._grows, self._failed = 0, False, False
 
     @contextmanager
     def growing(self) -> Iterator[None]:
         """Other threads may read rows meanwhile, and wait for those that are to come.
 
-        Where it ends before all of them are there, whoever waits gets a FileNotFoundError.
+        Where it ends with an error, whoever reads on gets :class:`Unfilled`.
         """
         self._grows = True
         try:
             yield
+        except BaseException:
+            self._failed = True
+            raise
         finally:
             with self._changed:
                 self._grows = False
                 self._changed.notify_all()
+
+    def require_filling(self) -> None:
+        """Raise :class:`Unfilled` where the filling of the rows ended with an error."""
+        if self._failed:
+            raise Unfilled
 
     def finished(self) -> int:
         """See :class:`Rows`; a file that a power failure cut short is not whole."""
@@ -179,5 +191,6 @@ class RowStore(Rows):
     def _array(self, row: int, name: str) -> np.ndarray:
         with self._changed:
             self._changed.wait_for(lambda: row < self._whole or not self._grows)
+        self.require_filling()
         with np.load(self._path(row), allow_pickle=False) as arrays:
             return arrays[name]

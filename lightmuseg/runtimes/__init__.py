@@ -1,6 +1,6 @@
 """What runs a network on tiles of a slide."""
 
-from .choice import KINDS, make_runtime, obstacle, require_device, require_runtime
+from .choice import KINDS, kind_of, make_runtime, obstacle, require_device, require_runtime
 from .int8 import int8_folder, require_int8
 from .normalised import NormalisedNetwork
 from .parity import Parity
@@ -14,6 +14,7 @@ __all__ = [
     "Runtime",
     "RuntimeInfo",
     "int8_folder",
+    "kind_of",
     "make_runtime",
     "obstacle",
     "require_device",

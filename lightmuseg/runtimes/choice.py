@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +29,9 @@ logger = logging.getLogger(__name__)
 TRIAL_S = 1.5
 # what is tried where no kind is asked for, the fastest first, as docs/performance.md has it
 BY_DEFAULT = ("openvino_bf16", "openvino", "torch")
+# Grey values, as standard deviation, that a tile has on which bfloat16 is proven where nobody asked for it: glass with
+# its noise has 1 to 3, tissue 20 and more.
+LEAST_DEVIATION = 8.0
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def make_runtime(
     Args:
         network: as it was trained; it stays as it is.
         kind: one of :data:`KINDS`; "auto" for the fastest that passes; None for the first of :data:`BY_DEFAULT` that
-            can run here and passes, bfloat16 only where it is proven.
+            can run here and passes, bfloat16 only where there is structure to prove it on.
         tile_size: side of the tiles, a multiple of 32.
         batch_size: tiles at once.
         device: to run on.
@@ -129,7 +134,8 @@ def make_runtime(
     tiles = sample if sample is not None and len(sample) else None
     reference = None if tiles is None else torch_runtime(original, tile_size)
     timed: dict[str, tuple[float, Runtime]] = {}
-    candidates, left_out = _candidates(kind, device, amp, tiles is not None)
+    structured = tiles is not None and max(float(tile.std()) for tile in tiles) >= LEAST_DEVIATION
+    candidates, left_out = _candidates(kind, device, amp, structured)
     for name, mixed in candidates:
         try:
             runtime = make(name, original, tile_size, batch_size, device, mixed, Path(int8) if int8 else None)
@@ -144,7 +150,7 @@ def make_runtime(
             left_out.append(fault.removeprefix("--runtime "))
             continue
         if kind != "auto" or tiles is None:
-            return replace(runtime, choice=_reason(named, left_out))
+            return replace(runtime, choice=_reason(kind, left_out))
         timed[name if mixed == amp else f"{name} in float32"] = rate(runtime, tiles, batch_size), runtime
     best = max(timed, key=lambda name: timed[name][0])
     rates = ", ".join(f"{name} {rate:.1f}" for name, (rate, _) in timed.items())
@@ -153,10 +159,10 @@ def make_runtime(
     return replace(timed[best][1], choice=reason)
 
 
-def _reason(named: bool, left_out: list[str]) -> str:
-    """Why a runtime was taken that is not the fastest of several."""
-    if named:
-        return "it was asked for"
+def _reason(kind: str | None, left_out: list[str]) -> str:
+    """Why a runtime was taken that was not timed."""
+    if kind is not None:
+        return "nothing could be read to time any on" if kind == "auto" else "it was asked for"
     others = f"; left out were {' '.join(left_out)}" if left_out else ""
     return f"the first of {', '.join(BY_DEFAULT)} that can be used here{others}"
 
@@ -169,18 +175,25 @@ def _proven(runtime: Runtime, name: str, reference: Runtime, tiles: np.ndarray) 
 
 
 def _candidates(
-    kind: str | None, device: torch.device, amp: bool, proven: bool
+    kind: str | None, device: torch.device, amp: bool, structured: bool
 ) -> tuple[list[tuple[str, bool]], list[str]]:
     """Names and whether in mixed precision, in the order in which they are tried; and why others are not."""
     if kind is not None and kind != "auto":
         return [(kind, amp)], []
     wanted = BY_DEFAULT if kind is None else [name for name, one in KINDS.items() if not one.lossy]
     obstacles = {name: obstacle(name, device) for name in wanted}
-    if not proven and kind is None:
-        obstacles["openvino_bf16"] = "nothing could be read to prove it on."
+    if not structured and kind is None:
+        obstacles["openvino_bf16"] = "nothing with structure could be read to prove it on."
     # float32 by PyTorch is what remains where all others are refused
     usable = dict.fromkeys([*((name, amp) for name in wanted if obstacles[name] is None), ("torch", False)])
     return list(usable), [f"{name}: {reason}" for name, reason in obstacles.items() if reason]
+
+
+def kind_of(record: Mapping[str, Any]) -> str | None:
+    """The kind of :data:`BY_DEFAULT` that a record of results names; None where it names none of them."""
+    runtime, precision = record.get("runtime"), record.get("precision")
+    kinds = {("openvino", "bfloat16"): "openvino_bf16", ("openvino", "float32"): "openvino"}
+    return "torch" if runtime == "torch" else kinds.get((runtime, precision))
 
 
 def rate(runtime: Runtime, tiles: np.ndarray, batch_size: int) -> float:
@@ -204,7 +217,11 @@ def obstacle(kind: str, device: torch.device | str) -> str | None:
     if kind == "openvino_bf16":
         from .openvino import knows_bfloat16
 
-        if not knows_bfloat16():
+        try:
+            known_here = knows_bfloat16()
+        except Exception as error:  # OpenVINO has errors of its own, and its libraries may not load
+            return f"OpenVINO does not work here ({first_line(error)}); give --runtime torch."
+        if not known_here:
             return "this processor computes nothing in bfloat16; give --runtime auto."
     return None
 

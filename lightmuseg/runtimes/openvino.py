@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+
+from lightmuseg.networks import fold
+from lightmuseg.provenance import sha256_of
 
 from .cache import exported, fingerprint
 from .normalised import NormalisedNetwork
@@ -64,7 +66,7 @@ def openvino_runtime(
     """
     import openvino
 
-    code = inspect.getsource(sys.modules[prepare.__module__])
+    code = [sha256_of(str(sys.modules[name].__file__)) for name in (fold.__module__, prepare.__module__)]
     mark = fingerprint(network, openvino.__version__, tile_size, prepare.__qualname__, code)
     path = exported(f"{mark}.xml", lambda file: save(converted(prepare(network), tile_size), file), ".bin")
     return load(path, tile_size, precision)

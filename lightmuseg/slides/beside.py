@@ -14,7 +14,7 @@ class Beside:
     """Work in threads of its own, which may read the rows of a store while others fill it.
 
     Used as a context, around the filling: when it ends in order all rows are there, and it waits for the work. Where
-    the filling fails, work that waits for rows is let go.
+    the filling fails, work that reads rows ends with :class:`.Unfilled`.
 
     Args:
         store: of the rows.
@@ -27,13 +27,15 @@ class Beside:
         self._futures: dict[str, Future[Any]] = {}
 
     def __enter__(self) -> Beside:
-        pool = self._open.enter_context(ThreadPoolExecutor(max(1, len(self._work)), "beside"))
-        self._open.enter_context(self._store.growing())
-        self._futures = {name: pool.submit(call) for name, call in self._work.items()}
+        with self._open:
+            pool = self._open.enter_context(ThreadPoolExecutor(max(1, len(self._work)), "beside"))
+            self._open.enter_context(self._store.growing())
+            self._futures = {name: pool.submit(call) for name, call in self._work.items()}
+            self._open = self._open.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._open.close()
+        self._open.__exit__(*error)
         if error[0] is None:
             self.check()
 

@@ -141,11 +141,11 @@ class SlideJob:
                 plan = plan_tiles(
                     (view.width, view.height), view.scale, area, self.runtime.tile_size, options.overlap, options.factor
                 )
-            store = RowStore(
-                self.partial / "rows", plan, options.mpp * options.factor, view.scale * options.factor,
-                options.class_names,
-            )  # fmt: skip
-            segmented = self._unfilled(view, store)
+                store = RowStore(
+                    self.partial / "rows", plan, options.mpp * options.factor, view.scale * options.factor,
+                    options.class_names,
+                )  # fmt: skip
+                segmented = self._unfilled(view, store)
             work = self._work(segmented) | {"places": partial(warnings_by_places, view, area, plan)}
             with self._timed("segmenting"), Beside(store, work) as beside:
                 fill_rows(
@@ -208,6 +208,7 @@ class SlideJob:
         return area, without_glass(view.reader, area, coarse, picture), picture
 
     def _proceed(self, beside: Beside, done: int, total: int) -> None:
+        self.unfinished.require_held()
         beside.check()
         if self._progress is not None:
             self._progress(done, total)
@@ -242,13 +243,14 @@ class SlideJob:
             **work,
             "classes": lambda: slide.classes,
             "uncertainty": lambda: slide.uncertainty,
-            "hash": lambda: sha256_of(self.slide) if self.slide.is_file() else None,
+            "hash": lambda: sha256_of(self.slide, slide.class_map.require_filling) if self.slide.is_file() else None,
         }
 
     def _write(self, slide: SegmentedSlide) -> None:
         """What needs the whole map."""
         forms = {name: form for name, form in wanted_formats(self.options).items() if not form.beside}
-        with ThreadPoolExecutor(len(forms), "write") as pool:
+        # each picture takes a fifth of a gigabyte for a moment
+        with ThreadPoolExecutor(2, "write") as pool:
             written = [pool.submit(form.write, self.partial / "results" / name, slide) for name, form in forms.items()]
         for future in written:
             future.result()

@@ -17,7 +17,7 @@ from lightmuseg.wsi.tiff import MPP_RANGE
 MAX_FACTOR = 64
 # what a user knows these values by
 LABELS = {"mpp": "the model's um per pixel", "slide_mpp": "--mpp (slide_mpp)"}
-# They change no row of the map, only where and how fast it is made, and what is written of it in the end.
+# They change no row of the map, only where and how fast it is made, and what is written of it.
 WITHOUT_EFFECT_ON_ROWS = ("output_dir", "resume", "changed", "workers", "ome", "dicom_seg", "tolerance")
 
 

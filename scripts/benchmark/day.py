@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -45,6 +46,8 @@ def benchmark(
         output: folder of the figures.
         folder: for the slides; else a temporary one.
     """
+    if slides < 1:
+        sys.exit(f"--slides {slides}: give 1 or more.")
     with tempfile.TemporaryDirectory(dir=folder or None) as temporary:
         made = list(_slides(Path(temporary), source, slides, scale))
         paths = [*made, *(Path(path).absolute() for path in real.split(";") if path)]

@@ -17,7 +17,7 @@ from pathlib import Path
 import fire
 from figures import DOCS, ENGINES, Row, by_way, chosen, column, in_turns, make_slide, measured, publish, spread, table
 
-TISSUE = 0.3
+TISSUE, FLOAT32 = 0.3, {"runtime": "openvino"}
 # above which a size is run once
 LARGE = 64_000
 
@@ -42,9 +42,9 @@ def benchmark(
     # name: side, share of tissue, options, threads
     ways: dict[str, dict[str, tuple[int, float, Row, int]]] = {
         "size": {f"{int(n):,} px": (int(n), TISSUE, {"free": True}, cores) for n in str(sides).split(";")},
-        "tissue": {f"{share:.0%} tissue": (side, share, {}, cores) for share in (0.05, 0.3, 0.6, 1.0)},
-        "batch": {f"batches of {n}": (side, TISSUE, {"batch_size": n}, cores) for n in (1, 4, 16)},
-        "threads": {f"{n} threads": (side, TISSUE, {"workers": n}, n) for n in range(1, cores + 1)},
+        "tissue": {f"{share:.0%} tissue": (side, share, FLOAT32, cores) for share in (0.05, 0.3, 0.6, 1.0)},
+        "batch": {f"batches of {n}": (side, TISSUE, FLOAT32 | {"batch_size": n}, cores) for n in (1, 4, 16)},
+        "threads": {f"{n} threads": (side, TISSUE, FLOAT32 | {"workers": n}, n) for n in range(1, cores + 1)},
     }
     rows = []
     for part in chosen(parts, ways):

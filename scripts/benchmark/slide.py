@@ -26,14 +26,14 @@ from lightmuseg.runtimes import NormalisedNetwork
 
 OVERLAP = 0.25
 OURS, MONAI = "LightMuSeg", "MONAI: WSIReader, SlidingWindowInferer"
-BFLOAT16, WHOLE = {"runtime": "openvino_bf16"}, {"tissue_mask": False}
+FLOAT32, BFLOAT16, WHOLE = {"runtime": "openvino"}, {"runtime": "openvino_bf16"}, {"tissue_mask": False}
 # script, environment's package, options
 WAYS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    OURS: ("with_lightmuseg", "", {}),
+    OURS: ("with_lightmuseg", "", FLOAT32),
     "LightMuSeg, bfloat16": ("with_lightmuseg", "", BFLOAT16),
     "LightMuSeg, INT8": ("with_lightmuseg", "", {"runtime": "openvino_int8"}),
     "LightMuSeg, PyTorch": ("with_lightmuseg", "", {"runtime": "torch"}),
-    "LightMuSeg, all of the slide": ("with_lightmuseg", "", WHOLE),
+    "LightMuSeg, all of the slide": ("with_lightmuseg", "", FLOAT32 | WHOLE),
     "LightMuSeg, bfloat16, all of the slide": ("with_lightmuseg", "", BFLOAT16 | WHOLE),
     MONAI: ("with_monai", "", {}),
     "LazySlide": ("with_lazyslide", "lazyslide", {}),

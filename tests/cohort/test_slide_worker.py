@@ -5,7 +5,9 @@ import pytest
 import lightmuseg.cohort.slide_worker
 from lightmuseg.cohort.cohort_slide import CohortSlide
 from lightmuseg.cohort.cohort_state import CohortState
-from lightmuseg.cohort.slide_worker import take_slides
+from lightmuseg.cohort.slide_worker import SlideWorker, Task, take_slides
+from lightmuseg.errors import InputError
+from lightmuseg.runtimes.parity import TOLERANCES
 
 
 @pytest.fixture
@@ -69,3 +71,21 @@ def test_a_slide_that_failed_before_is_tried_again_and_once(taken):
     state.fail(slides[1], "is broken", "")
     assert taken(failures=before) == ["a"]
     assert state.failure(slides[1]) == "is broken"
+
+
+@pytest.mark.runtimes
+def test_a_cohort_goes_on_by_the_runtime_that_its_first_worker_took(tmp_path, make_slide, monkeypatch):
+    monkeypatch.setattr("lightmuseg.runtimes.openvino.knows_bfloat16", lambda: True)
+    monkeypatch.setitem(TOLERANCES, "bfloat16", (1.0, 1.0))
+    slide = CohortSlide(make_slide("a.tif"), "a", 0.25)
+
+    def precision(output, **values):
+        task = Task(tmp_path / output, None, None, values, (slide,), (slide,), {})
+        return SlideWorker(task)._model["precision"]
+
+    assert precision("one") == "bfloat16"
+    # as on a machine without it, or where nothing could be read at first
+    assert precision("two", runtime="openvino") == "float32"
+    assert precision("two") == "float32"
+    with pytest.raises(InputError, match="was started with precision 'float32', not 'bfloat16'"):
+        precision("two", runtime="openvino_bf16")

@@ -12,7 +12,7 @@ from PIL import Image
 from lightmuseg.errors import InputError
 from lightmuseg.networks import LightMuSeg
 from lightmuseg.networks.weights import load_weights
-from lightmuseg.runtimes import KINDS, RuntimeInfo, choice, make_runtime, require_runtime, torch_runtime
+from lightmuseg.runtimes import KINDS, RuntimeInfo, choice, kind_of, make_runtime, require_runtime, torch_runtime
 from lightmuseg.runtimes import openvino as openvino_runtimes
 from lightmuseg.runtimes.parity import TOLERANCES, Parity, changed_share
 
@@ -90,16 +90,18 @@ def test_compiling_changes_no_logits(small, tiles):
         (True, (1.0, 1.0), True, ("openvino", "bfloat16"), "can be used here"),
         (True, (0.0, 0.0), True, ("openvino", "float32"), "left out were openvino_bf16: is not the trained network"),
         (False, (1.0, 1.0), True, ("openvino", "float32"), "openvino_bf16: this processor computes nothing in bfloat"),
-        (True, (1.0, 1.0), False, ("openvino", "float32"), "openvino_bf16: nothing could be read to prove it on"),
+        (True, (1.0, 1.0), False, ("openvino", "float32"), "openvino_bf16: nothing with structure"),
+        (True, (1.0, 1.0), "glass", ("openvino", "float32"), "openvino_bf16: nothing with structure"),
     ],
-    ids=["proven", "refused", "another processor", "nothing read"],
+    ids=["proven", "refused", "another processor", "nothing read", "glass alone"],
 )
 def test_a_cpu_gets_bfloat16_where_it_has_it_and_it_is_proven(
     small, tiles, monkeypatch, has_bfloat16, most, shown, taken, why
 ):
     monkeypatch.setattr(openvino_runtimes, "knows_bfloat16", lambda: has_bfloat16)
     monkeypatch.setitem(TOLERANCES, "bfloat16", most)
-    runtime = make_runtime(small, None, SIDE, sample=tiles if shown else None)
+    glass = np.random.default_rng(0).normal(240, 2, tiles.shape).astype(np.uint8)
+    runtime = make_runtime(small, None, SIDE, sample={True: tiles, False: None, "glass": glass}[shown])
     assert (runtime.info.kind, runtime.info.precision) == taken
     assert runtime.choice.startswith("the first of openvino_bf16, openvino, torch")
     assert why in runtime.choice
@@ -111,6 +113,30 @@ def test_torch_is_what_a_cpu_gets_without_openvino(small, monkeypatch):
     runtime = make_runtime(small, None, SIDE)
     assert runtime.info.kind == "torch"
     assert "openvino: openvino is not installed; pip install" in runtime.choice
+
+
+def test_an_openvino_that_does_not_load_leaves_torch(small, tiles, monkeypatch):
+    def fail():
+        raise ImportError("libopenvino.so: cannot open shared object file")
+
+    monkeypatch.setattr(openvino_runtimes, "knows_bfloat16", fail)
+    monkeypatch.setattr(openvino_runtimes, "openvino_runtime", lambda *words: fail())
+    runtime = make_runtime(small, None, SIDE, sample=tiles)
+    assert runtime.info.kind == "torch"
+    assert "libopenvino.so" in runtime.choice
+
+
+def test_the_reason_for_one_that_was_not_timed(small, monkeypatch, without_compiling):
+    assert make_runtime(small, "torch", SIDE).choice == "it was asked for"
+    assert make_runtime(small, "auto", SIDE).choice == "nothing could be read to time any on"
+
+
+@pytest.mark.parametrize("kind", ["torch", "openvino", "openvino_bf16"])
+def test_a_record_leads_back_to_the_kind(small, monkeypatch, kind):
+    monkeypatch.setattr(openvino_runtimes, "knows_bfloat16", lambda: True)
+    assert kind_of(make_runtime(small, kind, SIDE).info.plain()) == kind
+    assert kind_of({"runtime": "openvino", "precision": "int8"}) is None
+    assert kind_of({}) is None
 
 
 def test_an_export_is_made_once_for_its_weights(small, tmp_path, monkeypatch):
