@@ -31,6 +31,7 @@ SHORTENED = {
     "python scripts/benchmark/network.py": "--rounds 1 --seconds 0.1 --ways 'eager, as published;openvino'",
     "python scripts/benchmark/slide.py": "--rounds 1 --side 2000 --ways LightMuSeg",
     "python scripts/benchmark/growth.py": "--rounds 1 --side 2000 --parts 'size;threads' --sides 4000",
+    "python scripts/benchmark/day.py": "--slides 2 --scale 0.1",
     "python scripts/benchmark/training.py": "--tiles 6 --rounds 1 --ways 'bundle, mixed precision'",
     "python scripts/benchmark/metrics.py": "--rounds 2 --maps 2",
     "lightmuseg quantize": "--max_drop 1",

@@ -20,7 +20,7 @@ def figures(module):
     return module("figures")
 
 
-@pytest.mark.parametrize("name", ["network", "slide", "growth"])
+@pytest.mark.parametrize("name", ["network", "slide", "growth", "day"])
 def test_a_page_shows_the_figures_beside_it(module, figures, root, name):
     page = (root / "docs" / "benchmarks" / f"{name}.md").read_text(encoding="utf-8")
     content = (root / "docs" / "benchmarks" / f"{name}.json").read_text(encoding="utf-8")
