@@ -24,7 +24,7 @@ _BROKEN = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFil
 FORMAT = 4
 
 
-class Unfilled(Exception):
+class UnfilledError(Exception):
     """Rows will not all come: what is made of them is of no use."""
 
 
@@ -134,7 +134,7 @@ class RowStore(Rows):
     def growing(self) -> Iterator[None]:
         """Other threads may read rows meanwhile, and wait for those that are to come.
 
-        Where it ends with an error, whoever reads on gets :class:`Unfilled`.
+        Where it ends with an error, whoever reads on gets :class:`UnfilledError`.
         """
         self._grows = True
         try:
@@ -148,9 +148,9 @@ class RowStore(Rows):
                 self._changed.notify_all()
 
     def require_filling(self) -> None:
-        """Raise :class:`Unfilled` where the filling of the rows ended with an error."""
+        """Raise :class:`UnfilledError` where the filling of the rows ended with an error."""
         if self._failed:
-            raise Unfilled
+            raise UnfilledError
 
     def finished(self) -> int:
         """See :class:`Rows`; a file that a power failure cut short is not whole."""

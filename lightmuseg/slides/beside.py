@@ -14,7 +14,7 @@ class Beside:
     """Work in threads of its own, which may read the rows of a store while others fill it.
 
     Used as a context, around the filling: when it ends in order all rows are there, and it waits for the work. Where
-    the filling fails, work that reads rows ends with :class:`.Unfilled`.
+    the filling fails, work that reads rows ends with :class:`.UnfilledError`.
 
     Args:
         store: of the rows.

@@ -73,7 +73,6 @@ def test_a_slide_that_failed_before_is_tried_again_and_once(taken):
     assert state.failure(slides[1]) == "is broken"
 
 
-@pytest.mark.runtimes
 def test_a_cohort_goes_on_by_the_runtime_that_its_first_worker_took(tmp_path, make_slide, monkeypatch):
     monkeypatch.setattr("lightmuseg.runtimes.openvino.knows_bfloat16", lambda: True)
     monkeypatch.setitem(TOLERANCES, "bfloat16", (1.0, 1.0))

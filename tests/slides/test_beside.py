@@ -9,7 +9,7 @@ import pytest
 
 from lightmuseg.areas.area import WholeSlide
 from lightmuseg.engine.plan import plan_tiles
-from lightmuseg.engine.rows import RowStore, Unfilled
+from lightmuseg.engine.rows import RowStore, UnfilledError
 from lightmuseg.slides.beside import Beside
 
 
@@ -76,7 +76,7 @@ def test_work_that_waits_is_let_go_where_the_filling_fails(store):
     def follow():
         try:
             list(store.bands(16))
-        except Unfilled:
+        except UnfilledError:
             ended.append("let go")
             raise
 
