@@ -130,7 +130,8 @@ def test_killed_workers_a_killed_driver_and_a_full_disk_change_no_byte(
         pytest.skip("cannot mount a disk here: not root")
     try:
         words = (tmp_path / "slides", "--output", disk / "out", "--engine", "ray", "--slides-at-once", "2")
-        first = command(*words)
+        # slow enough that slides are left when the driver is killed, whose workers go on for a moment
+        first = command(*words, runtime="Green(0.5)")
         killers = [Killer(first, disk / "out", 1, most)]
         until = time.monotonic() + LIMIT_S
         while done(disk / "out") < slides // 5:
