@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # seconds that each candidate is timed by "auto", after one call that warms it up
 TRIAL_S = 1.5
+# the kinds that are OpenVINO's own conversion: precision, and what is converted of a network
+CONVERTED = {"openvino": ("float32", fold), "openvino_bf16": ("bfloat16", fold_for_bfloat16)}
 # what is tried where no kind is asked for, the fastest first, as docs/performance.md has it
 BY_DEFAULT = ("openvino_bf16", "openvino", "torch")
 # Grey values, as standard deviation, that a tile has on which bfloat16 is proven where nobody asked for it: glass with
@@ -78,11 +80,10 @@ def make(
         if int8 is None:
             raise InputError("--runtime openvino_int8: no model in INT8 is named; make one by 'lightmuseg quantize'.")
         return load_quantized(int8, weights_hash(network), tile_size, getattr(network, "output_stride", None))
-    if kind in ("openvino", "openvino_bf16"):
+    if kind in CONVERTED:
         from .openvino import openvino_runtime
 
-        how = ("float32", fold) if kind == "openvino" else ("bfloat16", fold_for_bfloat16)
-        return openvino_runtime(network, tile_size, *how)
+        return openvino_runtime(network, tile_size, *CONVERTED[kind])
     if kind in ("torch", "torch_compile"):
         in_bfloat16 = amp and device.type == "cpu"
         folded = fold_for_bfloat16(network) if in_bfloat16 else fold(network)
@@ -192,8 +193,9 @@ def _candidates(
 def kind_of(record: Mapping[str, Any]) -> str | None:
     """The kind of :data:`BY_DEFAULT` that a record of results names; None where it names none of them."""
     runtime, precision = record.get("runtime"), record.get("precision")
-    kinds = {("openvino", "bfloat16"): "openvino_bf16", ("openvino", "float32"): "openvino"}
-    return "torch" if runtime == "torch" else kinds.get((runtime, precision))
+    if runtime != "openvino":
+        return "torch" if runtime == "torch" else None
+    return next((kind for kind, (known, _) in CONVERTED.items() if known == precision), None)
 
 
 def rate(runtime: Runtime, tiles: np.ndarray, batch_size: int) -> float:

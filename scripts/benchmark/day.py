@@ -25,7 +25,6 @@ from lightmuseg.text_files import read_json
 DAY_S, MPP = 86_400, 0.25
 # mm of a side, share of tissue, and how many of 20; the first is what a laboratory's slide is taken to be
 MIX = ((15.0, 0.3, 8), (10.0, 0.3, 4), (20.0, 0.2, 2), (7.5, 0.5, 3), (5.0, 0.6, 3))
-STAGES = ("planning", "segmenting", "writing")
 WAYS = {"float32": "openvino", "bfloat16": "openvino_bf16", "INT8": "openvino_int8", "by default": ""}
 
 
@@ -80,7 +79,7 @@ def _segmented(paths: list[Path], model: str, runtime: str, folder: Path) -> Row
         records = [read_json(path, "run it again") for path in sorted(target.glob("*/run.json"))]
     finally:
         shutil.rmtree(target, ignore_errors=True)
-    stages = {stage: sum(record["seconds"][stage] for record in records) for stage in STAGES}
+    stages = {stage: sum(record["seconds"][stage] for record in records) for stage in records[0]["seconds"]}
     common = [record for record in records if Path(record["slide"]).name.startswith(f"{MIX[0][0]:g}-mm-")]
     return {
         "seconds": seconds,
@@ -98,7 +97,8 @@ def tables(session: Row) -> list[str]:
     mm, tissue, _ = MIX[0]
     common = f"of {session['options']['scale'] * mm:g} mm and {tissue:.0%} tissue"
     rows = [["precision", "slides", "tiles", "seconds", "slides a day", f"{common}: tiles", "seconds", "slides a day"]]
-    shares = [["precision", *(f"{stage}, %" for stage in STAGES), "start, and between slides, %"]]
+    stages = list(session["rows"][0]["stages s"])
+    shares = [["precision", *(f"{stage}, %" for stage in stages), "start, and between slides, %"]]
     for way, runs in by_way(session["rows"]).items():
         days = [DAY_S * one["slides"] / one["seconds"] for one in runs], [DAY_S / one["common s"] for one in runs]
         rows.append([
@@ -107,7 +107,7 @@ def tables(session: Row) -> list[str]:
         ])  # fmt: skip
         parts = [{name: 100 * value / one["seconds"] for name, value in one["stages s"].items()} for one in runs]
         rest = [100 - sum(part.values()) for part in parts]
-        shares.append([way, *(column(parts, stage) for stage in STAGES), spread(rest)])
+        shares.append([way, *(column(parts, stage) for stage in stages), spread(rest)])
     return [table(rows), table(shares)]
 
 

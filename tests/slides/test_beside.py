@@ -12,18 +12,18 @@ from lightmuseg.engine.plan import plan_tiles
 from lightmuseg.engine.rows import RowStore, UnfilledError
 from lightmuseg.slides.beside import Beside
 
+PLAN = plan_tiles((401, 700), 2.0, WholeSlide(802, 1400), 128, 0.25, 2)
+
 
 @pytest.fixture
 def store(tmp_path):
-    plan = plan_tiles((401, 700), 2.0, WholeSlide(802, 1400), 128, 0.25, 2)
-    return RowStore(tmp_path / "rows", plan, 0.5, 4.0, ["tumor"])
+    return RowStore(tmp_path / "rows", PLAN, 0.5, 4.0, ["tumor"])
 
 
 def rows_of(store):
     """The lines of each row, by its number."""
-    plan = plan_tiles((401, 700), 2.0, WholeSlide(802, 1400), 128, 0.25, 2)
-    assert len(store) == len(plan.edges_y) - 1
-    return [np.full((low - high, store.width), row, np.uint8) for row, (high, low) in enumerate(pairwise(plan.edges_y))]
+    assert len(store) == len(PLAN.edges_y) - 1
+    return [np.full((low - high, store.width), row, np.uint8) for row, (high, low) in enumerate(pairwise(PLAN.edges_y))]
 
 
 def test_work_gets_every_row_as_it_comes(store):
