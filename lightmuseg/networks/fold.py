@@ -22,16 +22,14 @@ def fold(network: nn.Module) -> nn.Module:
 
     The parallel convolutions, zero-padded to the largest, and the 1x1 behind them are linear in their input, so their
     kernels add up: a 1x1, a 3x3 and a 5x5 are one 5x5. A batch norm in evaluation mode is a scale and a shift of each
-    channel [1]_. The result is equal but for rounding; heads that only training uses are left out.
+    channel [1]_; one that follows no convolution stays. The result is equal but for rounding; heads that only training
+    uses are left out.
 
     Args:
         network: such as a :class:`.LightMuSeg` with any encoder, on any device; it stays as it is.
 
     Returns:
         A copy in evaluation mode, whose parameters take no gradient. Its state dict has other names.
-
-    Raises:
-        ValueError: for a batch norm that follows no convolution.
 
     References:
         .. [1] Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
@@ -92,11 +90,10 @@ def _fold_batch_norms(network: nn.Module) -> None:
     """Put each batch norm into the convolution whose output it takes."""
     before = layers_before(network)
     replaced: dict[nn.Module, nn.Module] = {}
-    for name, module in network.named_modules():
-        if isinstance(module, nn.BatchNorm2d):
-            convolution = next(iter(before.get(module, ())), None)
-            if not isinstance(convolution, (nn.Conv2d, nn.ConvTranspose2d)):
-                raise ValueError(f"{name}: this batch norm follows no convolution.")
+    for module, layers in before.items():
+        convolution = next(iter(layers), None)
+        # timm's batch norms do the activation too, by parts of their own, so that they are no layers here
+        if isinstance(module, nn.BatchNorm2d) and isinstance(convolution, (nn.Conv2d, nn.ConvTranspose2d)):
             replaced[convolution] = fuse_conv_bn_eval(convolution, module, isinstance(convolution, nn.ConvTranspose2d))
             replaced[module] = nn.Identity()
     for parent in list(network.modules()):

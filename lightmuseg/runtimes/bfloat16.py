@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from lightmuseg.networks.fold import fold, layers_before
+from lightmuseg.networks.fold import PROBE, fold
 
-# Of a channel's variance, how much all pixels under a small kernel share.
+# Of a channel's variance, how much all pixels under a kernel share.
 SHARED_VARIANCE = 0.9
-# weights of a kernel that may be rounded away from the nearest number: 2^9 choices are looked at
-MAX_MOVED = 9
+# Terms of a sum up to which its weights are chosen: 960 are those of MobileNetV2's widest 1x1.
+MAX_TERMS = 1024
+# weights of a sum that are moved away from the nearest number at most; 960 gain nothing more
+MAX_MOVED = 16
 # points that stand for a normal distribution
 QUANTILES = 1001
 
@@ -27,16 +30,16 @@ class Moments(NamedTuple):
 
 
 def fold_for_bfloat16(network: nn.Module) -> nn.Module:
-    """A copy as of :func:`.fold`, whose weights of few terms are rounded to bfloat16 so that their errors cancel.
+    """A copy as of :func:`.fold`, whose weights are rounded to bfloat16 so that their errors and the biases' cancel.
 
-    bfloat16 has 8 binary digits. Where a sum has hundreds of terms, the errors of its weights cancel; the nine weights
-    of a depthwise convolution lie on almost equal pixels, so that their errors add up to one of the channel's scale,
-    and the bias's, which runtimes round too, to one of its mean. So each of these kernels' weights is rounded up or
-    down [1]_ such that the output's expected squared error is least: with e the errors of the weights, d the bias's,
-    m and v the mean and variance of the input, and r the share of v that all pixels under the kernel have in common,
-    (m sum(e) + d)^2 + r v sum(e)^2 + (1 - r) v sum(e^2). Mean and variance are those of the activation of a normal
-    distribution, of which the batch norm before it states mean and deviation [2]_; no data are needed. The first
-    convolution's kernels are rounded in the same way, with m = 0 and v = 1, as pixels are normalised to.
+    bfloat16 has 8 binary digits. The nine weights of a depthwise convolution lie on almost equal pixels, so that their
+    errors add up to one of the channel's scale; and the error of a bias, which runtimes round too, is one of its mean,
+    which all later layers take for a feature of the picture. So each weight is rounded up or down [1]_ such that the
+    output's expected squared error is small: with e_ij the error of the weight of channel i and place j under the
+    kernel, d the bias's, m_i and v_i the channel's mean and variance, and r the share of v that all pixels under the
+    kernel have in common, (sum m_i e_ij + d)^2 + sum_i v_i (r (sum_j e_ij)^2 + (1 - r) sum_j e_ij^2). Mean and variance
+    are what the batch norms before it state [2]_; no data are needed. Convolutions that follow none, and those of more
+    than 1024 terms, whose errors cancel by themselves, are left to the runtime.
 
     Args:
         network: as it was trained, with its batch norms; it stays as it is.
@@ -48,35 +51,71 @@ def fold_for_bfloat16(network: nn.Module) -> nn.Module:
     """
     inputs = moments_of_inputs(network)
     folded = fold(network)
-    first = next(module for module in folded.modules() if isinstance(module, nn.Conv2d))
     for name, module in folded.named_modules():
-        if isinstance(module, nn.Conv2d) and (module is first or _is_depthwise(module)):
-            _round(module, inputs.get(name))
+        if isinstance(module, nn.Conv2d) and name in inputs and module.weight[0].numel() <= MAX_TERMS:
+            _round(module, inputs[name])
     return folded
 
 
-def _is_depthwise(module: nn.Conv2d) -> bool:
-    return module.groups == module.in_channels == module.out_channels and module.weight[0].numel() >= MAX_MOVED
-
-
 def moments_of_inputs(network: nn.Module) -> dict[str, Moments]:
-    """By names of depthwise convolutions that take a batch norm's activation."""
-    watched = copy.deepcopy(network).cpu().float().eval()
-    found = {}
-    before = layers_before(watched)
-    for name, module in watched.named_modules():
-        if isinstance(module, nn.Conv2d) and _is_depthwise(module):
-            layers = [one for one in before.get(module, ()) if type(one).__module__ != nn.ConstantPad2d.__module__]
-            activation = nn.Identity()
-            if layers and type(layers[0]).__module__ == nn.ReLU6.__module__:
-                activation = layers.pop(0)
-            if layers and isinstance(layers[0], nn.BatchNorm2d):
-                found[name] = moments(layers[0], activation)
+    """By names of convolutions; pixels are normalised to the mean 0 and the variance 1.
+
+    Two runs, in which each batch norm gives the mean, or the variance, that its output has in training, and everything
+    else acts on them: a sum of two features has the sum of both, as of independent ones. What no batch norm states is
+    NaN until the next one.
+    """
+    watched = copy.deepcopy(network).cpu().double().eval()
+    first = next(module for module in watched.modules() if isinstance(module, nn.Conv2d))
+    means, variances = (_inputs(watched, first.in_channels, statistic) for statistic in Moments._fields)
+    found = {name: Moments(means[name], variances[name]) for name in means}
+    known = {name: one for name, one in found.items() if all(bool(part.isfinite().all()) for part in one)}
+    pixels = torch.zeros(first.in_channels).double(), torch.ones(first.in_channels).double()
+    name = next(name for name, module in watched.named_modules() if module is first)
+    return {**known, name: Moments(*pixels)}
+
+
+def _inputs(network: nn.Module, channels: int, statistic: str) -> dict[str, torch.Tensor]:
+    """A statistic of what each convolution takes, double [C], in the middle of the picture."""
+    found: dict[str, torch.Tensor] = {}
+    norms: dict[int, tuple[torch.Tensor, nn.BatchNorm2d]] = {}
+
+    def state(module: nn.Module, given: tuple[torch.Tensor, ...], made: torch.Tensor) -> torch.Tensor | None:
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            return torch.full_like(made, torch.nan)
+        if isinstance(module, nn.BatchNorm2d):
+            norm, activation = module, nn.Identity()
+        elif given and id(given[0]) in norms and made.shape == given[0].shape:
+            norm, activation = norms[id(given[0])][1], module
+        else:
+            return None
+        stated = getattr(moments(norm, activation), statistic)[:, None, None].expand_as(made).clone()
+        if norm is module:
+            # the tensor is kept, so that no other gets its id
+            norms[id(stated)] = stated, norm
+        return stated
+
+    def note(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        def noted(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            height, width = given[0].shape[2:]
+            found[name] = given[0][0, :, height // 2, width // 2].clone()
+
+        return noted
+
+    hooks = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            hooks.append(module.register_forward_pre_hook(note(name)))
+        if not list(module.children()):
+            hooks.append(module.register_forward_hook(state))
+    with torch.inference_mode():
+        network(torch.full((1, channels, PROBE, PROBE), torch.nan).double())
+    for hook in hooks:
+        hook.remove()
     return found
 
 
 def moments(norm: nn.BatchNorm2d, activation: nn.Module) -> Moments:
-    """Of what an activation makes of a batch norm's output."""
+    """Of what an activation makes of a batch norm's output, as of a normal distribution."""
     places = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
     normal = math.sqrt(2) * torch.erfinv(2 * places - 1)
     with torch.inference_mode():
@@ -85,26 +124,40 @@ def moments(norm: nn.BatchNorm2d, activation: nn.Module) -> Moments:
     return Moments(values.mean(1), values.var(1, unbiased=False))
 
 
-def _round(module: nn.Conv2d, inputs: Moments | None) -> None:
-    """Round a convolution's kernels, each of one input and one output channel; its bias is left as it is."""
-    kernels = module.weight.detach().double().flatten(2).flatten(0, 1)
-    mean, variance = inputs or (torch.zeros(len(kernels)).double(), torch.ones(len(kernels)).double())
-    bias = torch.zeros(len(module.weight)) if module.bias is None else module.bias.detach()
-    bias_error = (_nearest(bias) - bias).double().repeat_interleave(len(kernels) // len(bias))
-    near = _nearest(kernels)
-    step = torch.where(kernels > near, 1, -1) * _ulp(near)
-    # those whose other neighbour is nearly as near
-    free = (kernels - near).abs().div(step.abs()).topk(min(MAX_MOVED, kernels.shape[1]), dim=1).indices
-    choices = torch.cartesian_prod(*[torch.arange(2)] * free.shape[1]).double()
-    error = (near - kernels)[:, None] + torch.zeros(len(kernels), len(choices), kernels.shape[1]).double().scatter_add_(
-        2, free[:, None].expand(-1, len(choices), -1), choices * step.gather(1, free)[:, None]
-    )
-    total, squares = error.sum(2), error.square().sum(2)
-    mean, variance, bias_error = mean[:, None], variance[:, None], bias_error[:, None]
-    cost = (mean * total + bias_error) ** 2 + variance * (SHARED_VARIANCE * total**2 + (1 - SHARED_VARIANCE) * squares)
-    best = error[torch.arange(len(kernels)), cost.argmin(1)]
+def _round(module: nn.Conv2d, inputs: Moments) -> None:
+    """Round a convolution's weights to the nearest numbers, and then move, one by one, that which lowers the cost most.
+
+    The bias is left as it is.
+    """
+    # [out, in, places]; of a grouped convolution, each output has its own inputs
+    weights = module.weight.detach().double().flatten(2)
+    group = torch.arange(len(weights)) // (len(weights) // module.groups)
+    mean, variance = (one.double().view(module.groups, -1)[group][..., None] for one in inputs)
+    bias = torch.zeros(len(weights)) if module.bias is None else module.bias.detach()
+    bias_error = (_nearest(bias) - bias).double()[:, None, None]
+    error = _nearest(weights) - weights
+    rows = torch.arange(len(weights))
+    for _ in range(MAX_MOVED):
+        # what each weight's move to its other neighbour would change of the cost
+        here = weights + error
+        step = torch.where(error > 0, -1, 1) * _ulp(here)
+        shift = (mean * error).sum((1, 2), keepdim=True) + bias_error
+        total = error.sum(2, keepdim=True)
+        shared, own = SHARED_VARIANCE * variance, (1 - SHARED_VARIANCE) * variance
+        change = (
+            mean * step * (2 * shift + mean * step)
+            + shared * step * (2 * total + step)
+            + own * step * (2 * error + step)
+        ).flatten(1)
+        least, index = change.min(1)
+        better = least < 0
+        if not better.any():
+            break
+        moved = error.flatten(1)
+        moved[rows[better], index[better]] += step.flatten(1)[rows[better], index[better]]
+        error = moved.view_as(error)
     with torch.no_grad():
-        module.weight.copy_((kernels + best).view_as(module.weight))
+        module.weight.copy_((weights + error).view_as(module.weight))
 
 
 def _nearest(values: torch.Tensor) -> torch.Tensor:
@@ -113,5 +166,5 @@ def _nearest(values: torch.Tensor) -> torch.Tensor:
 
 
 def _ulp(values: torch.Tensor) -> torch.Tensor:
-    """Distance of numbers in bfloat16, which have 8 binary digits, from the next larger one."""
-    return torch.exp2(torch.frexp(values).exponent.double() - 8)
+    """Distance of numbers in bfloat16, which have 8 binary digits, from the next larger one; 0 for 0."""
+    return torch.where(values == 0, 0, torch.exp2(torch.frexp(values).exponent.double() - 8))

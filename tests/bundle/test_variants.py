@@ -18,7 +18,7 @@ SEVERAL = {
     "scale_range": 0.0, "translate_range": 0.0, "flip_probability": 0.0, "colour_range": 0.2, "blur_probability": 0.5,
 }  # fmt: skip
 RECIPE = {
-    "cosine_epochs": 10, "warm_up": 0.08, "weight_average": 0.99, "epoch_tiles": 300,
+    "cosine_epochs": 30, "warm_up": 0.08, "weight_average": 0.99, "epoch_tiles": 300,
     "sample_weights": {"bcss": 1.0, "camelyon": 0.3, "brecahad": 0.0, "histolytics": 0.1, "glass": 0.1},
     "scale_range": 0.25, "translate_range": 16.0, "flip_probability": 0.5, "brightness_range": 0.15,
     "colour_range": 0.0, "blur_probability": 0.7, "blur_range": [0.25, 2.5], "jpeg_probability": 0.5,
@@ -35,10 +35,10 @@ VARIANTS = {
     "multiclass": (["multiclass.json"], {}, SEVERAL, None),
     "weak": (["multiclass.json", "weak.json"], {}, SEVERAL, None),
     "v3 of several classes": (["multiclass.json", "v3.json"], {}, {**SEVERAL, "deep_supervision": True}, None),
-    "reference": (["reference.json"], {"crop_size": 64}, RECIPE, 6_640_221),
+    "reference": (["reference.json"], {"crop_size": 64, "val_interval": 1}, RECIPE, 6_640_221),
     "reference of several classes": (
         ["multiclass.json", "reference.json"],
-        {"crop_size": 64},
+        {"crop_size": 64, "val_interval": 1},
         {**SEVERAL, **RECIPE},
         None,
     ),

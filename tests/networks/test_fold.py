@@ -70,7 +70,14 @@ def test_baseline_is_folded_too():
     assert difference(network, fold(network), torch.randn(1, 3, 64, 64)) < 1e-5
 
 
-def test_batch_norm_without_a_convolution_is_told():
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4))
-    with pytest.raises(ValueError, match="2: this batch norm follows no convolution"):
-        fold(network)
+def test_batch_norm_without_a_convolution_stays():
+    norm = nn.BatchNorm2d(4)
+    norm.running_mean.fill_(0.5)
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), norm).eval()
+    assert difference(network, fold(network), torch.randn(1, 3, 64, 64)) < 1e-6
+
+
+def test_batch_norm_with_an_activation_of_its_own_stays():
+    """Such are those of timm's encoders."""
+    network = by_chance(UNet(backbone="timm-mobilenetv3_large_100", encoder_weights=None), seed=3).double()
+    assert difference(network, fold(network), torch.randn(1, 3, 64, 64).double()) < 1e-9
