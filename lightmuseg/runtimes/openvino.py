@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +40,9 @@ def converted(network: nn.Module, tile_size: int) -> openvino.Model:
     import openvino
 
     shape = [1, tile_size, tile_size, 3]
-    with torch.inference_mode():
+    with warnings.catch_warnings(), torch.inference_mode():
+        # the sizes that become constants are those of all tiles
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
         return openvino.convert_model(
             NormalisedNetwork(network).eval(), example_input=torch.zeros(shape, dtype=torch.uint8), input=shape
         )
