@@ -48,26 +48,6 @@ def fold(network: nn.Module) -> nn.Module:
     return folded.to(device=first.device, dtype=first.dtype)
 
 
-def layers_before(network: nn.Module) -> dict[nn.Module, tuple[nn.Module, ...]]:
-    """Of each layer the last three that made what it takes, the nearest first, as a run on a black picture shows."""
-    made_by: dict[int, tuple[torch.Tensor, tuple[nn.Module, ...]]] = {}
-    before: dict[nn.Module, tuple[nn.Module, ...]] = {}
-
-    def note(module: nn.Module, given: tuple[torch.Tensor, ...], made: torch.Tensor) -> None:
-        before[module] = made_by[id(given[0])][1] if given and id(given[0]) in made_by else ()
-        # the tensor is kept, so that no other gets its id
-        made_by[id(made)] = made, (module, *before[module])[:3]
-
-    layers = [one for one in network.modules() if not list(one.children()) and not isinstance(one, PASSING)]
-    hooks = [layer.register_forward_hook(note) for layer in layers]
-    first = next(layer for layer in layers if isinstance(layer, nn.Conv2d))
-    with torch.inference_mode():
-        network(torch.zeros(1, first.in_channels * first.groups, PROBE, PROBE, dtype=first.weight.dtype))
-    for hook in hooks:
-        hook.remove()
-    return before
-
-
 def _fold_branches(module: MSFFM) -> None:
     """Make one convolution of the parallel ones and the 1x1 that fuses them."""
     branches = [branch.conv for branch in module.branches]
@@ -86,12 +66,31 @@ def _fold_branches(module: MSFFM) -> None:
     module.branches, module.fuse = nn.ModuleList([joined]), nn.Identity()
 
 
+def _layers_before(network: nn.Module) -> dict[nn.Module, nn.Module]:
+    """Of each layer that which made what it takes, as a run on a black picture shows."""
+    made_by: dict[int, tuple[torch.Tensor, nn.Module]] = {}
+    before: dict[nn.Module, nn.Module] = {}
+
+    def note(module: nn.Module, given: tuple[torch.Tensor, ...], made: torch.Tensor) -> None:
+        if given and id(given[0]) in made_by:
+            before[module] = made_by[id(given[0])][1]
+        # the tensor is kept, so that no other gets its id
+        made_by[id(made)] = made, module
+
+    layers = [one for one in network.modules() if not list(one.children()) and not isinstance(one, PASSING)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    first = next(layer for layer in layers if isinstance(layer, nn.Conv2d))
+    with torch.inference_mode():
+        network(torch.zeros(1, first.in_channels, PROBE, PROBE, dtype=first.weight.dtype))
+    for hook in hooks:
+        hook.remove()
+    return before
+
+
 def _fold_batch_norms(network: nn.Module) -> None:
     """Put each batch norm into the convolution whose output it takes."""
-    before = layers_before(network)
     replaced: dict[nn.Module, nn.Module] = {}
-    for module, layers in before.items():
-        convolution = next(iter(layers), None)
+    for module, convolution in _layers_before(network).items():
         # timm's batch norms do the activation too, by parts of their own, so that they are no layers here
         if isinstance(module, nn.BatchNorm2d) and isinstance(convolution, (nn.Conv2d, nn.ConvTranspose2d)):
             replaced[convolution] = fuse_conv_bn_eval(convolution, module, isinstance(convolution, nn.ConvTranspose2d))

@@ -60,27 +60,16 @@ def fold_for_bfloat16(network: nn.Module) -> nn.Module:
 def moments_of_inputs(network: nn.Module) -> dict[str, Moments]:
     """By names of convolutions; pixels are normalised to the mean 0 and the variance 1.
 
-    Two runs, in which each batch norm gives the mean, or the variance, that its output has in training, and everything
-    else acts on them: a sum of two features has the sum of both, as of independent ones. What no batch norm states is
-    NaN until the next one.
+    In a run on two pictures each batch norm gives the mean that its output has in training as the first, the variance
+    as the second, and everything else acts on them: a sum of two features has the sum of both, as of independent ones.
+    What no batch norm states is NaN until the next one.
     """
     watched = copy.deepcopy(network).cpu().double().eval()
-    first = next(module for module in watched.modules() if isinstance(module, nn.Conv2d))
-    means, variances = (_inputs(watched, first.in_channels, statistic) for statistic in Moments._fields)
-    found = {name: Moments(means[name], variances[name]) for name in means}
-    known = {name: one for name, one in found.items() if all(bool(part.isfinite().all()) for part in one)}
-    pixels = torch.zeros(first.in_channels).double(), torch.ones(first.in_channels).double()
-    name = next(name for name, module in watched.named_modules() if module is first)
-    return {**known, name: Moments(*pixels)}
-
-
-def _inputs(network: nn.Module, channels: int, statistic: str) -> dict[str, torch.Tensor]:
-    """A statistic of what each convolution takes, double [C], in the middle of the picture."""
-    found: dict[str, torch.Tensor] = {}
+    found: dict[str, Moments] = {}
     norms: dict[int, tuple[torch.Tensor, nn.BatchNorm2d]] = {}
 
     def state(module: nn.Module, given: tuple[torch.Tensor, ...], made: torch.Tensor) -> torch.Tensor | None:
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             return torch.full_like(made, torch.nan)
         if isinstance(module, nn.BatchNorm2d):
             norm, activation = module, nn.Identity()
@@ -88,7 +77,7 @@ def _inputs(network: nn.Module, channels: int, statistic: str) -> dict[str, torc
             norm, activation = norms[id(given[0])][1], module
         else:
             return None
-        stated = getattr(moments(norm, activation), statistic)[:, None, None].expand_as(made).clone()
+        stated = torch.stack(moments(norm, activation))[:, :, None, None].expand_as(made).clone()
         if norm is module:
             # the tensor is kept, so that no other gets its id
             norms[id(stated)] = stated, norm
@@ -97,21 +86,21 @@ def _inputs(network: nn.Module, channels: int, statistic: str) -> dict[str, torc
     def note(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         def noted(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
             height, width = given[0].shape[2:]
-            found[name] = given[0][0, :, height // 2, width // 2].clone()
+            found[name] = Moments(*given[0][:, :, height // 2, width // 2].clone())
 
         return noted
 
-    hooks = []
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
-            hooks.append(module.register_forward_pre_hook(note(name)))
+    convolutions = {name: module for name, module in watched.named_modules() if isinstance(module, nn.Conv2d)}
+    for name, module in convolutions.items():
+        module.register_forward_pre_hook(note(name))
+    for module in watched.modules():
         if not list(module.children()):
-            hooks.append(module.register_forward_hook(state))
+            module.register_forward_hook(state)
+    name, first = next(iter(convolutions.items()))
     with torch.inference_mode():
-        network(torch.full((1, channels, PROBE, PROBE), torch.nan).double())
-    for hook in hooks:
-        hook.remove()
-    return found
+        watched(torch.full((2, first.in_channels, PROBE, PROBE), torch.nan, dtype=first.weight.dtype))
+    known = {name: one for name, one in found.items() if torch.stack(one).isfinite().all()}
+    return {**known, name: Moments(torch.zeros(first.in_channels), torch.ones(first.in_channels))}
 
 
 def moments(norm: nn.BatchNorm2d, activation: nn.Module) -> Moments:
@@ -136,14 +125,13 @@ def _round(module: nn.Conv2d, inputs: Moments) -> None:
     bias = torch.zeros(len(weights)) if module.bias is None else module.bias.detach()
     bias_error = (_nearest(bias) - bias).double()[:, None, None]
     error = _nearest(weights) - weights
+    shared, own = SHARED_VARIANCE * variance, (1 - SHARED_VARIANCE) * variance
     rows = torch.arange(len(weights))
     for _ in range(MAX_MOVED):
         # what each weight's move to its other neighbour would change of the cost
-        here = weights + error
-        step = torch.where(error > 0, -1, 1) * _ulp(here)
+        step = torch.where(error > 0, -1, 1) * _ulp(weights + error)
         shift = (mean * error).sum((1, 2), keepdim=True) + bias_error
         total = error.sum(2, keepdim=True)
-        shared, own = SHARED_VARIANCE * variance, (1 - SHARED_VARIANCE) * variance
         change = (
             mean * step * (2 * shift + mean * step)
             + shared * step * (2 * total + step)

@@ -81,3 +81,8 @@ def test_batch_norm_with_an_activation_of_its_own_stays():
     """Such are those of timm's encoders."""
     network = by_chance(UNet(backbone="timm-mobilenetv3_large_100", encoder_weights=None), seed=3).double()
     assert difference(network, fold(network), torch.randn(1, 3, 64, 64).double()) < 1e-9
+
+
+def test_first_convolution_may_have_groups():
+    network = nn.Sequential(nn.Conv2d(3, 6, 3, groups=3), nn.BatchNorm2d(6)).eval()
+    assert difference(network, fold(network), torch.randn(1, 3, 64, 64)) < 1e-5
